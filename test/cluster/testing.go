@@ -1,0 +1,43 @@
+package cluster
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// New starts a cluster for a test and ends it with the test. When the test fails the directory is kept, or
+// its logs are copied to LOCUM_TEST_LOGS, and the logs' last lines are printed.
+func New(t testing.TB, options Options) *Cluster {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	c, err := Start(ctx, options)
+	if err != nil {
+		t.Fatalf("starting a cluster: %v", err)
+	}
+	t.Cleanup(func() { c.finish(t) })
+	return c
+}
+
+// finish is the end of a test's cluster.
+func (c *Cluster) finish(t testing.TB) {
+	if !t.Failed() {
+		if err := c.Close(); err != nil {
+			t.Errorf("ending the cluster: %v", err)
+		}
+		return
+	}
+	_ = c.CloseKeep()
+	t.Logf("logs of the failed test are in %s\n%s", c.dir, c.Tails(40))
+	if target := os.Getenv("LOCUM_TEST_LOGS"); target != "" {
+		for _, n := range c.Nodes {
+			data, _ := os.ReadFile(n.LogPath())
+			dir := filepath.Join(target, t.Name())
+			_ = os.MkdirAll(dir, 0o755)
+			_ = os.WriteFile(filepath.Join(dir, n.Name+".log"), data, 0o644)
+		}
+	}
+}
