@@ -1,0 +1,93 @@
+package api
+
+import (
+	"net/http"
+	"strings"
+)
+
+// active answers what reads or changes the cluster's state.
+type active struct {
+	responder
+	service Service
+	raft    Raft
+	routes  map[string]*route
+	below   []prefix
+}
+
+// prefix is a route for all paths below one.
+type prefix struct {
+	path string // ends in "/"
+	*route
+}
+
+// Active is what the active node runs. A raft that is nil says that storage is another: its paths then answer 404 with
+// that explanation.
+func Active(service Service, raft Raft, cfg Config) http.Handler {
+	a := &active{responder: responder{cfg.withDefaults()}, service: service, raft: raft}
+	a.routes = map[string]*route{}
+	a.sysRoutes()
+	a.raftRoutes()
+	a.mountRoutes()
+	for _, rt := range a.routes {
+		a.observe(rt)
+	}
+	for _, rt := range a.below {
+		a.observe(rt.route)
+	}
+	return http.HandlerFunc(a.serve)
+}
+
+func (a *active) observe(rt *route) {
+	for method, h := range rt.on {
+		rt.on[method] = a.observed(rt.class, h)
+	}
+}
+
+// find returns the route of a path, or nil.
+func (a *active) find(path string) *route {
+	for i := range a.below {
+		if strings.HasPrefix(path, a.below[i].path) {
+			return a.below[i].route
+		}
+	}
+	return a.routes[path]
+}
+
+func (a *active) serve(w http.ResponseWriter, r *http.Request) {
+	rt := a.find(r.URL.Path)
+	if rt == nil || !rt.open {
+		need := Access{Path: strings.TrimPrefix(r.URL.Path, "/v1/"), Op: opOf(methodOf(r))}
+		need.Sudo = rt != nil && rt.sudo
+		if err := a.service.Authorize(r.Context(), tokenOf(r), need); err != nil {
+			a.deny(w, r, err)
+			return
+		}
+	}
+	if rt == nil {
+		a.observed("other", a.unknown)(w, r)
+		return
+	}
+	if h := a.pick(rt, w, r); h != nil {
+		h(w, r)
+	}
+}
+
+// unknown is answered only to who has a token: others learn nothing about what there is.
+func (a *active) unknown(w http.ResponseWriter, r *http.Request) {
+	a.fail(w, r, Errorf(http.StatusNotFound, "no handler for route %q: see the list of paths in the documentation of the HTTP API", strings.TrimPrefix(r.URL.Path, "/v1/")))
+}
+
+func opOf(method string) Op {
+	switch method {
+	case http.MethodGet, http.MethodHead:
+		return Read
+	case "LIST":
+		return List
+	case http.MethodDelete:
+		return Delete
+	case http.MethodPatch:
+		return Patch
+	default:
+		return Update
+	}
+}

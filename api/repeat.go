@@ -1,0 +1,40 @@
+package api
+
+import (
+	"net/http"
+	"strings"
+)
+
+// Repeatable reports whether the request is a write whose id is committed together with it, so that it can be sent again
+// after an unknown outcome and is still carried out once (P6): the writes of entries, and no others. A repeated
+// step-down, for one, would depose the next node too.
+func Repeatable(r *http.Request) bool {
+	switch r.Method {
+	case http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete:
+	default:
+		return false
+	}
+	rest, ok := strings.CutPrefix(r.URL.Path, "/v1/"+mount)
+	if !ok {
+		return false
+	}
+	kind, path, _ := strings.Cut(rest, "/")
+	if path == "" {
+		return false
+	}
+	switch kind {
+	case "data", "metadata", "delete", "undelete", "destroy":
+		return true
+	}
+	return false
+}
+
+// Safe reports whether the request changes nothing, so that it can be sent again at any time (RFC 9110 §9.2.1). LIST
+// is Vault's own method for a GET with list=true.
+func Safe(r *http.Request) bool {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, "LIST":
+		return true
+	}
+	return false
+}

@@ -1,0 +1,93 @@
+package api
+
+import (
+	"net/http"
+)
+
+func (a *active) sysRoutes() {
+	const sys = "sys"
+	a.routes["/v1/sys/seal"] = &route{class: sys, sudo: true, on: both(a.seal)}
+	a.routes["/v1/sys/step-down"] = &route{class: sys, sudo: true, on: both(a.stepDown)}
+	a.routes["/v1/sys/ha-status"] = &route{class: sys, on: get(a.haStatus)}
+	a.routes["/v1/sys/history"] = &route{class: sys, on: get(a.history)}
+	a.routes["/v1/sys/key-status"] = &route{class: sys, on: get(a.keyStatus)}
+	rotate := &route{class: sys, sudo: true, on: both(a.rotate)}
+	a.routes["/v1/sys/rotate"] = rotate
+	a.routes["/v1/sys/rotate/keyring"] = &route{class: sys, sudo: true, on: both(a.rotate)}
+}
+
+func (a *active) seal(w http.ResponseWriter, r *http.Request) {
+	if err := a.service.Seal(r.Context()); err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	empty(w)
+}
+
+func (a *active) stepDown(w http.ResponseWriter, r *http.Request) {
+	var body struct {
+		To   string   `json:"to"`
+		Wait duration `json:"wait"`
+	}
+	err := a.decode(w, r, &body, true)
+	if err == nil && body.Wait.value < 0 {
+		err = Errorf(http.StatusBadRequest, "wait must not be negative")
+	}
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	leader, err := a.service.StepDown(r.Context(), body.To, body.Wait.value)
+	switch {
+	case err != nil:
+		a.fail(w, r, err)
+	case leader == nil:
+		empty(w)
+	default:
+		a.sys(w, r, map[string]any{
+			"node_id": leader.NodeID, "hostname": leader.Name, "api_address": leader.APIAddr,
+			"cluster_address": leader.ClusterAddr, "term": leader.Term,
+		})
+	}
+}
+
+func (a *active) haStatus(w http.ResponseWriter, r *http.Request) {
+	nodes, err := a.service.Members(r.Context())
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	if nodes == nil {
+		nodes = []Member{}
+	}
+	a.sys(w, r, map[string]any{"nodes": nodes})
+}
+
+func (a *active) history(w http.ResponseWriter, r *http.Request) {
+	leaderships, err := a.service.History(r.Context())
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	if leaderships == nil {
+		leaderships = []Leadership{}
+	}
+	a.sys(w, r, map[string]any{"leaderships": leaderships})
+}
+
+func (a *active) keyStatus(w http.ResponseWriter, r *http.Request) {
+	status, err := a.service.KeyStatus(r.Context())
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	a.sys(w, r, status)
+}
+
+func (a *active) rotate(w http.ResponseWriter, r *http.Request) {
+	if err := a.service.Rotate(r.Context()); err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	empty(w)
+}
