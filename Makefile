@@ -1,0 +1,67 @@
+# Locum's build. "make help" lists what there is. Only Go and git are needed; everything else comes through Go's modules.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+export GOTOOLCHAIN ?= local
+export GOFLAGS     ?= -buildvcs=false
+
+MODULE  := github.com/locum-ha/locum
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+DATE    ?= $(shell git log -1 --format=%cI 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION) -X main.buildDate=$(DATE)
+
+# How long one package's tests may take, and how long each fuzz target runs.
+TIMEOUT  ?= 10m
+FUZZTIME ?= 10s
+
+# The packages whose tests also run under the race detector in CI: those that goroutines meet in.
+RACE ?= api|barrier|cluster|election|forward|kv|seal|supervise|internal|physical
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
+
+.PHONY: build
+build: ## bin/locum, stripped and reproducible
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/locum ./cmd/locum
+	@ls -l bin/locum | awk '{printf "bin/locum: %.1f MiB\n", $$5/1048576}'
+
+.PHONY: deps
+deps: ## installs what the tests need: Go itself, and modules
+	@command -v go >/dev/null || { echo "error: no go in PATH"; echo "hint: install Go 1.26 or later from https://go.dev/dl"; exit 1; }
+	@for dir in . test; do if [ -f $$dir/go.mod ]; then (cd $$dir && go mod download); fi; done
+
+.PHONY: test
+test: deps ## vet and every test, of the main module and of test/
+	@.ci/test $(TIMEOUT)
+
+.PHONY: race
+race: deps ## the tests of the packages in RACE under the race detector
+	go test -race -timeout $(TIMEOUT) $$(go list ./... | grep -E '^$(MODULE)/($(RACE))(/|$$)')
+
+.PHONY: check
+check: ## gofmt, vet, staticcheck, and the repo's own rules
+	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "error: not gofmt-ed:"; echo "$$out"; echo "hint: gofmt -w"; exit 1; fi
+	go vet ./...
+	go tool -modfile=tools/go.mod staticcheck ./...
+	if [ -f test/go.mod ]; then cd test && go vet ./... && go tool -modfile=../tools/go.mod staticcheck ./...; fi
+	go test -count=1 .
+
+.PHONY: fuzz
+fuzz: ## each fuzz target for FUZZTIME
+	@for pkg in $$(go list ./...); do \
+		for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+			echo "== $$pkg $$target"; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
+		done; \
+	done
+
+.PHONY: bench
+bench: ## the table of measurements that the README cites
+	@if [ -d test/bench ]; then cd test && go run ./bench; else echo "error: test/bench does not exist in this tree"; exit 1; fi
+
+.PHONY: clean
+clean: ## removes what build made
+	rm -rf bin
