@@ -2,7 +2,6 @@ package load
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -133,31 +132,18 @@ func (r *Report) Verify(ctx context.Context, client *Client) (Twice, error) {
 
 // lookup returns how many times a key was written, and what is wrong with its content.
 func (r *Report) lookup(ctx context.Context, client *Client, rec *Record) (versions int, wrong string, err error) {
-	answer, err := client.Do(ctx, http.MethodGet, r.Plan.path("metadata", rec.Key), nil)
-	switch {
-	case err != nil:
-		return 0, "", err
-	case answer.Status == http.StatusNotFound:
-		return 0, "", nil
-	case answer.Status != http.StatusOK:
-		return 0, "", fmt.Errorf("status %d: %.200s", answer.Status, answer.Body)
+	versions, err = Versions(ctx, client, r.Plan.path(rec.Key))
+	if err != nil || versions == 0 {
+		return versions, "", err
 	}
-	var meta struct {
-		Data struct {
-			CurrentVersion int `json:"current_version"`
-		} `json:"data"`
-	}
-	if err := json.Unmarshal(answer.Body, &meta); err != nil {
-		return 0, "", err
-	}
-	answer, err = client.Do(ctx, http.MethodGet, r.Plan.path("data", rec.Key), nil)
+	answer, err := client.Do(ctx, http.MethodGet, r.Plan.path(rec.Key), nil)
 	if err != nil {
-		return 0, "", err
+		return versions, "", err
 	}
 	if answer.Status != http.StatusOK {
-		return meta.Data.CurrentVersion, fmt.Sprintf("read gives status %d", answer.Status), nil
+		return versions, fmt.Sprintf("read gives status %d", answer.Status), nil
 	}
-	return meta.Data.CurrentVersion, r.Plan.wrong(rec.Key, answer.Body), nil
+	return versions, r.Plan.wrong(rec.Key, answer.Body), nil
 }
 
 // String is a short summary with every kind of failure.

@@ -129,7 +129,7 @@ func (r *Runner) one(record Record) {
 		body = fmt.Appendf(nil, `{"data":{"v":%q}}`, r.plan.value(record.Key))
 	}
 	record.Sent = r.Since()
-	answer, err := target.Client.Do(ctx, record.Method, r.plan.path("data", record.Key), body)
+	answer, err := target.Client.Do(ctx, record.Method, r.plan.path(record.Key), body)
 	record.Done = r.Since()
 	record.Status = answer.Status
 	record.Node, record.Term = answer.Header.Get("X-Locum-Node"), answer.Header.Get("X-Locum-Term")
@@ -149,26 +149,12 @@ func (r *Runner) one(record Record) {
 	}
 }
 
-func (p *Plan) path(kind, key string) string {
-	return "/v1/secret/" + kind + "/" + p.Prefix + "/" + key
-}
+func (p *Plan) path(key string) string { return "/v1/secret/data/" + p.Prefix + "/" + key }
 
 // value is what is written at a key: nobody else writes it anywhere.
 func (p *Plan) value(key string) string {
 	v := p.Prefix + "/" + key + "/"
 	return v + strings.Repeat("x", max(0, p.Value-len(v)))
-}
-
-// entry is an answer of secret/data.
-type entry struct {
-	Data struct {
-		Data struct {
-			V string `json:"v"`
-		} `json:"data"`
-		Metadata struct {
-			Version int `json:"version"`
-		} `json:"metadata"`
-	} `json:"data"`
 }
 
 // wrong says what is wrong with a read of an entry that was written exactly once.
@@ -184,16 +170,4 @@ func (p *Plan) wrong(key string, body []byte) string {
 		return fmt.Sprintf("is version %d", e.Data.Metadata.Version)
 	}
 	return ""
-}
-
-// describe takes the message and "processed" out of an error's body.
-func describe(body []byte) (message, processed string) {
-	var e struct {
-		Errors    []string `json:"errors"`
-		Processed string   `json:"processed"`
-	}
-	if json.Unmarshal(body, &e) != nil {
-		return fmt.Sprintf("%.100q", body), ""
-	}
-	return strings.Join(e.Errors, "; "), e.Processed
 }
