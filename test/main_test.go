@@ -1,0 +1,45 @@
+package test
+
+import (
+	"context"
+	"flag"
+	"testing"
+	"time"
+
+	"github.com/locum-ha/locum/test/cluster"
+	"github.com/locum-ha/locum/test/load"
+)
+
+var (
+	long  = flag.Bool("long", false, "the full rounds and durations: 10 000 reads, freezes of 30 s, 1 GiB")
+	chaos = flag.Duration("chaos", 45*time.Second, "how long the chaos test lasts")
+)
+
+// within is a context that ends with the test or after d.
+func within(t *testing.T, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeoutCause(t.Context(), d, context.DeadlineExceeded)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// clientsOf returns a client per node, closed with the test.
+func clientsOf(t *testing.T, c *cluster.Cluster) []*load.Client {
+	t.Helper()
+	clients := make([]*load.Client, len(c.Nodes))
+	for i, n := range c.Nodes {
+		clients[i] = load.NewClient(n.Address(), c.Token)
+		t.Cleanup(clients[i].Close)
+	}
+	return clients
+}
+
+// after waits: part of a scenario, never for something to become true.
+func after(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}

@@ -1,0 +1,96 @@
+package test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/locum-ha/locum/test/cluster"
+	"github.com/locum-ha/locum/test/fault"
+)
+
+// P4: what was written at any node is read at once at any other.
+func TestReadYourWrites(t *testing.T) {
+	c := cluster.New(t, cluster.Options{})
+	n := 1500
+	if *long {
+		n = 10000
+	}
+	old, err := fault.ReadYourWrites(within(t, 3*time.Minute), c, n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if old != 0 {
+		t.Errorf("%d of %d reads were old", old, n)
+	}
+}
+
+// P10: status paths answer from memory, at once, on every node, under load and while the active node is frozen.
+func TestStatusNeverHangs(t *testing.T) {
+	c := cluster.New(t, cluster.Options{})
+	ctx, cancel := context.WithCancel(within(t, time.Minute))
+	defer cancel()
+	active, _ := c.Active(ctx)
+	var wg sync.WaitGroup
+	for _, n := range c.Nodes {
+		if n == active {
+			continue
+		}
+		wg.Go(func() {
+			for i := 0; ctx.Err() == nil; i++ {
+				path := []string{"health?standbyok=true&haunhealthycode=200", "leader", "seal-status", "live"}[i%4]
+				call, cancel := context.WithTimeout(ctx, 5*time.Second)
+				start := time.Now()
+				err := c.Call(call, n, http.MethodGet, "/v1/sys/"+path, nil, nil)
+				if took := time.Since(start); ctx.Err() == nil && (err != nil || took > 250*time.Millisecond) {
+					t.Errorf("%s of %s: %v after %v", path, n.Name, err, took)
+				}
+				cancel()
+				after(ctx, 5*time.Millisecond)
+			}
+		})
+	}
+	if err := active.Freeze(); err != nil {
+		t.Error(err)
+	}
+	after(ctx, 4*time.Second)
+	if err := active.Wake(); err != nil {
+		t.Error(err)
+	}
+	after(ctx, time.Second)
+	cancel()
+	wg.Wait()
+}
+
+// Each node tells a client that asks not to be forwarded where the active one is, path and query intact.
+func TestRedirectOnRequest(t *testing.T) {
+	c := cluster.New(t, cluster.Options{})
+	ctx := within(t, 30*time.Second)
+	active, _ := c.Active(ctx)
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	for _, n := range c.Nodes {
+		if n == active {
+			continue
+		}
+		for _, header := range []string{"X-Locum-No-Request-Forwarding", "X-Vault-No-Request-Forwarding"} {
+			target := "/v1/secret/data/a%2Fb//c?x=1&y=%20"
+			request, err := http.NewRequestWithContext(ctx, http.MethodGet, n.URL()+target, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			request.Header.Set(header, "true")
+			response, err := client.Do(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			response.Body.Close()
+			want := fmt.Sprint(http.StatusTemporaryRedirect, " ", active.URL()+target)
+			if got := fmt.Sprint(response.StatusCode, " ", response.Header.Get("Location")); got != want {
+				t.Errorf("%s at %s: %s, want %s", header, n.Name, got, want)
+			}
+		}
+	}
+}
