@@ -12,6 +12,7 @@ type active struct {
 	raft    Raft
 	routes  map[string]*route
 	below   []prefix
+	none    *route // of a path that there is not
 }
 
 // prefix is a route for all paths below one.
@@ -23,53 +24,43 @@ type prefix struct {
 // Active is what the active node runs. A raft that is nil says that storage is another: its paths then answer 404 with
 // that explanation.
 func Active(service Service, raft Raft, cfg Config) http.Handler {
-	a := &active{responder: responder{cfg.withDefaults()}, service: service, raft: raft}
+	a := &active{responder: responder{cfg.withDefaults()}, service: service, raft: raft, none: &route{class: "other"}}
 	a.routes = map[string]*route{}
 	a.sysRoutes()
 	a.raftRoutes()
 	a.mountRoutes()
-	for _, rt := range a.routes {
-		a.observe(rt)
-	}
-	for _, rt := range a.below {
-		a.observe(rt.route)
-	}
-	return http.HandlerFunc(a.serve)
+	return a
 }
 
-func (a *active) observe(rt *route) {
-	for method, h := range rt.on {
-		rt.on[method] = a.observed(rt.class, h)
-	}
-}
-
-// find returns the route of a path, or nil.
+// find returns the route of a path; a.none if there is none.
 func (a *active) find(path string) *route {
 	for i := range a.below {
 		if strings.HasPrefix(path, a.below[i].path) {
 			return a.below[i].route
 		}
 	}
-	return a.routes[path]
+	if rt := a.routes[path]; rt != nil {
+		return rt
+	}
+	return a.none
 }
 
-func (a *active) serve(w http.ResponseWriter, r *http.Request) {
+func (a *active) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rt := a.find(r.URL.Path)
-	if rt == nil || !rt.open {
-		need := Access{Path: strings.TrimPrefix(r.URL.Path, "/v1/"), Op: opOf(methodOf(r))}
-		need.Sudo = rt != nil && rt.sudo
-		if err := a.service.Authorize(r.Context(), tokenOf(r), need); err != nil {
-			a.deny(w, r, err)
+	a.observed(rt.class, w, r, func(w http.ResponseWriter, r *http.Request) {
+		if !rt.open {
+			need := Access{Path: strings.TrimPrefix(r.URL.Path, "/v1/"), Op: opOf(methodOf(r)), Sudo: rt.sudo}
+			if err := a.service.Authorize(r.Context(), tokenOf(r), need); err != nil {
+				a.deny(w, r, err)
+				return
+			}
+		}
+		if rt == a.none {
+			a.unknown(w, r)
 			return
 		}
-	}
-	if rt == nil {
-		a.observed("other", a.unknown)(w, r)
-		return
-	}
-	if h := a.pick(rt, w, r); h != nil {
-		h(w, r)
-	}
+		a.run(rt, w, r)
+	})
 }
 
 // unknown is answered only to who has a token: others learn nothing about what there is.

@@ -98,9 +98,9 @@ func encodeShares(shares [][]byte) (inHex, inBase64 []string) {
 
 func (l *local) unseal(w http.ResponseWriter, r *http.Request) {
 	var body struct {
-		Key     string `json:"key"`
-		Reset   flag   `json:"reset"`
-		Migrate flag   `json:"migrate"`
+		Key     string  `json:"key"`
+		Reset   boolean `json:"reset"`
+		Migrate boolean `json:"migrate"`
 	}
 	if err := l.decode(w, r, &body, false); err != nil {
 		l.fail(w, r, err)

@@ -29,13 +29,13 @@ func (n *number) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// flag is a bool, or a string that holds one.
-type flag struct {
+// boolean is a bool, or a string that holds one.
+type boolean struct {
 	value bool
 	set   bool
 }
 
-func (f *flag) UnmarshalJSON(b []byte) error {
+func (f *boolean) UnmarshalJSON(b []byte) error {
 	if bytes.Equal(b, []byte("null")) {
 		return nil
 	}

@@ -40,11 +40,6 @@ func Local(node Node, cfg Config, next http.Handler) http.Handler {
 	if l.cfg.Metrics != nil {
 		l.routes["/v1/sys/metrics"] = &route{class: status, open: cfg.OpenMetrics, on: get(l.metrics)}
 	}
-	for _, rt := range l.routes {
-		for method, h := range rt.on {
-			rt.on[method] = l.observed(rt.class, h)
-		}
-	}
 	return l
 }
 
@@ -57,9 +52,7 @@ func (l *local) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// All paths here begin alike: an entry's path is not looked up.
 	if strings.HasPrefix(r.URL.Path, "/v1/sys") {
 		if rt := l.routes[r.URL.Path]; rt != nil {
-			if h := l.pick(rt, w, r); h != nil {
-				h(w, r)
-			}
+			l.observed(rt.class, w, r, func(w http.ResponseWriter, r *http.Request) { l.run(rt, w, r) })
 			return
 		}
 	}

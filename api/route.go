@@ -55,13 +55,13 @@ func methodOf(r *http.Request) string {
 	return r.Method
 }
 
-// pick finds the handler for the method, or answers 405.
-func (rs responder) pick(rt *route, w http.ResponseWriter, r *http.Request) http.HandlerFunc {
+// run answers with the handler for the request's method, or 405.
+func (rs responder) run(rt *route, w http.ResponseWriter, r *http.Request) {
 	method := methodOf(r)
 	if h, ok := rt.on[method]; ok {
-		return h
+		h(w, r)
+		return
 	}
 	w.Header().Set("Allow", rt.on.allow())
 	rs.fail(w, r, Errorf(http.StatusMethodNotAllowed, "method %s is not allowed here: use one of %s", method, rt.on.allow()))
-	return nil
 }

@@ -143,18 +143,18 @@ func (w *recorder) Write(p []byte) (int, error) {
 // Unwrap lets http.ResponseController find what lies under it.
 func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// observed tells the observer how next answered. A request that Deposed took over has no code, and is not counted here.
-func (rs responder) observed(class string, next http.HandlerFunc) http.HandlerFunc {
+// observed runs next and tells the observer how it answered. A request that Deposed took over has no code, and is not
+// counted here.
+func (rs responder) observed(class string, w http.ResponseWriter, r *http.Request, next func(http.ResponseWriter, *http.Request)) {
 	tell := rs.cfg.Observer.Request
 	if tell == nil {
-		return next
+		next(w, r)
+		return
 	}
-	return func(w http.ResponseWriter, r *http.Request) {
-		start := time.Now()
-		rec := &recorder{ResponseWriter: w}
-		next(rec, r)
-		if rec.code != 0 {
-			tell(class, r.Method, rec.code, time.Since(start))
-		}
+	start := time.Now()
+	rec := &recorder{ResponseWriter: w}
+	next(rec, r)
+	if rec.code != 0 {
+		tell(class, r.Method, rec.code, time.Since(start))
 	}
 }

@@ -1,0 +1,217 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/locum-ha/locum/physical"
+)
+
+func TestSysGolden(t *testing.T) {
+	service := &fakeService{leader: &Leader{NodeID: "id-b", Name: "node-b", APIAddr: "https://b.example.com:8400", ClusterAddr: "https://b.example.com:8401", Term: 8}}
+	h := Active(service, &fakeRaft{}, testConfig())
+	for _, c := range []struct{ name, method, path, body string }{
+		{"sys-seal", "PUT", "sys/seal", ""},
+		{"sys-step-down-wait", "PUT", "sys/step-down", `{"to":"node-b","wait":"30s"}`},
+		{"sys-ha-status", "GET", "sys/ha-status", ""},
+		{"sys-history", "GET", "sys/history", ""},
+		{"sys-key-status", "GET", "sys/key-status", ""},
+		{"sys-rotate", "POST", "sys/rotate", ""},
+		{"raft-configuration", "GET", "sys/storage/raft/configuration", ""},
+		{"raft-remove-peer", "POST", "sys/storage/raft/remove-peer", `{"server_id":"id-b"}`},
+		{"raft-challenge", "POST", "sys/storage/raft/bootstrap/challenge", `{"node_id":"id-c"}`},
+		{"raft-answer", "PUT", "sys/storage/raft/bootstrap/answer", `{"proof":"x"}`},
+		{"mounts", "GET", "sys/internal/ui/mounts", ""},
+		{"mounts-secret", "GET", "sys/internal/ui/mounts/secret/app/db", ""},
+		{"mounts-other", "GET", "sys/internal/ui/mounts/kv/app", ""},
+		{"unknown-path", "GET", "sys/plugins", ""},
+	} {
+		golden(t, c.name, call(h, c.method, "/v1/"+c.path, c.body))
+	}
+	if service.to != "node-b" || service.wait != 30*time.Second {
+		t.Errorf("step-down to %q within %s", service.to, service.wait)
+	}
+	service.leader = nil
+	if w := call(h, "POST", "/v1/sys/step-down", ""); w.Code != 204 || w.Body.Len() != 0 || service.wait != 0 {
+		t.Errorf("step-down without a body: %d %s", w.Code, w.Body)
+	}
+	if w := call(h, "POST", "/v1/sys/step-down", `{"wait":30}`); w.Code != 204 || service.wait != 30*time.Second {
+		t.Errorf("wait in seconds: %d %s", w.Code, w.Body)
+	}
+}
+
+// A token is taken from either header; without a good one nothing is done and nothing is told.
+func TestTokens(t *testing.T) {
+	service := &fakeService{}
+	h := Active(service, &fakeRaft{}, testConfig())
+	for _, header := range []string{"X-Vault-Token: " + rootToken, "Authorization: Bearer " + rootToken, "Authorization: bearer  " + rootToken} {
+		r := httptest.NewRequest("POST", "/v1/sys/rotate", nil)
+		name, value, _ := strings.Cut(header, ": ")
+		r.Header.Set(name, value)
+		if w := do(h, r); w.Code != 204 {
+			t.Errorf("%s: %d %s", header, w.Code, w.Body)
+		}
+	}
+	service.calls = nil
+	for _, header := range []string{"X-Vault-Token: wrong", "Authorization: Bearer wrong", "Authorization: Basic " + rootToken, "Authorization: Bearer", "X-Other: 1"} {
+		for _, path := range []string{"sys/rotate", "sys/seal", "sys/step-down", "sys/storage/raft/snapshot", "no/such/path", "sys/internal/ui/mounts/secret"} {
+			r := httptest.NewRequest("POST", "/v1/"+path, strings.NewReader(`{`))
+			name, value, _ := strings.Cut(header, ": ")
+			r.Header.Set(name, value)
+			w := do(h, r)
+			if b := errorsOf(t, w); w.Code != 403 || b.Errors[0] != "permission denied" {
+				t.Errorf("%s with %s: %d %s", path, header, w.Code, w.Body)
+			}
+		}
+	}
+	if len(service.calls) > 0 {
+		t.Errorf("carried out without a token: %v", service.calls)
+	}
+	last := service.access[0]
+	if last.Path != "sys/rotate" || last.Op != Update || !last.Sudo {
+		t.Errorf("asked for %+v", last)
+	}
+}
+
+// The bootstrap talk needs no token, and says nothing but what the two sides say.
+func TestBootstrapIsOpen(t *testing.T) {
+	raft := &fakeRaft{}
+	h := Active(&fakeService{}, raft, testConfig())
+	r := httptest.NewRequest("POST", raftBase+"bootstrap/challenge", strings.NewReader(`{"node_id":"id-c"}`))
+	if w := do(h, r); w.Code != 200 || raft.said != `{"node_id":"id-c"}` {
+		t.Errorf("%d %s, said %q", w.Code, w.Body, raft.said)
+	}
+	raft.err = Errorf(403, "the proof does not fit: this node has another root key")
+	r = httptest.NewRequest("POST", raftBase+"bootstrap/answer", strings.NewReader(`{}`))
+	if w := do(h, r); w.Code != 403 {
+		t.Errorf("wrong proof: %d", w.Code)
+	}
+}
+
+func TestSnapshots(t *testing.T) {
+	raft := &fakeRaft{}
+	h := Active(&fakeService{}, raft, Config{MaxBody: 8})
+	w := call(h, "GET", raftBase+"snapshot", "")
+	if w.Code != 200 || w.Body.String() != "snapshot's bytes" || w.Header().Get("Content-Type") != "application/octet-stream" {
+		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
+	}
+	long := strings.Repeat("x", 1000) // beyond MaxBody: snapshots are not bounded by it
+	if w := call(h, "POST", raftBase+"snapshot", long); w.Code != 204 || raft.restored != long || raft.forced {
+		t.Errorf("restore: %d %s", w.Code, w.Body)
+	}
+	if w := call(h, "PUT", raftBase+"snapshot-force", long); w.Code != 204 || !raft.forced {
+		t.Errorf("forced restore: %d %s", w.Code, w.Body)
+	}
+	if w := call(h, "POST", raftBase+"snapshot", ""); w.Code != 400 {
+		t.Errorf("empty restore: %d %s", w.Code, w.Body)
+	}
+	raft.err = Errorf(400, "the snapshot is of another cluster: use snapshot-force if that is meant")
+	if w := call(h, "POST", raftBase+"snapshot", long); w.Code != 400 {
+		t.Errorf("refused restore: %d", w.Code)
+	}
+	raft.err = errors.New("disk")
+	if w := call(h, "GET", raftBase+"snapshot", ""); w.Code != 500 || w.Header().Get("Content-Disposition") != "" {
+		t.Errorf("failed snapshot: %d %v", w.Code, w.Header())
+	}
+	raft.err, raft.midway = nil, errors.New("disk")
+	defer func() {
+		if recover() != http.ErrAbortHandler {
+			t.Error("half a snapshot was answered as a whole one")
+		}
+	}()
+	call(h, "GET", raftBase+"snapshot", "")
+}
+
+func TestNoRaft(t *testing.T) {
+	h := Active(&fakeService{}, nil, testConfig())
+	for _, path := range []string{"configuration", "snapshot", "bootstrap/challenge"} {
+		method := "GET"
+		if path == "bootstrap/challenge" {
+			method = "POST"
+		}
+		if w := call(h, method, raftBase+path, ""); w.Code != 404 || !strings.Contains(w.Body.String(), "raft storage is not in use") {
+			t.Errorf("%s: %d %s", path, w.Code, w.Body)
+		}
+	}
+}
+
+// P6: what a client is told when the node is not active any more, and that the router is asked first.
+func TestDeposed(t *testing.T) {
+	service := &fakeService{}
+	cfg := testConfig()
+	var asked error
+	take := false
+	cfg.Deposed = func(_ *http.Request, err error) bool { asked = err; return take }
+	h := Active(service, &fakeRaft{}, cfg)
+	for _, c := range []struct {
+		err       error
+		processed string
+		code      int
+		asks      bool
+	}{
+		{physical.ErrFenced, ProcessedNo, 503, true},
+		{physical.ErrUnavailable, ProcessedNo, 503, true},
+		{physical.ErrClosed, ProcessedNo, 503, true},
+		{physical.ErrUnknown, ProcessedUnknown, 503, true},
+		{ErrSealed, ProcessedNo, 503, true},
+		{physical.ErrInvalid, "", 400, false},
+		{&physical.TooLargeError{What: "value", Size: 9, Limit: 8}, "", 413, false},
+		{Errorf(409, "that node is not a candidate: name another"), "", 409, false},
+		{errors.New("odd"), "", 500, false},
+	} {
+		service.err, asked = fmt.Errorf("rotating: %w", c.err), nil
+		w := call(h, "POST", "/v1/sys/rotate", "")
+		body := errorsOf(t, w)
+		if w.Code != c.code || body.Processed != c.processed || (asked != nil) != c.asks {
+			t.Errorf("%v: %d %s, asked %v", c.err, w.Code, w.Body, asked)
+		}
+		if c.processed == ProcessedUnknown && body.RequestID != "req-1" {
+			t.Errorf("unknown without the request's id: %s", w.Body)
+		}
+	}
+	take, service.err = true, physical.ErrFenced
+	w := call(h, "POST", "/v1/sys/rotate", "")
+	if w.Body.Len() > 0 || len(w.Header()) > 0 {
+		t.Errorf("an answer was written although the router took the request over: %v %s", w.Header(), w.Body)
+	}
+}
+
+func TestObserver(t *testing.T) {
+	var seen []string
+	cfg := testConfig()
+	cfg.Observer.Request = func(class, method string, code int, took time.Duration) {
+		seen = append(seen, fmt.Sprintf("%s %s %d", class, method, code))
+	}
+	h := Active(&fakeService{}, &fakeRaft{}, cfg)
+	call(h, "GET", "/v1/sys/key-status", "")
+	call(h, "POST", "/v1/sys/step-down", "{")
+	call(h, "GET", "/v1/elsewhere", "")
+	call(h, "DELETE", "/v1/sys/rotate", "")
+	if got, want := strings.Join(seen, ", "), "sys GET 200, sys POST 400, other GET 404, sys DELETE 405"; got != want {
+		t.Errorf("observed %q, want %q", got, want)
+	}
+}
+
+func TestRepeatable(t *testing.T) {
+	for request, want := range map[string]bool{
+		"POST /v1/secret/data/a": true, "PUT /v1/secret/data/a/b": true, "PATCH /v1/secret/data/a": true, "DELETE /v1/secret/data/a": true,
+		"POST /v1/secret/delete/a": true, "POST /v1/secret/undelete/a": true, "PUT /v1/secret/destroy/a": true, "DELETE /v1/secret/metadata/a": true,
+		"GET /v1/secret/data/a": false, "LIST /v1/secret/metadata/a": false, "POST /v1/secret/data/": false, "POST /v1/secret/other/a": false,
+		"POST /v1/sys/step-down": false, "POST /v1/sys/rotate": false, "POST /orders": false, "POST /v1/secret": false,
+	} {
+		method, path, _ := strings.Cut(request, " ")
+		if got := Repeatable(httptest.NewRequest(method, path, nil)); got != want {
+			t.Errorf("%s: %v", request, got)
+		}
+	}
+	for method, want := range map[string]bool{"GET": true, "HEAD": true, "LIST": true, "OPTIONS": true, "POST": false, "PUT": false, "DELETE": false} {
+		if Safe(httptest.NewRequest(method, "/", nil)) != want {
+			t.Errorf("Safe(%s) is not %v", method, want)
+		}
+	}
+}

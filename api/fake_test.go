@@ -1,0 +1,286 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+const rootToken = "hvs.root"
+
+// noon is when everything in these tests happens.
+var noon = time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+
+// fakeNode is a node in whatever state the test gives it.
+type fakeNode struct {
+	status   Status
+	initReq  *InitRequest
+	initErr  error
+	shares   [][]byte
+	resets   int
+	unsealEr error
+	join     *JoinRequest
+	authErr  error
+}
+
+func (n *fakeNode) Status() Status { return n.status }
+func (n *fakeNode) Sealed() bool   { return n.status.Sealed || !n.status.Initialized }
+
+func (n *fakeNode) Authorize(_ context.Context, token string, _ Access) error {
+	if n.authErr != nil {
+		return n.authErr
+	}
+	return rootOnly(token)
+}
+
+func rootOnly(token string) error {
+	if token != rootToken {
+		return ErrDenied
+	}
+	return nil
+}
+
+func (n *fakeNode) Init(_ context.Context, req InitRequest) (*InitResponse, error) {
+	n.initReq = &req
+	if n.initErr != nil {
+		return nil, n.initErr
+	}
+	return &InitResponse{Keys: [][]byte{{0xab, 0xcd}, {0x01, 0x02}}, RootToken: rootToken}, nil
+}
+
+func (n *fakeNode) Unseal(_ context.Context, share []byte) error {
+	if n.unsealEr != nil {
+		return n.unsealEr
+	}
+	n.shares = append(n.shares, share)
+	n.status.Seal.Progress++
+	return nil
+}
+
+func (n *fakeNode) ResetUnseal(context.Context) error {
+	n.resets++
+	n.status.Seal.Progress = 0
+	return nil
+}
+
+func (n *fakeNode) Join(_ context.Context, req JoinRequest) error {
+	n.join = &req
+	return nil
+}
+
+// states of a node.
+func activeStatus() Status {
+	return Status{
+		Name: "node-a", Version: "1.2.3", BuildDate: "2026-11-20T10:00:00Z", ClusterName: "orders", ClusterID: "6f4c7c0e-0000-4000-8000-000000000001",
+		Initialized: true, Seal: SealStatus{Type: "shamir", Shares: 5, Threshold: 3}, StorageType: "raft",
+		HAEnabled: true, Active: true, ActiveSince: noon.Add(-time.Hour), LastEcho: -1,
+		Leader: Leader{NodeID: "id-a", Name: "node-a", APIAddr: "https://a.example.com:8400", ClusterAddr: "https://a.example.com:8401", Listener: "10.0.0.1:8400", Term: 7},
+		Raft:   &RaftIndex{Committed: 42, Applied: 41},
+	}
+}
+
+func standbyStatus() Status {
+	st := activeStatus()
+	st.Name, st.Active, st.Connected = "node-b", false, true
+	st.LastEcho, st.EchoTime, st.ClockSkew = 900*time.Millisecond, 3*time.Millisecond, -20*time.Millisecond
+	return st
+}
+
+func leaderlessStatus() Status {
+	st := standbyStatus()
+	st.Connected, st.Leader, st.LastEcho = false, Leader{}, 12*time.Second
+	return st
+}
+
+func sealedStatus() Status {
+	st := standbyStatus()
+	st.Sealed, st.Connected, st.Leader, st.Raft, st.ClusterID = true, false, Leader{}, nil, ""
+	st.Seal.Progress, st.Seal.Nonce = 1, "a2f1"
+	return st
+}
+
+func emptyStatus() Status {
+	st := sealedStatus()
+	st.Initialized = false
+	st.Seal = SealStatus{Type: "shamir"}
+	return st
+}
+
+// fakeService does what it is told, and notes it.
+type fakeService struct {
+	err    error
+	leader *Leader
+	to     string
+	wait   time.Duration
+	calls  []string
+	access []Access
+}
+
+func (s *fakeService) called(name string) error {
+	s.calls = append(s.calls, name)
+	return s.err
+}
+
+func (s *fakeService) Authorize(_ context.Context, token string, need Access) error {
+	s.access = append(s.access, need)
+	return rootOnly(token)
+}
+func (s *fakeService) Seal(context.Context) error { return s.called("seal") }
+func (s *fakeService) StepDown(_ context.Context, to string, wait time.Duration) (*Leader, error) {
+	s.to, s.wait = to, wait
+	return s.leader, s.called("step-down")
+}
+func (s *fakeService) Members(context.Context) ([]Member, error) {
+	echo := noon.Add(-time.Second)
+	return []Member{
+		{Hostname: "host-a", APIAddress: "https://a.example.com:8400", ClusterAddr: "https://a.example.com:8401", ActiveNode: true, Version: "1.2.3", Priority: 100, Term: 7, NodeID: "id-a"},
+		{Hostname: "host-b", APIAddress: "https://b.example.com:8400", ClusterAddr: "https://b.example.com:8401", LastEcho: &echo, Version: "1.2.3", EchoMS: 3, SkewMS: -20, Priority: 50, Term: 7, NodeID: "id-b", Reason: "standby: node-a holds the lock"},
+	}, s.called("members")
+}
+func (s *fakeService) History(context.Context) ([]Leadership, error) {
+	to := noon.Add(-time.Hour)
+	return []Leadership{
+		{Term: 7, NodeID: "id-a", Node: "node-a", From: to},
+		{Term: 6, NodeID: "id-b", Node: "node-b", From: noon.Add(-2 * time.Hour), To: &to, Reason: "step-down"},
+	}, s.called("history")
+}
+func (s *fakeService) KeyStatus(context.Context) (KeyStatus, error) {
+	return KeyStatus{Term: 2, InstallTime: noon, Encryptions: 1234}, s.called("key-status")
+}
+func (s *fakeService) Rotate(context.Context) error { return s.called("rotate") }
+
+// fakeRaft is a raft cluster of two.
+type fakeRaft struct {
+	err      error
+	midway   error
+	removed  string
+	restored string
+	forced   bool
+	said     string
+}
+
+func (f *fakeRaft) Configuration(context.Context) (RaftConfiguration, error) {
+	return RaftConfiguration{Index: 9, Servers: []RaftServer{
+		{NodeID: "id-a", Name: "node-a", Address: "10.0.0.1:8401", Leader: true, Voter: true, ProtocolVersion: "3"},
+		{NodeID: "id-b", Name: "node-b", Address: "10.0.0.2:8401", ProtocolVersion: "3"},
+	}}, f.err
+}
+func (f *fakeRaft) RemovePeer(_ context.Context, id string) error { f.removed = id; return f.err }
+func (f *fakeRaft) Snapshot(_ context.Context, w io.Writer) error {
+	if f.err != nil {
+		return f.err
+	}
+	io.WriteString(w, "snapshot's ")
+	if f.midway != nil {
+		return f.midway
+	}
+	_, err := io.WriteString(w, "bytes")
+	return err
+}
+func (f *fakeRaft) Restore(_ context.Context, r io.Reader, force bool) error {
+	all, err := io.ReadAll(r)
+	f.restored, f.forced = string(all), force
+	return errors.Join(err, f.err)
+}
+func (f *fakeRaft) Challenge(_ context.Context, said json.RawMessage) (any, error) {
+	f.said = string(said)
+	return map[string]string{"nonce": "bm9uY2U="}, f.err
+}
+func (f *fakeRaft) Answer(_ context.Context, said json.RawMessage) (any, error) {
+	f.said = string(said)
+	return map[string]string{"proof": "cHJvb2Y="}, f.err
+}
+
+// call makes a request to h with the root token.
+func call(h http.Handler, method, path, body string) *httptest.ResponseRecorder {
+	return do(h, request(method, path, body))
+}
+
+func request(method, path, body string) *http.Request {
+	var reader io.Reader
+	if body != "" {
+		reader = strings.NewReader(body)
+	}
+	r := httptest.NewRequest(method, path, reader)
+	r.Header.Set("X-Vault-Token", rootToken)
+	return r
+}
+
+func do(h http.Handler, r *http.Request) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}
+
+// golden compares an answer's status and body with testdata/NAME.json. Clients parse these bytes: a change is seen here.
+func golden(t *testing.T, name string, w *httptest.ResponseRecorder) {
+	t.Helper()
+	var pretty bytes.Buffer
+	if w.Body.Len() > 0 {
+		if err := json.Indent(&pretty, w.Body.Bytes(), "", "  "); err != nil {
+			t.Fatalf("%s: not JSON: %v: %s", name, err, w.Body)
+		}
+	}
+	got := http.StatusText(w.Code)
+	got = strings.TrimSpace(strings.Join([]string{itoa(w.Code), got}, " ")) + "\n" + pretty.String()
+	file := filepath.Join("testdata", name+".golden")
+	if *update {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s: got\n%s\nwant\n%s", name, got, want)
+	}
+}
+
+func itoa(n int) string { b, _ := json.Marshal(n); return string(b) }
+
+// errorsOf parses an error answer and checks what every one must have.
+func errorsOf(t *testing.T, w *httptest.ResponseRecorder) errorBody {
+	t.Helper()
+	var body errorBody
+	if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil {
+		t.Fatalf("error answer is not JSON: %v: %q", err, w.Body)
+	}
+	if len(body.Errors) == 0 || len(body.Errors[0]) < 10 {
+		t.Errorf("no sentence in %s", w.Body)
+	}
+	if w.Code == http.StatusServiceUnavailable && w.Header().Get("Retry-After") == "" {
+		t.Error("503 without Retry-After")
+	}
+	if w.Header().Get("Cache-Control") != "no-store" {
+		t.Error("answer may be cached")
+	}
+	if w.Header().Get("Content-Type") != "application/json" {
+		t.Errorf("content type %q", w.Header().Get("Content-Type"))
+	}
+	return body
+}
+
+func testConfig() Config {
+	return Config{
+		Now:         func() time.Time { return noon },
+		RequestInfo: func(context.Context) RequestInfo { return RequestInfo{ID: "req-1", Slot: "id-a/1/1"} },
+	}
+}
