@@ -1,0 +1,241 @@
+package test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/locum-ha/locum/test/cluster"
+	"github.com/locum-ha/locum/test/load"
+)
+
+// put writes an entry through a client and fails the test if that fails.
+func put(ctx context.Context, t *testing.T, client *load.Client, key, value string) {
+	t.Helper()
+	answer, err := client.Do(ctx, http.MethodPost, "/v1/secret/data/"+key, fmt.Appendf(nil, `{"data":{"v":%q}}`, value))
+	if err != nil || answer.Status/100 != 2 {
+		t.Fatalf("writing %s: %d %s %v", key, answer.Status, answer.Body, err)
+	}
+}
+
+// expect reads an entry through a client.
+func expect(ctx context.Context, t *testing.T, client *load.Client, key, value string) {
+	t.Helper()
+	answer, err := client.Do(ctx, http.MethodGet, "/v1/secret/data/"+key, nil)
+	if err != nil || answer.Status != http.StatusOK || load.ValueOf(answer.Body) != value {
+		t.Errorf("reading %s: %d %.200s %v, want %q", key, answer.Status, answer.Body, err, value)
+	}
+}
+
+// P3: all nodes killed at once, or stopped at once, come back as a healthy cluster with every entry.
+func TestRestartOfAll(t *testing.T) {
+	c := cluster.New(t, cluster.Options{})
+	ctx := within(t, 2*time.Minute)
+	for i, how := range []string{"killed", "stopped"} {
+		for n, client := range clientsOf(t, c) {
+			put(ctx, t, client, fmt.Sprintf("all/%d/%d", i, n), "kept")
+		}
+		_, before := c.Active(ctx)
+		if how == "killed" {
+			for _, n := range c.Nodes {
+				n.Kill()
+			}
+		} else if err := c.StopAll(30 * time.Second); err != nil {
+			t.Errorf("SIGTERM to all: %v", err)
+		}
+		for _, n := range c.Nodes {
+			if err := n.Start(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := c.WaitHealthy(ctx); err != nil {
+			t.Fatalf("%s: %v", how, err)
+		}
+		if _, term := c.Active(ctx); term <= before {
+			t.Errorf("%s: term %d after term %d", how, term, before)
+		}
+		for n, client := range clientsOf(t, c) {
+			expect(ctx, t, client, fmt.Sprintf("all/%d/%d", i, n), "kept")
+		}
+	}
+}
+
+// A node whose directory was emptied comes back as another identity, as a non-voter that is promoted when it has
+// caught up; the old identity goes by rule, and the cluster bears the loss of another node.
+func TestEmptiedDirectory(t *testing.T) {
+	c := cluster.New(t, cluster.Options{})
+	ctx := within(t, 2*time.Minute)
+	clients := clientsOf(t, c)
+	put(ctx, t, clients[0], "emptied", "kept")
+	active, _ := c.Active(ctx)
+	victim := c.Nodes[(active.Index+1)%3]
+	before := ids(ctx, t, c)
+	victim.Kill()
+	if err := victim.Empty(); err != nil {
+		t.Fatal(err)
+	}
+	if err := victim.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.WaitHealthy(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.WaitVoters(ctx, 3); err != nil {
+		t.Fatal(err)
+	}
+	fresh := 0
+	for id := range ids(ctx, t, c) {
+		if !before[id] {
+			fresh++
+		}
+	}
+	if fresh != 1 {
+		t.Errorf("%d new identities, want one: a replaced node must not vote as the one it was", fresh)
+	}
+	active.Kill()
+	if _, err := c.WaitActive(ctx, active); err != nil {
+		t.Fatal(err)
+	}
+	expect(ctx, t, clients[victim.Index], "emptied", "kept")
+}
+
+func ids(ctx context.Context, t *testing.T, c *cluster.Cluster) map[string]bool {
+	t.Helper()
+	peers, err := c.Peers(ctx, c.Nodes[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := map[string]bool{}
+	for _, p := range peers {
+		set[p.ID] = true
+	}
+	return set
+}
+
+// A torn last write of the log — zeroes where its end was, or the file cut short — ends in a healthy cluster or in
+// a node that says clearly what is wrong, never in one that serves something else.
+func TestTornLog(t *testing.T) {
+	c := cluster.New(t, cluster.Options{})
+	ctx := within(t, 2*time.Minute)
+	clients := clientsOf(t, c)
+	for i := range 50 {
+		put(ctx, t, clients[0], fmt.Sprintf("torn/%d", i), "kept")
+	}
+	active, _ := c.Active(ctx)
+	for i, damage := range []func(path string, size int64) error{
+		func(path string, size int64) error { return os.Truncate(path, size-size/8) },
+		func(path string, size int64) error { return overwrite(path, size-8192, 8192) },
+	} {
+		victim := c.Nodes[(active.Index+1+i)%3]
+		victim.Kill()
+		path := biggest(t, victim.DataDir())
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := damage(path, info.Size()); err != nil {
+			t.Fatal(err)
+		}
+		mark := len(victim.LogTail(1 << 20))
+		if err := victim.Start(); err != nil {
+			t.Fatal(err)
+		}
+		err = cluster.Poll(ctx, "the torn node is well or says what is wrong", func() error {
+			if !victim.Running() {
+				return nil
+			}
+			if code := c.Health(ctx, victim); code != http.StatusOK && code != http.StatusTooManyRequests {
+				return &cluster.StatusError{Code: code}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		if said := victim.LogTail(1 << 20)[mark:]; !victim.Running() {
+			t.Logf("%s ended with: %s", victim.Name, said)
+			if strings.Contains(said, "panic:") || strings.Contains(said, "goroutine ") || !strings.Contains(said, "error") {
+				t.Errorf("%s: not a clear error:\n%s", victim.Name, said)
+			}
+			if err := victim.Empty(); err != nil { // what an operator does then
+				t.Fatal(err)
+			}
+			if err := victim.Start(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := c.WaitHealthy(ctx); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 50 {
+			expect(ctx, t, clients[victim.Index], fmt.Sprintf("torn/%d", i), "kept")
+		}
+	}
+}
+
+func biggest(t *testing.T, dir string) string {
+	t.Helper()
+	var path string
+	var size int64
+	err := filepath.Walk(dir, func(p string, info os.FileInfo, err error) error {
+		if err == nil && info.Mode().IsRegular() && info.Size() > size {
+			path, size = p, info.Size()
+		}
+		return err
+	})
+	if err != nil || path == "" {
+		t.Fatalf("no file in %s: %v", dir, err)
+	}
+	return path
+}
+
+func overwrite(path string, at, n int64) error {
+	file, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	if _, err := file.WriteAt(make([]byte, n), max(0, at)); err != nil {
+		return err
+	}
+	return file.Close()
+}
+
+// P9: a node without the cluster's key is refused, and says so; nothing of the cluster changes.
+func TestJoinWithoutTheKey(t *testing.T) {
+	c := cluster.New(t, cluster.Options{})
+	ctx := within(t, time.Minute)
+	before := ids(ctx, t, c)
+	stranger, err := c.Add(cluster.NewSealKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stranger.Start(); err != nil {
+		t.Fatal(err)
+	}
+	after(ctx, 5*time.Second)
+	if code := c.Health(ctx, stranger); code == http.StatusOK || code == http.StatusTooManyRequests {
+		t.Errorf("health of the stranger is %d", code)
+	}
+	if now := ids(ctx, t, c); len(now) != len(before) {
+		t.Errorf("servers were %v and are %v", before, now)
+	}
+	if log := stranger.LogTail(200); !strings.Contains(log, "join") {
+		t.Errorf("the stranger does not say that it cannot join:\n%s", log)
+	}
+	stranger.Kill()
+	joined, err := c.Add("") // with the key it works
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := joined.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.WaitVoters(ctx, 4); err != nil {
+		t.Error(err)
+	}
+}
