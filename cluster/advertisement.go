@@ -17,6 +17,7 @@ type Advertisement struct {
 	Name        string     // its node name
 	APIAddr     string     // where clients are redirected to; a URL
 	ClusterAddr string     // where standbys reach it; https://host:port
+	Listener    string     // where its API listens: host:port; "" from a node that does not tell
 	Authority   *Authority // of this term; standbys mint their leaves from it
 	ServerPin   Pin        // of the only server certificate that is the active node's
 	Time        time.Time  // when it was written, on the active node's clock; for people only
@@ -29,6 +30,7 @@ type advertisementRecord struct {
 	Name        string          `json:"name"`
 	APIAddr     string          `json:"api_addr"`
 	ClusterAddr string          `json:"cluster_addr"`
+	Listener    string          `json:"listener,omitempty"`
 	Authority   authorityRecord `json:"authority"`
 	ServerPin   string          `json:"server_pin"` // SHA-256 in hex
 	Time        time.Time       `json:"time"`
@@ -50,6 +52,7 @@ func (ad Advertisement) Marshal() ([]byte, error) {
 		Name:        ad.Name,
 		APIAddr:     ad.APIAddr,
 		ClusterAddr: ad.ClusterAddr,
+		Listener:    ad.Listener,
 		Authority:   authority,
 		ServerPin:   hex.EncodeToString(ad.ServerPin[:]),
 		Time:        ad.Time.UTC(),
@@ -78,6 +81,7 @@ func ParseAdvertisement(data []byte) (Advertisement, error) {
 		Name:        record.Name,
 		APIAddr:     record.APIAddr,
 		ClusterAddr: record.ClusterAddr,
+		Listener:    record.Listener,
 		Authority:   authority,
 		Time:        record.Time,
 	}
