@@ -1,0 +1,239 @@
+package config
+
+import "time"
+
+// Config is everything that is told to a node when it starts.
+type Config struct {
+	// ClusterName names the cluster, for people and metrics. Default: "locum".
+	ClusterName string `hcl:"cluster_name"`
+
+	// NodeName names this node, for people, step-down and metrics; unique in its cluster. Letters, digits,
+	// ".", "_" and "-". Default: the host name.
+	NodeName string `hcl:"node_name"`
+
+	// APIAddr is the URL of this node's API as clients reach it, and where a standby's clients are redirected to
+	// when it is active: http:// or https://, a host, perhaps a port and a path. The environment's
+	// LOCUM_API_ADDR, LOCUM_CLUSTER_ADVERTISE_ADDR and VAULT_API_ADDR, and the flag -cluster-advertise-addr,
+	// take precedence. Default: the listener's address, or the first private address of this host.
+	APIAddr string `hcl:"api_addr"`
+
+	// ClusterAddr is the URL of this node's cluster port as the other nodes reach it: https://host:port. The
+	// environment's LOCUM_CLUSTER_ADDR and VAULT_CLUSTER_ADDR take precedence. Default: the host of api_addr with
+	// the port of the listener's cluster_address.
+	ClusterAddr string `hcl:"cluster_addr"`
+
+	// Listeners are where this node listens; at least one.
+	Listeners []Listener `hcl:"listener,block"`
+
+	// Storage is the data store that keeps the entries; required.
+	Storage Storage `hcl:"storage,block"`
+
+	// HAStorage is the data store that keeps the HA lock, where it is another one than storage. Raft storage takes
+	// none: its lock is its own.
+	HAStorage Storage `hcl:"ha_storage,block"`
+
+	// Seal is how the root key is protected. Default: "shamir".
+	Seal Seal `hcl:"seal,block"`
+
+	// HA is how this node takes part in the election.
+	HA HA `hcl:"ha,block"`
+
+	// Forwarding is what a standby does with requests.
+	Forwarding Forwarding `hcl:"forwarding,block"`
+
+	// Telemetry is about metrics.
+	Telemetry Telemetry `hcl:"telemetry,block"`
+
+	// LogLevel is the least severe level that is logged: debug, info, warn or error. Default: "info".
+	LogLevel string `hcl:"log_level"`
+
+	// LogFormat is text or json. Default: "text".
+	LogFormat string `hcl:"log_format"`
+
+	// APIAddrFrom and ClusterAddrFrom say where the addresses come from, for the start-up table.
+	APIAddrFrom, ClusterAddrFrom string
+
+	// Warnings are what may be meant, but seldom is: one sentence each.
+	Warnings []string
+
+	where positions
+}
+
+// Listener is one address that the API is served on.
+type Listener struct {
+	// Type is the label of the block: "tcp".
+	Type string `hcl:"type,label"`
+
+	// Address is the host:port that the API listens on. Default: "127.0.0.1:8400".
+	Address string `hcl:"address"`
+
+	// ClusterAddress is the host:port of the cluster port, of which a node has one. Default: the host of the first
+	// listener's address, with its port + 1.
+	ClusterAddress string `hcl:"cluster_address"`
+
+	// TLSCertFile is the PEM file with the certificate and its chain. Required unless tls_disable is set. It is read
+	// again on SIGHUP.
+	TLSCertFile string `hcl:"tls_cert_file"`
+
+	// TLSKeyFile is the PEM file with the certificate's private key. Required unless tls_disable is set.
+	TLSKeyFile string `hcl:"tls_key_file"`
+
+	// TLSClientCAFile is a PEM file of authorities. When it is given, clients must show a certificate of one of them.
+	TLSClientCAFile string `hcl:"tls_client_ca_file"`
+
+	// TLSDisable serves plain HTTP. Default: false.
+	TLSDisable bool `hcl:"tls_disable"`
+
+	// XForwardedForAuthorizedAddrs are the proxies, as addresses or CIDR ranges, whose X-Forwarded-* headers are
+	// believed. Everybody else's are dropped. Default: none.
+	XForwardedForAuthorizedAddrs []string `hcl:"x_forwarded_for_authorized_addrs"`
+
+	// ProxyProtocol expects the PROXY protocol on every connection. Not supported in this version. Default: false.
+	ProxyProtocol bool `hcl:"proxy_protocol"`
+
+	// MaxRequestSize is the size beyond which a request's body is refused with 413, "0" for no limit. Default: "0".
+	MaxRequestSize Size `hcl:"max_request_size"`
+}
+
+// Storage is a data store. Exactly the settings of its Type apply.
+type Storage struct {
+	// Type is the label of the block: "raft", "file" or "inmem".
+	Type string `hcl:"type,label"`
+
+	// Raft is the embedded store, replicated between the nodes.
+	Raft RaftStorage `hcl:"raft,variant"`
+
+	// File keeps the entries in files on this host: one node, no standby.
+	File FileStorage `hcl:"file,variant"`
+
+	// InMem keeps the entries in memory and forgets them at the end: one node, for trying out.
+	InMem InMemStorage `hcl:"inmem,variant"`
+}
+
+// RaftStorage is the embedded store.
+type RaftStorage struct {
+	// Path is the data directory. It is made if it is not there. Required. The node's identity is made with it.
+	Path string `hcl:"path"`
+
+	// Performance scales all raft times: "lan" (1), "wan" (5), or a number between 0.1 and 100. A crashed leader is
+	// replaced within about a second times this number. The same on all nodes. Default: "lan".
+	Performance Performance `hcl:"performance"`
+
+	// RetryJoin are the nodes through which this one joins its cluster, tried in turn until one of them lets it in. A
+	// node may list itself; it is passed over. Ignored once the node is a member.
+	RetryJoin []RetryJoin `hcl:"retry_join,block"`
+
+	// RetryJoinAsNonVoter joins as a copy that never votes nor becomes active. Default: false.
+	RetryJoinAsNonVoter bool `hcl:"retry_join_as_non_voter"`
+
+	// SnapshotSize is how much log may gather before it is replaced by a snapshot. Default: "64MiB".
+	SnapshotSize Size `hcl:"snapshot_size"`
+
+	// DeadPeerTimeout is how long a member may be silent before it is removed, never below a quorum of three; "0"
+	// removes nobody. Default: "24h".
+	DeadPeerTimeout time.Duration `hcl:"dead_peer_timeout"`
+}
+
+// RetryJoin is one node through which to join.
+type RetryJoin struct {
+	// LeaderAPIAddr is its api_addr: http:// or https://. It need not be the active node. Required.
+	LeaderAPIAddr string `hcl:"leader_api_addr"`
+
+	// LeaderCACertFile is a PEM file of authorities to verify its certificate with. Default: the system's.
+	LeaderCACertFile string `hcl:"leader_ca_cert_file"`
+
+	// LeaderCACert is the same as PEM text.
+	LeaderCACert string `hcl:"leader_ca_cert"`
+
+	// LeaderClientCertFile is the PEM file of a certificate to show to it, where its listener asks for one.
+	LeaderClientCertFile string `hcl:"leader_client_cert_file"`
+
+	// LeaderClientKeyFile is the PEM file of that certificate's private key.
+	LeaderClientKeyFile string `hcl:"leader_client_key_file"`
+
+	// LeaderTLSServerName is the name to expect in its certificate. Default: the host of leader_api_addr.
+	LeaderTLSServerName string `hcl:"leader_tls_servername"`
+}
+
+// FileStorage keeps the entries in files.
+type FileStorage struct {
+	// Path is the data directory. It is made if it is not there. Required.
+	Path string `hcl:"path"`
+}
+
+// InMemStorage has no settings.
+type InMemStorage struct{}
+
+// Seal is how the root key is protected. Exactly the settings of its Type apply.
+type Seal struct {
+	// Type is the label of the block: "static" or "shamir".
+	Type string `hcl:"type,label"`
+
+	// Static opens by itself, with a key from a file or the environment: for unattended starts.
+	Static StaticSeal `hcl:"static,variant"`
+
+	// Shamir is opened by people who each hold a share.
+	Shamir ShamirSeal `hcl:"shamir,variant"`
+}
+
+// StaticSeal is a key of 32 bytes, the same on every node: raw, as hex or as base64.
+type StaticSeal struct {
+	// KeyFile is the file with the key. It should be readable by Locum's user alone. One of key_file and key_env.
+	KeyFile string `hcl:"key_file"`
+
+	// KeyEnv is the name of the environment variable with the key, as hex or base64. One of key_file and key_env.
+	KeyEnv string `hcl:"key_env"`
+}
+
+// ShamirSeal has no settings: shares and threshold are chosen at init.
+type ShamirSeal struct{}
+
+// HA is how this node takes part in the election.
+type HA struct {
+	// LockTTL is how long the HA lock outlives its last renewal. Not with raft storage: its times follow from
+	// performance. Default: "5s".
+	LockTTL time.Duration `hcl:"lock_ttl"`
+
+	// Priority is who goes first when several nodes could take over: the higher one. 0 to 1000. Default: 100.
+	Priority int `hcl:"priority"`
+
+	// Candidate says whether this node may become active. Default: true.
+	Candidate bool `hcl:"candidate"`
+
+	// DrainTimeout is how long requests in flight may take to end at a planned step-down. Default: "15s".
+	DrainTimeout time.Duration `hcl:"drain_timeout"`
+
+	// ShutdownDelay is how long a node that was asked to end goes on forwarding after it says 503 on /ready, for load
+	// balancers to notice. Default: "0s".
+	ShutdownDelay time.Duration `hcl:"shutdown_delay"`
+}
+
+// Forwarding is what a standby does with requests.
+type Forwarding struct {
+	// Mode is forward (pass requests on to the active node) or redirect (answer 307). Default: "forward".
+	Mode string `hcl:"mode"`
+
+	// HoldTimeout is how long a request is kept waiting for an active node. At least drain_timeout + 20s, so that it
+	// outlasts a planned step-down: 10s for the application to stop, 10s for the next node to start. Default: "40s".
+	HoldTimeout time.Duration `hcl:"hold_timeout"`
+
+	// HoldMaxRequests is how many requests are kept waiting at a time; more are answered 503. Default: 10000.
+	HoldMaxRequests int `hcl:"hold_max_requests"`
+
+	// HoldMaxBytes is how much memory the bodies of waiting requests may take; more are answered 503. Default: "64MiB".
+	HoldMaxBytes Size `hcl:"hold_max_bytes"`
+
+	// RetryBuffer is the size up to which a request's body is kept so that the request can be sent again. A longer
+	// one streams, and cannot be repeated. Default: "1MiB".
+	RetryBuffer Size `hcl:"retry_buffer"`
+}
+
+// Telemetry is about metrics.
+type Telemetry struct {
+	// PrometheusRetentionTime is accepted for files written for Vault; Prometheus asks when it wants, and nothing is
+	// retained. Default: "30s".
+	PrometheusRetentionTime time.Duration `hcl:"prometheus_retention_time"`
+
+	// UnauthenticatedMetricsAccess lets everybody read /v1/sys/metrics. Default: false.
+	UnauthenticatedMetricsAccess bool `hcl:"unauthenticated_metrics_access"`
+}

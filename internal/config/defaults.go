@@ -1,0 +1,41 @@
+package config
+
+import (
+	"reflect"
+	"time"
+)
+
+// Default returns a configuration with everything that has a default of its own, and nothing that depends on the host.
+func Default() *Config {
+	return &Config{
+		ClusterName: "locum",
+		Seal:        Seal{Type: "shamir"},
+		HA:          HA{Priority: 100, Candidate: true, DrainTimeout: 15 * time.Second},
+		Forwarding: Forwarding{
+			Mode:            "forward",
+			HoldTimeout:     40 * time.Second,
+			HoldMaxRequests: 10000,
+			HoldMaxBytes:    64 << 20,
+			RetryBuffer:     1 << 20,
+		},
+		Telemetry: Telemetry{PrometheusRetentionTime: 30 * time.Second},
+		LogLevel:  "info",
+		LogFormat: "text",
+		where:     positions{},
+	}
+}
+
+// NewStorage returns a storage of this type with its defaults.
+func NewStorage(kind string) Storage {
+	return Storage{Type: kind, Raft: RaftStorage{Performance: 1, SnapshotSize: 64 << 20, DeadPeerTimeout: 24 * time.Hour}}
+}
+
+// defaultsOf fills a block that starts anew.
+func defaultsOf(v reflect.Value) {
+	switch p := v.Addr().Interface().(type) {
+	case *Storage:
+		*p = NewStorage("")
+	case *Listener:
+		*p = Listener{Address: "127.0.0.1:8400"}
+	}
+}

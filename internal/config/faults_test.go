@@ -1,0 +1,217 @@
+package config
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Each fault says where it stands and what to write instead.
+func TestFaults(t *testing.T) {
+	cases := []struct{ name, text, want string }{
+		{"syntax", "listener \"tcp\" {\n", "node.hcl:1: "},
+		{"unknown key", minimal + "api_adr = \"x\"\n", `node.hcl:7: Unsupported argument; An argument named "api_adr" is not expected here. Did you mean "api_addr"?`},
+		{"unknown key in a block", "\nstorage \"raft\" {\n  path = \"/d\"\n  pth = \"/e\"\n}\n", `node.hcl:4: Unsupported argument`},
+		{"Vault's key", minimal + "ui = true\n", "node.hcl:7: ui: not a setting of Locum; remove it"},
+		{"Vault's node_id", "storage \"raft\" {\n  path = \"/d\"\n  node_id = \"a\"\n}\n", "node.hcl:3: node_id: not a setting of Locum; remove it: the identity is made with the data directory"},
+		{"block to come", minimal + "application \"x\" {\n command = [\"a\"]\n}\n", "node.hcl:7: application: not in this version of Locum; remove the block"},
+		{"cache to come", minimal + "cache {\n hosts = []\n}\n", "node.hcl:7: cache: not in this version of Locum"},
+		{"storage to come", strings.Replace(minimal, `"raft"`, `"consul"`, 1), `node.hcl:2: storage: "consul": not in this version of Locum; write "raft", "file" or "inmem"`},
+		{"unknown storage", strings.Replace(minimal, `"raft"`, `"rafd"`, 1), `node.hcl:2: storage: "rafd" is not known; write "raft", "file" or "inmem"`},
+		{"no storage", "listener \"tcp\" {\n tls_disable = true\n}\n", `storage: missing; write storage "raft" { path = "/var/lib/locum" }`},
+		{"no listener", "storage \"raft\" {\n path = \"/d\"\n}\n", `listener: missing; write listener "tcp"`},
+		{"no path", "storage \"raft\" {\n}\n", "node.hcl:1: storage.path: missing"},
+		{"ha_storage with raft", minimal + "ha_storage \"consul\" {\n}\n", "node.hcl:7: ha_storage: raft storage has its own lock; remove the block"},
+		{"ha_storage to come", strings.Replace(minimal, `"raft"`, `"file"`, 1) + "ha_storage \"consul\" {\n}\n", `node.hcl:7: ha_storage: "consul": not in this version of Locum`},
+		{"lock_ttl with raft", minimal + "ha {\n lock_ttl = \"5s\"\n}\n", "node.hcl:8: ha.lock_ttl: raft storage takes none"},
+		{"number as duration", minimal + "ha {\n drain_timeout = 15\n}\n", `node.hcl:8: ha.drain_timeout: number where a string is expected; write a duration with its unit, such as "15s", in quotes`},
+		{"duration without unit", minimal + "ha {\n drain_timeout = \"15\"\n}\n", `duration "15"; write a number with a unit, such as "15s"`},
+		{"negative duration", minimal + "ha {\n drain_timeout = \"-1s\"\n}\n", `node.hcl:8: ha.drain_timeout: duration "-1s"`},
+		{"number as size", minimal + "forwarding {\n retry_buffer = 1024\n}\n", `write a size with its unit, such as "64MiB"`},
+		{"size without unit", minimal + "forwarding {\n retry_buffer = \"1024\"\n}\n", `node.hcl:8: forwarding.retry_buffer: size "1024"; write a number with a unit`},
+		{"string as number", minimal + "ha {\n priority = \"1\"\n}\n", "node.hcl:8: ha.priority: string where a whole number is expected"},
+		{"fraction", minimal + "ha {\n priority = 1.5\n}\n", "ha.priority: number where a whole number is expected"},
+		{"huge", minimal + "ha {\n priority = 99999999999999999999\n}\n", "ha.priority: number out of range"},
+		{"string as bool", minimal + "ha {\n candidate = \"yes\"\n}\n", "ha.candidate: string where a bool is expected; write true or false"},
+		{"null", minimal + "log_level = null\n", "node.hcl:7: log_level: no value; write one, or remove the line"},
+		{"variable", minimal + "log_level = level\n", "node.hcl:7: Variables not allowed"},
+		{"list of the wrong thing", "listener \"tcp\" {\n x_forwarded_for_authorized_addrs = \"a\"\n}\n", "string where a list of strings is expected"},
+		{"priority", minimal + "ha {\n priority = 2000\n}\n", "node.hcl:8: ha.priority: 2000 is out of range"},
+		{"hold shorter than drain", minimal + "ha {\n drain_timeout = \"30s\"\n}\n", `node.hcl:8: ha.drain_timeout: hold_timeout is 40s, less than drain_timeout (30s) + 20s: requests would fail in a planned step-down; write hold_timeout = "50s" or more`},
+		{"hold too short", minimal + "forwarding {\n hold_timeout = \"30s\"\n}\n", "node.hcl:8: forwarding.hold_timeout: hold_timeout is 30s"},
+		{"mode", minimal + "forwarding {\n mode = \"both\"\n}\n", `node.hcl:8: forwarding.mode: "both" is not known; write "forward" or "redirect"`},
+		{"log level", minimal + "log_level = \"loud\"\n", `node.hcl:7: log_level: "loud" is not known; write "debug", "info", "warn" or "error"`},
+		{"api_addr without scheme", minimal + "api_addr = \"a:8400\"\n", `node.hcl:7: api_addr: "a:8400" has no scheme; write it such as "https://a.example.com:8400"`},
+		{"api_addr with query", minimal + "api_addr = \"https://a:8400?x=1\"\n", "has a query or fragment"},
+		{"api_addr with a password", minimal + "api_addr = \"https://u:secret@a:8400\"\n", "the URL has a user name or password"},
+		{"api_addr of nobody", minimal + "api_addr = \"http://0.0.0.0:8400\"\n", "api_addr: nobody can connect to 0.0.0.0; write the name or address under which clients reach this node"},
+		{"cluster_addr in plain text", minimal + "cluster_addr = \"http://a:8401\"\n", `node.hcl:7: cluster_addr: scheme "http" does not fit; write it such as "https://a.example.com:8401"`},
+		{"cluster_addr without port", minimal + "cluster_addr = \"https://a\"\n", "is not https://host:port"},
+		{"one address for both", minimal + "api_addr = \"http://a:8400\"\ncluster_addr = \"https://a:8400\"\n", "node.hcl:8: cluster_addr: a:8400 is api_addr's too; give one of them another port"},
+		{"two uses of one port", minimal + "listener \"tcp\" {\n address = \"127.0.0.1:8401\"\n tls_disable = true\n}\n", "port 8401 is used by listener[1].address too; give one of them another port"},
+		{"listener as URL", "listener \"tcp\" {\n address = \"http://a:1\"\n tls_disable = true\n}\n", `listener[0].address: "http://a:1" is a URL; write host:port`},
+		{"listener without port", "listener \"tcp\" {\n address = \"a\"\n tls_disable = true\n}\n", `node.hcl:2: listener[0].address: "a" is not host:port`},
+		{"unix listener", "listener \"unix\" {\n tls_disable = true\n}\n", `node.hcl:1: listener[0]: type "unix" is not known; write listener "tcp"`},
+		{"no certificate", "listener \"tcp\" {\n}\n", "node.hcl:1: listener[0]: no certificate for TLS; set tls_cert_file and tls_key_file, or tls_disable = true"},
+		{"certificate and plain", "listener \"tcp\" {\n tls_disable = true\n tls_cert_file = \"/x\"\n}\n", "tls_disable: true beside certificate files"},
+		{"certificate that is not there", "listener \"tcp\" {\n tls_cert_file = \"/nowhere/c.pem\"\n tls_key_file = \"/nowhere/k.pem\"\n}\n", "node.hcl:2: listener[0].tls_cert_file: there is no file /nowhere/c.pem"},
+		{"proxy protocol", "listener \"tcp\" {\n tls_disable = true\n proxy_protocol = true\n}\n", "node.hcl:3: listener[0].proxy_protocol: not supported in this version; remove the line"},
+		{"bad range", "listener \"tcp\" {\n tls_disable = true\n x_forwarded_for_authorized_addrs = [\"10.0.0.0/99\"]\n}\n", `"10.0.0.0/99" is neither an address nor a range`},
+		{"two cluster ports", minimal + "listener \"tcp\" {\n address = \"0.0.0.0:9\"\n cluster_address = \"0.0.0.0:10\"\n tls_disable = true\n}\nlistener \"tcp\" {\n address = \"0.0.0.0:19\"\n cluster_address = \"0.0.0.0:20\"\n tls_disable = true\n}\n", "a second one; a node has one cluster port"},
+		{"performance", "storage \"raft\" {\n path = \"/d\"\n performance = \"fast\"\n}\n", `node.hcl:3: storage.performance: performance "fast"; write "lan", "wan", or a number between 0.1 and 100`},
+		{"performance out of range", "storage \"raft\" {\n path = \"/d\"\n performance = 0\n}\n", `performance "0"; write`},
+		{"retry_join without an address", "storage \"raft\" {\n path = \"/d\"\n retry_join {\n }\n}\n", "node.hcl:3: storage.retry_join[0].leader_api_addr: missing"},
+		{"retry_join without a scheme", "storage \"raft\" {\n path = \"/d\"\n retry_join {\n leader_api_addr = \"b:1\"\n }\n}\n", `node.hcl:4: storage.retry_join[0].leader_api_addr: "b:1" has no scheme`},
+		{"static without key", minimal + "seal \"static\" {\n}\n", "node.hcl:7: seal: a static seal needs one of key_file and key_env"},
+		{"key file that is not there", minimal + "seal \"static\" {\n key_file = \"/nowhere/key\"\n}\n", "node.hcl:8: seal.key_file: there is no file /nowhere/key"},
+		{"key variable that is not there", minimal + "seal \"static\" {\n key_env = \"LOCUM_NO_SUCH_KEY\"\n}\n", "node.hcl:8: seal.key_env: the environment has no LOCUM_NO_SUCH_KEY"},
+		{"seal to come", minimal + "seal \"awskms\" {\n}\n", `seal: "awskms": not in this version of Locum; write "static" or "shamir"`},
+		{"second block", minimal + "ha {\n}\nha {\n}\n", "node.hcl:9: ha: a second block in one file, the first is on line 7; keep one"},
+		{"node name", minimal + "node_name = \"a b\"\n", `node.hcl:7: node_name: "a b" is not a node name`},
+		{"dead peers too soon", "storage \"raft\" {\n path = \"/d\"\n dead_peer_timeout = \"1s\"\n}\n", `write at least "1m", or "0" for never`},
+	}
+	for _, tc := range cases {
+		t.Run(tc.name, func(t *testing.T) {
+			_, err := complete(t, tc.text, host(nil))
+			var faults Faults
+			if !errors.As(err, &faults) {
+				t.Fatalf("error %v, want Faults", err)
+			}
+			if !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got:\n%v\nwant:\n%s", err, tc.want)
+			}
+			if strings.Contains(err.Error(), "secret") {
+				t.Errorf("shows a password: %v", err)
+			}
+		})
+	}
+}
+
+// All faults at once.
+func TestAllFaultsAreReported(t *testing.T) {
+	_, err := complete(t, minimal+"log_level = \"x\"\nlog_format = \"y\"\napi_addr = \"z\"\n", host(nil))
+	var faults Faults
+	if !errors.As(err, &faults) || len(faults) != 3 {
+		t.Errorf("want 3 faults: %v", err)
+	}
+}
+
+// JSON's faults have file and line too.
+func TestJSONFaults(t *testing.T) {
+	text := "{\n \"storage\": {\"raft\": {\"path\": \"/d\"}},\n \"listener\": {\"tcp\": {\"tls_disable\": true}},\n \"log_level\": \"loud\",\n \"ha\": {\"priority\": 5000}\n}"
+	c, err := Parse("node.json", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = c.Complete(host(nil))
+	for _, want := range []string{"node.json:4: log_level", "node.json:5: ha.priority"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+	if _, err := Parse("node.json", []byte(`{"api_adr": "x"}`)); err == nil || !strings.Contains(err.Error(), "node.json:1: ") {
+		t.Errorf("an unknown key: %v", err)
+	}
+}
+
+func TestPrivateFilesAreWatched(t *testing.T) {
+	dir := t.TempDir()
+	key := filepath.Join(dir, "seal.key")
+	if err := os.WriteFile(key, make([]byte, 32), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	text := minimal + "seal \"static\" {\n key_file = \"" + key + "\"\n}\n"
+	if c := mustComplete(t, text, host(nil)); len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0], "chmod 600") {
+		t.Errorf("a key that all can read: %q", c.Warnings)
+	}
+	if err := os.Chmod(key, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if c := mustComplete(t, text, host(nil)); len(c.Warnings) != 0 {
+		t.Errorf("a private key file: %q", c.Warnings)
+	}
+}
+
+func TestCertificateFiles(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := filepath.Join(dir, "c.pem"), filepath.Join(dir, "k.pem")
+	writePair(t, cert, key, time.Now().Add(time.Hour))
+	text := func(c, k, ca string) string {
+		return "storage \"inmem\" {}\nlistener \"tcp\" {\n tls_cert_file = \"" + c + "\"\n tls_key_file = \"" + k + "\"\n tls_client_ca_file = \"" + ca + "\"\n}\n"
+	}
+	c := mustComplete(t, text(cert, key, cert), host(nil))
+	if len(c.Warnings) != 0 || !strings.HasPrefix(c.APIAddr, "https://127.0.0.1:8400") {
+		t.Errorf("warnings %q, api_addr %s", c.Warnings, c.APIAddr)
+	}
+	otherCert, otherKey := filepath.Join(dir, "c2.pem"), filepath.Join(dir, "k2.pem")
+	writePair(t, otherCert, otherKey, time.Now().Add(-time.Minute))
+	for _, bad := range []string{text(cert, otherKey, ""), text(key, key, ""), text(cert, key, key)} {
+		if _, err := complete(t, bad, host(nil)); err == nil || strings.Contains(err.Error(), "PRIVATE") {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+	if c := mustComplete(t, text(otherCert, otherKey, ""), host(nil)); len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0], "ran out") {
+		t.Errorf("a certificate that ran out: %q", c.Warnings)
+	}
+}
+
+func writePair(t *testing.T, certFile, keyFile string, end time.Time) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: end.Add(-time.Hour), NotAfter: end, DNSNames: []string{"localhost"}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "PRIVATE KEY", Bytes: keyDER}} {
+		if err := os.WriteFile(name, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestSizes(t *testing.T) {
+	for text, want := range map[string]Size{"0": 0, "1B": 1, "64MiB": 64 << 20, "1.5KiB": 1536, "2kB": 2000, "3 GB": 3e9} {
+		if got, err := ParseSize(text); err != nil || got != want {
+			t.Errorf("ParseSize(%q) = %d, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"", "12", "-1MiB", "MiB", "1mb", "9999999TiB", "NaNB", "InfB"} {
+		if got, err := ParseSize(text); err == nil {
+			t.Errorf("ParseSize(%q) = %d", text, got)
+		}
+	}
+	for size, want := range map[Size]string{0: "0", 1: "1B", 1536: "1536B", 2048: "2KiB", 64 << 20: "64MiB", 1 << 40: "1TiB"} {
+		if got := size.String(); got != want {
+			t.Errorf("%d is written %s, want %s", int64(size), got, want)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add("a.hcl", minimal)
+	f.Add("a.json", `{"storage":{"raft":{"path":"/d"}}}`)
+	f.Fuzz(func(t *testing.T, name, text string) {
+		c, err := Parse(name, []byte(text))
+		if err != nil {
+			return
+		}
+		_ = c.Validate() // must not panic
+	})
+}
