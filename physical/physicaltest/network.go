@@ -29,3 +29,10 @@ func (s *scene) faultyBackend(n int) (physical.Backend, network) {
 	b := NewFaultyBackend(s.backend(n))
 	return b, s.network(n, &b.Faults)
 }
+
+// faultyLock is faultyBackend for the lock.
+func (s *scene) faultyLock(n int) (physical.HABackend, network) {
+	s.Helper()
+	l := NewFaultyLock(s.lock(n))
+	return l, s.network(n, &l.Faults)
+}

@@ -60,12 +60,17 @@ type scene struct {
 	tb
 	ctx     context.Context
 	store   Store
+	quickly bool // see quick
+
+	mu      sync.Mutex
 	handles map[int]Handle // by node
 }
 
-// handle returns node n's handle, opened if it is not yet. For checks' own goroutine only.
+// handle returns node n's handle, opened if it is not yet.
 func (s *scene) handle(n int) Handle {
 	s.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if h := s.handles[n]; h != nil {
 		return h
 	}
@@ -86,12 +91,23 @@ func (s *scene) openAll() {
 
 func (s *scene) closeAll() {
 	s.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for n, h := range s.handles {
 		if err := h.Close(); err != nil {
 			s.Errorf("close node %d: %v", n, err)
 		}
 	}
 	clear(s.handles)
+}
+
+// closeNode closes node n, which opens again when it is next asked for.
+func (s *scene) closeNode(n int) {
+	s.Helper()
+	s.must(s.handle(n).Close(), "close node %d", n)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.handles, n)
 }
 
 // restart closes all nodes, restarts the store and opens the same nodes again.
