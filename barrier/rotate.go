@@ -154,7 +154,7 @@ func (b *Barrier) take(ctx context.Context, fence *physical.Fence, n int) (*keys
 // reserve makes room for at least n more uses than k has, unless somebody did it meanwhile.
 func (b *Barrier) reserve(ctx context.Context, fence *physical.Fence, k *keys, n uint64) error {
 	if err := b.lock(ctx); err != nil {
-		return err
+		return fmt.Errorf("reserve key uses: %w: %v", physical.ErrUnavailable, err) // the caller's entry was not sent
 	}
 	defer b.unlock()
 	if b.state.Load() != k {
