@@ -44,6 +44,7 @@ type Config struct {
 type RequestInfo struct {
 	ID     string // X-Request-Id: in both nodes' logs and in the answer
 	Slot   string // where the answer to a write is kept for its repeat; "" if it cannot be repeated
+	Key    string // different for every request that uses the slot; never chosen by a client
 	Repeat bool   // it may have been carried out before
 }
 

@@ -281,6 +281,6 @@ func errorsOf(t *testing.T, w *httptest.ResponseRecorder) errorBody {
 func testConfig() Config {
 	return Config{
 		Now:         func() time.Time { return noon },
-		RequestInfo: func(context.Context) RequestInfo { return RequestInfo{ID: "req-1", Slot: "id-a/1/1"} },
+		RequestInfo: func(context.Context) RequestInfo { return RequestInfo{ID: "req-1", Slot: "id-a/1/1", Key: "key-1"} },
 	}
 }

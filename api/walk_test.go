@@ -1,0 +1,152 @@
+package api
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"testing/iotest"
+)
+
+// endpoint is one path with the methods that it takes, for the walk over all of them.
+type endpoint struct {
+	path    string
+	methods []string
+	body    bool // a body is read, as JSON
+	open    bool // no token is needed
+	local   bool // answered by the node asked
+}
+
+var endpoints = []endpoint{
+	{path: "sys/health", methods: []string{"GET", "HEAD"}, open: true, local: true},
+	{path: "sys/live", methods: []string{"GET", "HEAD", "OPTIONS"}, open: true, local: true},
+	{path: "sys/ready", methods: []string{"GET", "HEAD", "OPTIONS"}, open: true, local: true},
+	{path: "sys/active", methods: []string{"GET", "HEAD", "OPTIONS"}, open: true, local: true},
+	{path: "sys/standby", methods: []string{"GET", "HEAD", "OPTIONS"}, open: true, local: true},
+	{path: "sys/leader", methods: []string{"GET", "HEAD"}, open: true, local: true},
+	{path: "system/leader", methods: []string{"GET", "HEAD"}, open: true, local: true},
+	{path: "sys/seal-status", methods: []string{"GET", "HEAD"}, open: true, local: true},
+	{path: "sys/metrics", methods: []string{"GET", "HEAD"}, local: true},
+	{path: "sys/init", methods: []string{"GET", "HEAD", "POST", "PUT"}, body: true, open: true, local: true},
+	{path: "sys/unseal", methods: []string{"POST", "PUT"}, body: true, open: true, local: true},
+	{path: "sys/storage/raft/join", methods: []string{"POST", "PUT"}, body: true, open: true, local: true},
+
+	{path: "sys/seal", methods: []string{"POST", "PUT"}},
+	{path: "sys/step-down", methods: []string{"POST", "PUT"}, body: true},
+	{path: "sys/ha-status", methods: []string{"GET", "HEAD"}},
+	{path: "sys/history", methods: []string{"GET", "HEAD"}},
+	{path: "sys/key-status", methods: []string{"GET", "HEAD"}},
+	{path: "sys/rotate", methods: []string{"POST", "PUT"}},
+	{path: "sys/rotate/keyring", methods: []string{"POST", "PUT"}},
+	{path: "sys/storage/raft/configuration", methods: []string{"GET", "HEAD"}},
+	{path: "sys/storage/raft/remove-peer", methods: []string{"POST", "PUT"}, body: true},
+	{path: "sys/storage/raft/snapshot", methods: []string{"GET", "POST", "PUT"}},
+	{path: "sys/storage/raft/snapshot-force", methods: []string{"POST", "PUT"}},
+	{path: "sys/storage/raft/bootstrap/challenge", methods: []string{"POST", "PUT"}, body: true, open: true},
+	{path: "sys/storage/raft/bootstrap/answer", methods: []string{"POST", "PUT"}, body: true, open: true},
+	{path: "sys/internal/ui/mounts", methods: []string{"GET", "HEAD"}},
+	{path: "sys/internal/ui/mounts/secret/app", methods: []string{"GET", "HEAD"}},
+}
+
+var allMethods = []string{"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "LIST", "TRACE"}
+
+// handlersFor makes the handler of an endpoint, with a small limit on bodies.
+func handlersFor(t *testing.T, e endpoint) http.Handler {
+	t.Helper()
+	cfg := testConfig()
+	cfg.MaxBody = 256
+	cfg.Metrics = http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	if !e.local {
+		return Active(&fakeService{}, &fakeRaft{}, cfg)
+	}
+	state := emptyStatus()
+	if e.path == "sys/metrics" {
+		state = standbyStatus() // a sealed node cannot tell one token from another
+	}
+	return Local(&fakeNode{status: state}, cfg, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		t.Errorf("%s was passed on", e.path)
+	}))
+}
+
+// Every route, asked in every wrong way, answers the right 4xx with a sentence, and does nothing.
+func TestWalk(t *testing.T) {
+	for _, e := range endpoints {
+		h := handlersFor(t, e)
+		path := "/v1/" + e.path
+		for _, method := range allMethods {
+			if slices.Contains(e.methods, method) {
+				continue
+			}
+			w := call(h, method, path, "")
+			if w.Code != http.StatusMethodNotAllowed || !strings.Contains(errorsOf(t, w).Errors[0], "is not allowed here: use one of") {
+				t.Errorf("%s %s: %d %s", method, e.path, w.Code, w.Body)
+			}
+			allow := strings.Split(w.Header().Get("Allow"), ", ")
+			if want := slices.Sorted(slices.Values(e.methods)); !slices.Equal(allow, want) {
+				t.Errorf("%s %s: Allow %v, want %v", method, e.path, allow, want)
+			}
+		}
+		last := e.methods[len(e.methods)-1]
+		if !e.open {
+			w := do(h, httptest.NewRequest(last, path, strings.NewReader(`{`)))
+			if w.Code != http.StatusForbidden || errorsOf(t, w).Errors[0] != "permission denied" {
+				t.Errorf("%s without a token: %d %s", e.path, w.Code, w.Body)
+			}
+		}
+		if !e.body {
+			continue
+		}
+		for body, want := range map[string]string{
+			`{"key": `: "the body is not valid JSON: unexpected end of JSON input",
+			`{"a":1]}`: "the body is not valid JSON: invalid character ']'",
+			"\xff":     "the body is not valid JSON",
+		} {
+			w := call(h, last, path, body)
+			if w.Code != http.StatusBadRequest || !strings.Contains(errorsOf(t, w).Errors[0], want) {
+				t.Errorf("%s with %q: %d %s", e.path, body, w.Code, w.Body)
+			}
+		}
+		long := `{"pad":"` + strings.Repeat("x", 300) + `"}`
+		w := call(h, last, path, long)
+		if w.Code != http.StatusRequestEntityTooLarge || !strings.Contains(errorsOf(t, w).Errors[0], "256 bytes") {
+			t.Errorf("%s with a long body: %d %s", e.path, w.Code, w.Body)
+		}
+		r := request(last, path, "")
+		r.Body, r.ContentLength = io.NopCloser(strings.NewReader(long)), -1 // chunked: nobody knows how long it is
+		if w := do(h, r); w.Code != http.StatusRequestEntityTooLarge {
+			t.Errorf("%s with a long chunked body: %d %s", e.path, w.Code, w.Body)
+		}
+		r = request(last, path, "")
+		r.Body, r.ContentLength = io.NopCloser(iotest.ErrReader(io.ErrUnexpectedEOF)), -1
+		if w := do(h, r); w.Code != http.StatusBadRequest || errorsOf(t, w).Processed != ProcessedNo {
+			t.Errorf("%s with a body that breaks off: %d %s", e.path, w.Code, w.Body)
+		}
+	}
+}
+
+// FuzzRequests: nothing that a client sends makes the api panic or answer 500.
+func FuzzRequests(f *testing.F) {
+	for _, e := range endpoints {
+		f.Add(e.methods[0], "/v1/"+e.path, `{"data":{"a":1},"options":{"cas":"1"},"versions":"1,2","wait":"1s"}`)
+	}
+	f.Fuzz(func(t *testing.T, method, path, body string) {
+		r, err := http.NewRequest(method, "http://localhost", strings.NewReader(body))
+		if err != nil || method == "" {
+			t.Skip("not a request")
+		}
+		r.URL.Path = path
+		r.Header.Set("X-Vault-Token", rootToken)
+		for _, e := range []endpoint{{local: true, path: path}, {}} {
+			cfg := testConfig()
+			var h http.Handler = Active(&fakeService{}, &fakeRaft{}, cfg)
+			if e.local {
+				h = Local(&fakeNode{status: activeStatus()}, cfg, h)
+			}
+			if w := do(h, r.Clone(t.Context())); w.Code == http.StatusInternalServerError {
+				t.Errorf("%s %s %s: %s", method, path, body, w.Body)
+			}
+		}
+	})
+}
