@@ -1,0 +1,194 @@
+package raft
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"log/slog"
+
+	hraft "github.com/hashicorp/raft"
+	"go.etcd.io/bbolt"
+
+	"github.com/locum-ha/locum/physical"
+)
+
+// result is what one request came to. It is the same on every node.
+type result struct {
+	err    error
+	record lockRecord     // acquire, release: the record as it is now
+	fence  physical.Fence // fenced commits and raises: the fence as it is now
+}
+
+// machine applies committed log entries to the state. It implements raft's BatchingFSM. Its decisions
+// depend on the state and the entry only, never on time, node or order of arrival elsewhere.
+type machine struct {
+	state   *state
+	logger  *slog.Logger
+	changed func(header) // called after fence or lock changed, or entries were exchanged; may be nil
+	fail    func(error)  // called when the state cannot be written
+}
+
+// Apply applies one entry.
+func (m *machine) Apply(entry *hraft.Log) any { return m.ApplyBatch([]*hraft.Log{entry})[0] }
+
+// ApplyBatch applies committed entries in one transaction. Entries that the state has already, because
+// the process was restarted, are passed over.
+func (m *machine) ApplyBatch(entries []*hraft.Log) []any {
+	out := make([]any, len(entries))
+	var before, after header
+	err := m.state.update(func(tx *bbolt.Tx, h header) (header, error) {
+		before = h
+		bucket := tx.Bucket(bucketEntries)
+		for i, entry := range entries {
+			if entry.Index <= h.index {
+				continue
+			}
+			if entry.Type == hraft.LogCommand {
+				results, err := applyEntry(bucket, &h, entry)
+				if err != nil {
+					return h, err
+				}
+				out[i] = results
+			}
+			h.index, h.term = entry.Index, entry.Term
+		}
+		after = h
+		return h, nil
+	})
+	if err != nil {
+		// The entry is committed: every other node has it. This one cannot go on without it.
+		err = fmt.Errorf("apply log entries %d to %d: %w", entries[0].Index, entries[len(entries)-1].Index, err)
+		m.fail(err)
+		for i := range out {
+			out[i] = err
+		}
+		return out
+	}
+	if m.changed != nil && (after.lock != before.lock || after.fence != before.fence) {
+		m.changed(after)
+	}
+	return out
+}
+
+// applyEntry carries out all requests of an entry, in order. Only an entry that cannot be read, or a
+// state that cannot be written, is an error.
+func applyEntry(bucket *bbolt.Bucket, h *header, entry *hraft.Log) ([]result, error) {
+	requests, err := decodeEntry(entry.Data)
+	if err != nil {
+		return nil, err
+	}
+	results := make([]result, len(requests))
+	for i := range requests {
+		r := &requests[i]
+		switch r.kind {
+		case kindCommit:
+			if results[i].err = checkCommit(bucket, h, r); results[i].err == nil {
+				if err := write(bucket, r.ops); err != nil {
+					return nil, err
+				}
+			}
+		case kindRaise:
+			if h.fence == r.fence && h.fence.Below(r.to) {
+				h.fence = r.to
+			} else {
+				results[i].err = physical.ErrFenced
+			}
+		case kindAcquire:
+			h.lock = lockRecord{raftTerm: entry.Term, Record: physical.Record{
+				Holder: r.holder, Name: r.name, Term: max(h.lock.Term, h.fence.Term, r.term) + 1,
+			}}
+		case kindRelease:
+			if h.lock.Holder != "" && h.lock.Term == r.term {
+				h.lock = lockRecord{Record: physical.Record{Term: r.term, Next: r.next}}
+			}
+		}
+		results[i].record, results[i].fence = h.lock, h.fence
+	}
+	return results, nil
+}
+
+// checkCommit judges fence and conditions against the state before the commit.
+func checkCommit(bucket *bbolt.Bucket, h *header, r *request) error {
+	if r.fenced && h.fence != r.fence || !r.fenced && !h.fence.IsZero() {
+		return physical.ErrFenced
+	}
+	for i := range r.ops {
+		op := &r.ops[i]
+		switch op.Kind {
+		case physical.OpRequireAbsent:
+			if bucket.Get([]byte(op.Key)) != nil {
+				return fmt.Errorf("%w: %q is there", physical.ErrConflict, op.Key)
+			}
+		case physical.OpRequireValue:
+			if v := bucket.Get([]byte(op.Key)); v == nil || !bytes.Equal(v, op.Value) {
+				return fmt.Errorf("%w: %q holds something else", physical.ErrConflict, op.Key)
+			}
+		}
+	}
+	return nil
+}
+
+func write(bucket *bbolt.Bucket, ops []physical.Op) error {
+	for i := range ops {
+		op := &ops[i]
+		var err error
+		switch op.Kind {
+		case physical.OpPut:
+			err = bucket.Put([]byte(op.Key), op.Value)
+		case physical.OpDelete:
+			err = bucket.Delete([]byte(op.Key))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Snapshot begins a snapshot of the state as it is now.
+func (m *machine) Snapshot() (hraft.FSMSnapshot, error) {
+	m.state.mu.RLock()
+	if m.state.closed {
+		m.state.mu.RUnlock()
+		return nil, physical.ErrClosed
+	}
+	tx, err := m.state.db.Begin(false)
+	if err != nil {
+		m.state.mu.RUnlock()
+		return nil, err
+	}
+	return &stateSnapshot{state: m.state, tx: tx}, nil
+}
+
+// stateSnapshot is a read transaction that outlives the call in which it began.
+type stateSnapshot struct {
+	state *state
+	tx    *bbolt.Tx
+}
+
+// Persist writes the snapshot.
+func (s *stateSnapshot) Persist(sink hraft.SnapshotSink) error {
+	if err := writeSnapshot(sink, s.tx); err != nil {
+		_ = sink.Cancel()
+		return err
+	}
+	return sink.Close()
+}
+
+// Release ends the transaction.
+func (s *stateSnapshot) Release() {
+	_ = s.tx.Rollback()
+	s.state.mu.RUnlock()
+}
+
+// Restore replaces the state by a snapshot's. The old state stays until the new one is whole.
+func (m *machine) Restore(r io.ReadCloser) error {
+	defer func() { _ = r.Close() }()
+	if err := m.state.restore(r); err != nil {
+		return err
+	}
+	if m.changed != nil {
+		m.changed(m.state.header())
+	}
+	return nil
+}

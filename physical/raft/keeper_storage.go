@@ -1,0 +1,76 @@
+package raft
+
+import (
+	"errors"
+	"time"
+
+	hraft "github.com/hashicorp/raft"
+
+	"github.com/locum-ha/locum/internal/boottime"
+)
+
+// keeper is the state of the housekeeping loop.
+type keeper struct {
+	store *Store
+	run   *running
+
+	snapshotAt   int64     // bytes written to the log when the last snapshot was taken
+	snapshotTry  time.Time // when one was last tried
+	commitSaved  uint64    // the commit index that was last written down
+	commitSeen   uint64    // the commit index at the last look
+	silentRounds int
+
+	silence     map[string]boottime.Instant // since when a member has been silent in silenceTerm
+	silenceTerm uint64
+}
+
+// trailingMin and trailingMax bound how many entries stay in the log behind a snapshot, so that a node
+// that was away for a moment needs no snapshot.
+const (
+	trailingMin = 128
+	trailingMax = 10240
+)
+
+// storage takes a snapshot when enough log has gathered, and saves the commit index when nothing has
+// been written for some rounds.
+func (k *keeper) storage() {
+	s, engine := k.store, k.run.raft
+	written := s.log.bytes.Load()
+	if written-k.snapshotAt >= s.cfg.SnapshotBytes && time.Since(k.snapshotTry) > 5*time.Second {
+		k.snapshotTry = time.Now()
+		k.trail(written - k.snapshotAt)
+		start := time.Now()
+		err := engine.Snapshot().Error()
+		if err == nil {
+			k.snapshotAt = written
+		} else if !errors.Is(err, hraft.ErrNothingNewToSnapshot) {
+			s.logger.Warn("snapshot failed", "error", err)
+		}
+		if s.cfg.Observer.Snapshot != nil {
+			s.cfg.Observer.Snapshot(time.Since(start), err)
+		}
+	}
+	commit := engine.CommitIndex()
+	if commit != k.commitSeen {
+		k.commitSeen, k.silentRounds = commit, 0
+		return
+	}
+	if k.silentRounds++; k.silentRounds >= 5 && commit != k.commitSaved {
+		if err := s.log.saveCommit(); err != nil {
+			s.logger.Warn("commit index was not written down", "error", err)
+		}
+		k.commitSaved = commit
+	}
+}
+
+// trail chooses how many entries stay in the log: about a quarter of the bytes that a snapshot replaces.
+func (k *keeper) trail(gathered int64) {
+	log := k.store.log
+	entries := int64(log.last.Load()) - int64(log.first.Load()) + 1
+	mean := max(gathered/max(entries, 1), 1)
+	c := k.run.raft.ReloadableConfig()
+	c.TrailingLogs = uint64(min(max(k.store.cfg.SnapshotBytes/4/mean, trailingMin), trailingMax))
+	if err := k.run.raft.ReloadConfig(c); err != nil {
+		k.store.logger.Warn("log length could not be set", "error", err)
+	}
+}

@@ -1,0 +1,355 @@
+package raft
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"sync"
+	"time"
+
+	hraft "github.com/hashicorp/raft"
+
+	"github.com/locum-ha/locum/internal/boottime"
+	"github.com/locum-ha/locum/physical"
+)
+
+// lease is what this node knows of the lock that it gave out itself while it led raft: until when that
+// is held. It is not shared: on every other node the lock is the leader's until another leads.
+//
+// A lock that is not renewed runs out one TTL after its deadline, and not at it: while the node leads in
+// the same raft term and the record stands, nobody else can have held it, and a renewal that comes a little
+// late costs nothing. What the holder may do after its deadline is for the holder to know.
+type lease struct {
+	mu       sync.Mutex
+	raftTerm uint64           // the raft term that it was given out in
+	deadline boottime.Instant // it runs out then
+}
+
+// extend moves the deadline, never back while the raft term stays.
+func (l *lease) extend(raftTerm uint64, deadline boottime.Instant) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.raftTerm != raftTerm || l.deadline < deadline {
+		l.raftTerm, l.deadline = raftTerm, deadline
+	}
+}
+
+// end gives the lease up.
+func (l *lease) end() {
+	l.mu.Lock()
+	l.deadline = 0
+	l.mu.Unlock()
+}
+
+// valid returns the deadline if it has not passed.
+func (l *lease) valid(raftTerm uint64) (boottime.Instant, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.deadline, l.raftTerm == raftTerm && boottime.Now().Before(l.deadline)
+}
+
+// leads returns the raft term that this node leads, if it leads one.
+func (r *running) leads() (uint64, bool) {
+	term := r.raft.CurrentTerm()
+	return term, r.raft.State() == hraft.Leader && r.raft.CurrentTerm() == term
+}
+
+// Acquire commits a lock record, on the node that leads raft. ttl is not a choice on this store: the grant
+// carries the time that its promises hold.
+func (s *Store) Acquire(ctx context.Context, r physical.Record, _ time.Duration, above uint64) (physical.Grant, error) {
+	run, err := s.engine()
+	if err != nil {
+		return physical.Grant{}, err
+	}
+	if ctx.Err() != nil {
+		return physical.Grant{}, context.Cause(ctx)
+	}
+	if r.Holder == "" {
+		return physical.Grant{}, fmt.Errorf("%w: a record without a holder", physical.ErrInvalid)
+	}
+	s.lockMu.Lock()
+	defer s.lockMu.Unlock()
+	raftTerm, leads := run.leads()
+	if !leads {
+		if record := s.state.header().lock.Record; record.Holder != "" {
+			return physical.Grant{}, &physical.HeldError{Record: record}
+		}
+		return physical.Grant{}, s.notLeader()
+	}
+	s.worth.Store(false)
+	if run.trans.handed(raftTerm) {
+		run.trans.stepDown(raftTerm)
+		return physical.Grant{}, fmt.Errorf("%w: this node has handed leadership on", physical.ErrUnavailable)
+	}
+	if record, held, _ := s.effective(); held {
+		return physical.Grant{}, &physical.HeldError{Record: record}
+	}
+	start := boottime.Now()
+	out, err := run.commits.submit(ctx, request{kind: kindAcquire, holder: r.Holder, name: r.Name, term: above})
+	if err != nil {
+		// Perhaps the record was, or will be, committed: what it grants has run out by then.
+		s.lease.extend(raftTerm, boottime.Now().Add(2*s.timing.heartbeat))
+		return physical.Grant{}, err
+	}
+	if _, ok := run.gate.acknowledge(out.record.raftTerm); !ok {
+		return physical.Grant{}, fmt.Errorf("%w: leadership is going over to another", physical.ErrUnknown)
+	}
+	s.lease.extend(out.record.raftTerm, start.Add(2*s.timing.heartbeat))
+	return physical.Grant{
+		Record: out.record.Record,
+		TTL:    s.timing.heartbeat,
+		Token:  binary.BigEndian.AppendUint64(nil, out.record.raftTerm),
+	}, nil
+}
+
+func grantRaftTerm(g physical.Grant) uint64 {
+	if len(g.Token) != 8 {
+		return 0
+	}
+	return binary.BigEndian.Uint64(g.Token)
+}
+
+// current reports whether g is the grant that the record stands for.
+func (s *Store) current(g physical.Grant) bool {
+	lock := s.state.header().lock
+	return lock.Holder != "" && lock.Term == g.Record.Term && lock.Holder == g.Record.Holder && lock.raftTerm == grantRaftTerm(g)
+}
+
+// Renew asks every voter once more and returns when a majority has promised, after the call began, to
+// help nobody else.
+func (s *Store) Renew(ctx context.Context, g physical.Grant) (physical.Grant, error) {
+	run, err := s.engine()
+	if err != nil {
+		return g, err
+	}
+	if ctx.Err() != nil {
+		return g, context.Cause(ctx)
+	}
+	start := boottime.Now()
+	holds := func() bool {
+		term, leads := run.leads()
+		_, valid := s.lease.valid(term)
+		return leads && valid && term == grantRaftTerm(g) && s.current(g)
+	}
+	if !holds() {
+		return g, physical.ErrLost
+	}
+	if err := run.confirm(ctx, s, grantRaftTerm(g), start); err != nil {
+		return g, err
+	}
+	if !holds() {
+		return g, physical.ErrLost
+	}
+	if _, ok := run.gate.acknowledge(grantRaftTerm(g)); !ok {
+		return g, physical.ErrLost
+	}
+	s.lease.extend(grantRaftTerm(g), start.Add(2*s.timing.heartbeat))
+	return g, nil
+}
+
+// confirm waits until a majority of the voters acknowledged, in term, a message sent at from or later.
+func (r *running) confirm(ctx context.Context, s *Store, term uint64, from boottime.Instant) error {
+	asked := false
+	for {
+		changed := s.changed.wait()
+		ok, acked := s.peers.quorum(r.raft.GetConfiguration().Configuration(), term, from)
+		if ok {
+			return nil
+		}
+		if now, leads := r.leads(); !leads || now != term {
+			return physical.ErrLost
+		}
+		if !asked {
+			asked = true
+			r.raft.VerifyLeader() // sends a heartbeat to every peer at once; its answer is not used
+		}
+		select {
+		case <-acked:
+		case <-changed:
+		case <-r.done.Done():
+			return errNotRunning
+		case <-ctx.Done():
+			return fmt.Errorf("%w: no majority answered: %w", physical.ErrUnavailable, context.Cause(ctx))
+		}
+	}
+}
+
+// Release gives the lock up and hands raft leadership to next, or to whoever is ready. On a node that does
+// not lead, it means that the holder is known to have given up, or to be dead: this node's own promise to
+// it ends, so that nobody waits for it (P7).
+func (s *Store) Release(ctx context.Context, g physical.Grant, next string) error {
+	run, err := s.engine()
+	if err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	s.lockMu.Lock()
+	defer s.lockMu.Unlock()
+	term, leads := run.leads()
+	if !leads || term != grantRaftTerm(g) {
+		if !leads && s.current(g) && run.gate.waive(grantRaftTerm(g)) {
+			s.changed.wake()
+		}
+		return nil
+	}
+	if !s.current(g) {
+		return nil
+	}
+	s.lease.end()
+	if _, err := run.commits.submit(ctx, request{kind: kindRelease, term: g.Record.Term, next: next}); err != nil {
+		if _, leads := run.leads(); !leads {
+			return nil
+		}
+		return fmt.Errorf("release the lock: %w", err)
+	}
+	run.gate.waive(term)
+	if err := s.handOver(ctx, run, term, next); err != nil {
+		s.logger.Warn("lock was released, but leadership could not be handed over", "error", err)
+	}
+	return nil
+}
+
+// Yield hands raft leadership to the node named, or to any that is ready.
+func (s *Store) Yield(ctx context.Context, to string) error {
+	run, err := s.engine()
+	if err != nil {
+		return err
+	}
+	s.lockMu.Lock()
+	defer s.lockMu.Unlock()
+	term, leads := run.leads()
+	if !leads {
+		return nil
+	}
+	s.worth.Store(false)
+	if record, held, _ := s.effective(); held {
+		return &physical.HeldError{Record: record}
+	}
+	return s.handOver(ctx, run, term, to)
+}
+
+// handOver transfers leadership of term. The lease must have been given up. If a peer was asked but did
+// not take over, this node steps down: the request may still arrive, so it must never hold the lock in
+// this term again.
+func (s *Store) handOver(ctx context.Context, run *running, term uint64, to string) error {
+	target, ok := s.successor(run, term, to)
+	if !ok {
+		return nil // nobody else is there to lead
+	}
+	run.trans.beginHandover(term)
+	future := run.raft.LeadershipTransferToServer(target.ID, target.Address)
+	done := make(chan error, 1)
+	run.work.Go(func() { // ends within one election timeout: raft sees to it
+		err := future.Error()
+		run.trans.endHandover()
+		if now, leads := run.leads(); leads && now == term && run.trans.handed(term) {
+			run.trans.stepDown(term)
+		}
+		done <- err
+	})
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// successor chooses who takes over: the node asked for if it is there, else the voter whose log is
+// closest to the leader's.
+func (s *Store) successor(run *running, term uint64, to string) (hraft.Server, bool) {
+	var best hraft.Server
+	var match uint64
+	found := false
+	for _, server := range run.raft.GetConfiguration().Configuration().Servers {
+		id := string(server.ID)
+		if id == s.id || server.Suffrage != hraft.Voter {
+			continue
+		}
+		p, known := s.peers.get(id, term)
+		if !known || !p.answers || boottime.Since(p.sent) > s.timing.heartbeat {
+			continue
+		}
+		if id == to {
+			return server, true
+		}
+		if !found || p.match > match {
+			best, match, found = server, p.match, true
+		}
+	}
+	return best, found
+}
+
+// effective returns the lock's record as it stands for this node, whether it is held, and when to look
+// again if only time will tell (0: no such time). A leader knows that a record from an earlier raft term
+// binds nobody any more; any other node takes the record for what it says.
+func (s *Store) effective() (record physical.Record, held bool, until boottime.Instant) {
+	lock := s.state.header().lock
+	if lock.Holder == "" {
+		return lock.Record, false, 0
+	}
+	run := s.running()
+	if run == nil {
+		return lock.Record, true, 0
+	}
+	term, leads := run.leads()
+	if !leads {
+		return lock.Record, true, 0
+	}
+	if deadline, valid := s.lease.valid(term); valid && lock.raftTerm == term {
+		return lock.Record, true, deadline
+	}
+	free := lock.Record
+	free.Holder, free.Name, free.Next = "", "", ""
+	return free, false, 0
+}
+
+// Holder returns the lock's record as this node knows it.
+func (s *Store) Holder(ctx context.Context) (physical.Record, error) {
+	if err := s.readable(ctx); err != nil {
+		return physical.Record{}, err
+	}
+	record, held, _ := s.effective()
+	if !held {
+		return record, physical.ErrNoHolder
+	}
+	return record, nil
+}
+
+// Watch returns when the record differs from seen, or when this node has come to lead raft and has not
+// tried to acquire the lock since.
+func (s *Store) Watch(ctx context.Context, seen physical.Record) (physical.Record, error) {
+	for {
+		changed := s.changed.wait()
+		if err := s.readable(ctx); err != nil {
+			return physical.Record{}, err
+		}
+		record, held, until := s.effective()
+		if record != seen || !held && s.worth.Load() {
+			return record, nil
+		}
+		if err := wait(ctx, changed, until); err != nil {
+			return physical.Record{}, err
+		}
+	}
+}
+
+// wait waits for a change, or until the instant if it is not 0.
+func wait(ctx context.Context, changed <-chan struct{}, until boottime.Instant) error {
+	var timer <-chan time.Time
+	if until != 0 {
+		t := time.NewTimer(max(boottime.Until(until), 0) + time.Millisecond)
+		defer t.Stop()
+		timer = t.C
+	}
+	select {
+	case <-changed:
+		return nil
+	case <-timer:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

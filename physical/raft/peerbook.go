@@ -1,0 +1,181 @@
+package raft
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	hraft "github.com/hashicorp/raft"
+
+	"github.com/locum-ha/locum/internal/boottime"
+)
+
+// peerBook knows of each peer where it is and what it last acknowledged. It is the leader's evidence: for
+// leases (a majority of the voters promised), for promotion (caught up), for removal (silent).
+type peerBook struct {
+	self identity
+
+	mu      sync.Mutex
+	learned map[string]string    // id -> address, newer than the configuration's
+	config  map[string]string    // id -> address in the configuration
+	peers   map[string]*progress // id -> what it acknowledged
+	acked   chan struct{}        // closed and replaced at each acknowledgement
+}
+
+// progress is what a leader knows of one peer.
+type progress struct {
+	term    uint64           // the leader's term in which all of this was observed
+	sent    boottime.Instant // when the last acknowledged message was sent: the promise counts from then
+	match   uint64           // the peer's log agrees with the leader's up to here
+	since   boottime.Instant // answers came without a failure since then
+	answers bool             // whether the last message was answered
+}
+
+func newPeerBook(self identity) *peerBook {
+	return &peerBook{
+		self: self, learned: map[string]string{}, config: map[string]string{},
+		peers: map[string]*progress{}, acked: make(chan struct{}),
+	}
+}
+
+// ServerAddr gives the library the target to dial for a peer.
+func (b *peerBook) ServerAddr(id hraft.ServerID) (hraft.ServerAddress, error) {
+	if string(id) == b.self.id {
+		return hraft.ServerAddress(joinTarget(b.self.id, b.self.addr)), nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	addr := b.learned[string(id)]
+	if addr == "" {
+		addr = b.config[string(id)]
+	}
+	if addr == "" {
+		return "", fmt.Errorf("no address is known for %q", string(id))
+	}
+	return hraft.ServerAddress(joinTarget(string(id), addr)), nil
+}
+
+// configure takes the addresses over that the cluster has agreed on.
+func (b *peerBook) configure(c hraft.Configuration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	clear(b.config)
+	for _, server := range c.Servers {
+		id, addr := string(server.ID), string(server.Address)
+		b.config[id] = addr
+		if b.learned[id] == addr {
+			delete(b.learned, id)
+		}
+	}
+}
+
+// learn notes where a peer says that it is.
+func (b *peerBook) learn(id, addr string) {
+	if id == b.self.id || addr == "" {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.config[id] == addr {
+		delete(b.learned, id)
+	} else {
+		b.learned[id] = addr
+	}
+}
+
+// moved returns where a peer is, if it is not where the configuration says.
+func (b *peerBook) moved(id string) (string, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	addr, ok := b.learned[id]
+	return addr, ok
+}
+
+// answered notes an answer to a message of this leader, sent at the instant sent.
+func (b *peerBook) answered(id string, req *hraft.AppendEntriesRequest, resp *hraft.AppendEntriesResponse, sent boottime.Instant) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p := b.peers[id]
+	if p == nil || p.term < req.Term {
+		p = &progress{term: req.Term}
+		b.peers[id] = p
+	}
+	if p.term != req.Term {
+		return
+	}
+	if !p.answers {
+		p.answers, p.since = true, sent
+	}
+	if !resp.Success {
+		return
+	}
+	p.sent = max(p.sent, sent)
+	if n := len(req.Entries); n > 0 {
+		p.match = max(p.match, req.Entries[n-1].Index)
+	} else {
+		p.match = max(p.match, req.PrevLogEntry)
+	}
+	close(b.acked)
+	b.acked = make(chan struct{})
+}
+
+// failed notes that a message to a peer got no answer.
+func (b *peerBook) failed(id string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if p := b.peers[id]; p != nil {
+		p.answers = false
+	}
+}
+
+// get returns what is known of a peer in the leader's term.
+func (b *peerBook) get(id string, term uint64) (progress, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p := b.peers[id]
+	if p == nil || p.term != term {
+		return progress{term: term}, false
+	}
+	return *p, true
+}
+
+// forget drops what is known of peers that are not in the cluster any more.
+func (b *peerBook) forget(keep map[string]bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for id := range b.peers {
+		if !keep[id] {
+			delete(b.peers, id)
+		}
+	}
+}
+
+// quorum reports whether a majority of the voters, this node included, acknowledged in term a message
+// that was sent at from or later; and returns a channel that is closed when that may have changed.
+//
+// The library's VerifyLeader counts the answers of non-voters too, so it says nothing about majorities.
+func (b *peerBook) quorum(c hraft.Configuration, term uint64, from boottime.Instant) (bool, <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	voters, votes := 0, 0
+	for _, server := range c.Servers {
+		if server.Suffrage != hraft.Voter {
+			continue
+		}
+		voters++
+		if p := b.peers[string(server.ID)]; string(server.ID) == b.self.id ||
+			p != nil && p.term == term && p.sent >= from {
+			votes++
+		}
+	}
+	return votes > voters/2, b.acked
+}
+
+// heard returns how long ago a peer last acknowledged something in term.
+func (b *peerBook) heard(id string, term uint64) (time.Duration, bool) {
+	p, ok := b.get(id, term)
+	if !ok || p.sent == 0 {
+		return 0, false
+	}
+	return boottime.Since(p.sent), true
+}
