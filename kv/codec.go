@@ -1,0 +1,179 @@
+package kv
+
+import (
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+const (
+	metaFormat = 1
+	dataFormat = 1
+	dataHeader = 1 + 8
+
+	flagCASRequired = 1 << 0
+	flagDestroyed   = 1 << 0
+	flagDeletion    = 1 << 1
+	minVersionSize  = 3 // bytes of the shortest encoded version
+)
+
+// encodeMeta writes: format | current oldest swept max (uvarints) | flags (1 B) | delete after, created, updated (varints,
+// ns) | number of custom pairs, then key and value of each, by key | number of versions, then of each: number (uvarint),
+// created (varint), flags (1 B), and with flagDeletion its deletion less created (varint). Strings are a uvarint length and their bytes.
+func encodeMeta(m *metadata) []byte {
+	size := 64 + 24*len(m.versions)
+	for k, v := range m.custom {
+		size += len(k) + len(v) + 6
+	}
+	b := make([]byte, 0, size)
+	b = append(b, metaFormat)
+	for _, n := range [...]uint64{m.current, m.oldest, m.swept, m.maxVersions} {
+		b = binary.AppendUvarint(b, n)
+	}
+	b = append(b, flag(m.casRequired, flagCASRequired))
+	for _, n := range [...]int64{int64(m.deleteAfter), m.created, m.updated} {
+		b = binary.AppendVarint(b, n)
+	}
+	b = binary.AppendUvarint(b, uint64(len(m.custom)))
+	for _, k := range slices.Sorted(maps.Keys(m.custom)) {
+		b = appendString(appendString(b, k), m.custom[k])
+	}
+	b = binary.AppendUvarint(b, uint64(len(m.versions)))
+	for _, v := range m.versions {
+		b = binary.AppendUvarint(b, v.number)
+		b = binary.AppendVarint(b, v.created)
+		b = append(b, flag(v.destroyed, flagDestroyed)|flag(v.deletion != 0, flagDeletion))
+		if v.deletion != 0 {
+			b = binary.AppendVarint(b, v.deletion-v.created)
+		}
+	}
+	return b
+}
+
+func flag(on bool, bit byte) byte {
+	if on {
+		return bit
+	}
+	return 0
+}
+
+func appendString(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+// decodeMeta is the reverse of encodeMeta: ErrNewerFormat, ErrDamaged.
+func decodeMeta(data []byte) (*metadata, error) {
+	if len(data) > 0 && data[0] > metaFormat {
+		return nil, fmt.Errorf("metadata: %w: format %d, this build knows %d", ErrNewerFormat, data[0], metaFormat)
+	}
+	if len(data) == 0 || data[0] != metaFormat {
+		return nil, fmt.Errorf("metadata: %w", ErrDamaged)
+	}
+	r := reader{rest: data[1:]}
+	m := &metadata{
+		current: r.uvarint(), oldest: r.uvarint(), swept: r.uvarint(), maxVersions: r.uvarint(),
+		casRequired: r.byte()&flagCASRequired != 0,
+		deleteAfter: time.Duration(r.varint()), created: r.varint(), updated: r.varint(),
+	}
+	if n := r.count(2); n > 0 {
+		m.custom = make(map[string]string, n)
+		for range n {
+			k := r.string()
+			m.custom[k] = r.string()
+		}
+	}
+	n := r.count(minVersionSize)
+	m.versions = make([]version, 0, n+1) // one more: the next write's
+	last := uint64(0)
+	for range n {
+		v := version{number: r.uvarint(), created: r.varint()}
+		flags := r.byte()
+		v.destroyed = flags&flagDestroyed != 0
+		if flags&flagDeletion != 0 {
+			v.deletion = v.created + r.varint()
+		}
+		r.bad = r.bad || v.number <= last
+		last = v.number
+		m.versions = append(m.versions, v)
+	}
+	if r.bad || len(r.rest) > 0 || last > m.current {
+		return nil, fmt.Errorf("metadata: %w", ErrDamaged)
+	}
+	return m, nil
+}
+
+// reader takes values off the front, and remembers when one was not there.
+type reader struct {
+	rest []byte
+	bad  bool
+}
+
+func (r *reader) uvarint() uint64 {
+	v, n := binary.Uvarint(r.rest)
+	return take(r, v, n)
+}
+
+func (r *reader) varint() int64 {
+	v, n := binary.Varint(r.rest)
+	return take(r, v, n)
+}
+
+func take[T int64 | uint64](r *reader, v T, n int) T {
+	if n <= 0 || r.bad {
+		r.bad = true
+		return 0
+	}
+	r.rest = r.rest[n:]
+	return v
+}
+
+func (r *reader) byte() byte {
+	if len(r.rest) == 0 {
+		r.bad = true
+		return 0
+	}
+	b := r.rest[0]
+	r.rest = r.rest[1:]
+	return b
+}
+
+// count reads how many items of at least size bytes follow, so that a wrong number allocates nothing.
+func (r *reader) count(size int) int {
+	n := r.uvarint()
+	if n > uint64(len(r.rest)/size) {
+		r.bad = true
+		return 0
+	}
+	return int(n)
+}
+
+func (r *reader) string() string {
+	n := r.uvarint()
+	if r.bad || n > uint64(len(r.rest)) {
+		r.bad = true
+		return ""
+	}
+	s := string(r.rest[:n])
+	r.rest = r.rest[n:]
+	return s
+}
+
+func encodeData(created int64, object Object) []byte {
+	b := make([]byte, 0, dataHeader+len(object))
+	b = append(b, dataFormat)
+	b = binary.BigEndian.AppendUint64(b, uint64(created))
+	return append(b, object...)
+}
+
+// decodeData returns the object, which lies in data.
+func decodeData(data []byte) (created int64, object Object, err error) {
+	if len(data) > 0 && data[0] > dataFormat {
+		return 0, nil, fmt.Errorf("version data: %w: format %d, this build knows %d", ErrNewerFormat, data[0], dataFormat)
+	}
+	if len(data) < dataHeader || data[0] != dataFormat {
+		return 0, nil, fmt.Errorf("version data: %w", ErrDamaged)
+	}
+	return int64(binary.BigEndian.Uint64(data[1:])), Object(data[dataHeader:]), nil
+}

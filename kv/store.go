@@ -1,0 +1,208 @@
+package kv
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"slices"
+	"time"
+
+	"github.com/locum-ha/locum/internal/slots"
+	"github.com/locum-ha/locum/physical"
+)
+
+const (
+	stripes     = 256
+	attempts    = 8   // of a write that meets another's
+	defaultOps  = 128 // in a commit, where the store has no limit
+	reservedOps = 4   // besides removed data: condition, metadata, new data, slot
+	minOps      = reservedOps + 1
+)
+
+// Entries is the store in plain: package barrier's View.
+type Entries interface {
+	Get(ctx context.Context, key string) (*physical.Entry, error)
+	List(ctx context.Context, prefix, after string, limit int) ([]string, error)
+	Commit(ctx context.Context, ops ...physical.Op) error
+	Caps() physical.Caps
+}
+
+// Object is a JSON object as bytes. It is stored and given back as it is.
+type Object = json.RawMessage
+
+// Request says which request a write belongs to, so that it can be repeated (P6).
+type Request = slots.Request
+
+// Store keeps versioned entries for one leadership. It may be used concurrently.
+type Store struct {
+	entries Entries
+	slots   *slots.Keeper
+	now     func() time.Time
+	caps    physical.Caps
+	removes int // data removed in one commit at the most
+
+	seed  maphash.Seed
+	locks [stripes]chan struct{} // writers of a path take turns; a wait ends with its context
+
+	config config
+}
+
+// New makes the store of a leadership: entries carry its fence.
+func New(entries Entries) *Store {
+	s := &Store{entries: entries, slots: slots.NewKeeper(entries), now: time.Now, caps: entries.Caps(), seed: maphash.MakeSeed()}
+	ops := s.caps.MaxOps
+	if ops == 0 {
+		ops = defaultOps
+	}
+	s.removes = max(ops, minOps) - reservedOps
+	s.config.turn = make(chan struct{}, 1)
+	for i := range s.locks {
+		s.locks[i] = make(chan struct{}, 1)
+	}
+	return s
+}
+
+// lock takes the turn of writers of a path.
+func (s *Store) lock(ctx context.Context, path string) (unlock func(), err error) {
+	turn := s.locks[maphash.String(s.seed, path)%stripes]
+	select {
+	case turn <- struct{}{}:
+		return func() { <-turn }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: %v while another write was under way", physical.ErrUnavailable, context.Cause(ctx))
+	}
+}
+
+// plan is what a write does to the state that it was shown.
+type plan struct {
+	nothing bool      // the state is as wished already
+	more    bool      // this is a part: the write goes on afterwards
+	meta    *metadata // as it will be; nil: removed
+	ops     []physical.Op
+	answer  any // kept in the request's slot
+}
+
+// change carries out one write of a path. It shows decide the path's metadata as they are (nil: there is no such path; it
+// may change them in place) and commits the plan, on condition that they still are. A request that was carried out
+// before is not again; its answer is decoded into answer.
+func (s *Store) change(ctx context.Context, path string, req Request, answer any, decide func(*metadata) (plan, error)) error {
+	if err := s.checkLength(path); err != nil {
+		return err
+	}
+	unlock, err := s.lock(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	for left := attempts; left > 0; {
+		if done, err := s.slots.Answered(ctx, req, answer); done || err != nil {
+			return err
+		}
+		key := metaKey(escapePath(path))
+		before, m, err := s.readMeta(ctx, key)
+		if err != nil {
+			return err
+		}
+		p, err := decide(m)
+		if err != nil || p.nothing {
+			return err
+		}
+		ops, err := p.commit(key, before, req)
+		if err != nil {
+			return err
+		}
+		err = s.entries.Commit(ctx, ops...)
+		switch {
+		case errors.Is(err, physical.ErrConflict):
+			// Another attempt landed, late, perhaps of this very request: it counts as a repeat from here on.
+			req.Repeat = true
+			left--
+		case err != nil || !p.more:
+			return err
+		}
+	}
+	return fmt.Errorf("%w: %d other writes of the path came first", physical.ErrUnavailable, attempts)
+}
+
+// commit puts the plan into ops.
+func (p plan) commit(key string, before []byte, req Request) ([]physical.Op, error) {
+	ops := make([]physical.Op, 0, len(p.ops)+reservedOps)
+	ops = append(ops, unchanged(key, before))
+	switch {
+	case p.meta != nil:
+		ops = append(ops, physical.Put(key, encodeMeta(p.meta)))
+	case before != nil:
+		ops = append(ops, physical.Delete(key))
+	}
+	ops = append(ops, p.ops...)
+	if p.more {
+		return ops, nil
+	}
+	return req.Append(ops, p.answer)
+}
+
+// unchanged is the condition that key still holds what was read of it; nil: nothing.
+func unchanged(key string, before []byte) physical.Op {
+	if before == nil {
+		return physical.RequireAbsent(key)
+	}
+	return physical.RequireValue(key, before)
+}
+
+// checkLength refuses a path that the store cannot take as a key, in terms of the path.
+func (s *Store) checkLength(path string) error {
+	const besides = len(dataPrefix) + len("/18446744073709551615")
+	if size := len(escapePath(path)); s.caps.MaxKey > 0 && size+besides > s.caps.MaxKey {
+		return &physical.TooLargeError{What: "path", Key: path, Size: size, Limit: s.caps.MaxKey - besides}
+	}
+	return nil
+}
+
+// readMeta returns the metadata at key, encoded and decoded; nil if there are none.
+func (s *Store) readMeta(ctx context.Context, key string) (raw []byte, m *metadata, err error) {
+	e, err := s.entries.Get(ctx, key)
+	if errors.Is(err, physical.ErrNotFound) {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	m, err = decodeMeta(e.Value)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", key, err)
+	}
+	return e.Value, m, nil
+}
+
+// List returns the names directly below a path, ascending; folders end in "/". Only names after a given one are
+// returned, at most limit of them where limit > 0. A path without any gives an empty list.
+func (s *Store) List(ctx context.Context, path, after string, limit int) ([]string, error) {
+	prefix := metaPrefix
+	if path = trimSlash(path); path != "" {
+		prefix += escapePath(path) + "/"
+	}
+	if after != "" {
+		name := trimSlash(after)
+		after = escapeSegment(name) + after[len(name):]
+	}
+	names, err := s.entries.List(ctx, prefix, after, limit)
+	if err != nil {
+		return nil, err
+	}
+	for i, n := range names {
+		names[i] = unescapeSegment(n)
+	}
+	if limit <= 0 && !slices.IsSorted(names) {
+		slices.Sort(names) // escaping can change the order
+	}
+	return names, nil
+}
+
+func trimSlash(path string) string {
+	if path != "" && path[len(path)-1] == '/' {
+		return path[:len(path)-1]
+	}
+	return path
+}
