@@ -221,7 +221,7 @@ func checkBackendClosed(s *scene) {
 	for i := range cap(busy) {
 		go func() {
 			for {
-				_, err := b.Get(s.ctx, "a")
+				_, err := b.List(s.ctx, "", "", 0)
 				if i%2 == 0 {
 					err = b.Commit(s.ctx, nil, physical.Put("busy", nil))
 				}

@@ -68,7 +68,8 @@ func (t *tenures) overlaps() error {
 // checkNoOverlap: several nodes hold the lock by the lease rule (P4) — from when Acquire has returned until the instant
 // before the last renewal that succeeded plus the TTL — and whoever holds it is put into a black hole for
 // twice the TTL, over and over; every second time its requests come out of the hole late. Never do two
-// hold it at one instant, and each time another takes over. Nor is the lock ever taken from a holder before its time.
+// hold it at one instant, and each time another takes over. Nor is the lock ever taken from a holder before its
+// time (a store that elects its holder may say that a node which it has stopped to trust will not get it back).
 func checkNoOverlap(s *scene) {
 	s.quick()
 	if s.store.ElectsItself && s.store.Isolate == nil {
@@ -171,9 +172,10 @@ func (s *scene) hold(ctx, failed context.Context, h *held, all *tenures) error {
 		err := h.renew(attempt)
 		cancel()
 		if errors.Is(err, physical.ErrLost) {
-			if early := time.Until(until); early > 0 {
+			if early := time.Until(until); early > 0 && !s.store.ElectsItself {
 				return fmt.Errorf("node %d lost the lock of term %d %v before its deadline", h.node, h.grant.Term(), early)
 			}
+			until = minTime(until, time.Now())
 			return nil
 		}
 		if err != nil && !mayRetry(err) && attempt.Err() == nil {

@@ -32,7 +32,8 @@ func (s *scene) watcher(n int) physical.Watcher {
 // mostEarly bounds how often a Watch may return early before that amounts to polling.
 const mostEarly = 200
 
-// watchUntil watches until a record is ok. Watch "may return early", but not over and over.
+// watchUntil watches until a record is ok, each time for a change of what it saw last. Watch "may return early", but not
+// over and over.
 func watchUntil(ctx context.Context, w physical.Watcher, seen physical.Record, ok func(physical.Record) bool) error {
 	for range mostEarly {
 		r, err := w.Watch(ctx, seen)
@@ -42,6 +43,10 @@ func watchUntil(ctx context.Context, w physical.Watcher, seen physical.Record, o
 		if ok(r) {
 			return nil
 		}
+		if r == seen {
+			pause(ctx, pollEvery) // a store may go on saying that an Acquire is worth trying until one is tried
+		}
+		seen = r
 	}
 	return fmt.Errorf("watch returned early %d times", mostEarly)
 }
@@ -148,14 +153,16 @@ func (s *scene) watchAndTry(h *held, nodes []int) *held {
 	all, won := context.WithTimeout(s.ctx, s.patience())
 	defer won()
 	s.parallel(len(nodes), func(_ context.Context, i int) error {
+		seen := h.grant.Record
 		for range mostEarly {
-			_, err := watchers[i].Watch(all, h.grant.Record)
+			r, err := watchers[i].Watch(all, seen)
 			if winner.Load() != nil {
 				return nil
 			}
 			if err != nil {
 				return fmt.Errorf("node %d: watch: %w", nodes[i], err)
 			}
+			seen = r
 			next, err := s.tryBriefly(nodes[i], 0)
 			if err == nil {
 				winner.Store(next)
@@ -179,14 +186,14 @@ func checkWatchEnds(s *scene) {
 	if !s.watches() {
 		return
 	}
-	last := s.several(3) - 1
-	w := s.watcher(last)
 	h := s.win(0, 0)
-	s.release(h, "")
-	seen, err := h.lock.Holder(s.ctx)
-	s.wantErr(err, physical.ErrNoHolder, "Holder of a free lock")
+	last := h.node
+	if others := s.nodes(h.node); len(others) > 0 {
+		last = others[0]
+	}
+	w := s.watcher(last)
 	watch := method{"Watch", func(ctx context.Context) error {
-		return watchUntil(ctx, w, seen, func(physical.Record) bool { return false })
+		return watchUntil(ctx, w, h.grant.Record, func(physical.Record) bool { return false })
 	}}
 	s.honours(watch, "before the call", cancelledBefore)
 	s.honours(watch, "while waiting", cancelledSoon)
