@@ -3,8 +3,6 @@ package election
 import (
 	"context"
 	"errors"
-
-	"github.com/locum-ha/locum/internal/boottime"
 )
 
 // errDrainLimit and errDrainSkipped are causes of the end of Drain's context.
@@ -21,7 +19,6 @@ func (l *loop) callback(e *effect) {
 		lease := newLease(l.base, l.clock, e.deadline)
 		lead := &Leadership{Term: term, Fence: e.fence, Grant: e.grant, Lease: lease, abort: l.aborted}
 		l.lead = lead
-		l.extended(term, e.deadline)
 		l.calls.Go(func() {
 			l.deliver(event{kind: evActivated, term: term, err: l.cfg.Activate(lease.ctx, lead)})
 		})
@@ -50,12 +47,6 @@ func (l *loop) callback(e *effect) {
 // aborted tells the loop of an Abort. The loop waits for no callback, so a callback may be the one who aborts.
 func (l *loop) aborted(term uint64, cause error) {
 	l.deliver(event{kind: evAbort, term: term, err: cause})
-}
-
-func (l *loop) extended(term uint64, deadline boottime.Instant) {
-	if l.obs.Extended != nil {
-		l.obs.Extended(term, deadline)
-	}
 }
 
 func (l *loop) observe(e *effect) {

@@ -185,7 +185,7 @@ func timesOf(ttl time.Duration) params {
 	return params{
 		ttl: ttl, margin: marginOf,
 		renewEvery: ttl / 3, renewRetry: within(ttl/20, 5*time.Millisecond, 250*time.Millisecond),
-		callLimit: ttl / 2, watchLimit: within(4*ttl, 2*time.Second, 30*time.Second),
+		callLimit: ttl / 2, watchLimit: within(ttl, 500*time.Millisecond, 10*time.Second),
 		retryMax:      within(ttl/4, 20*time.Millisecond, time.Second),
 		nextGrace:     min(ttl, 2*time.Second),
 		priorityDelay: min(ttl, 2*time.Second),

@@ -82,6 +82,7 @@ type state struct {
 	lookAt     instant  // when to look next
 	lookGap    duration // grows while looks fail or tell nothing new
 	acquire    pending
+	above      uint64  // what it was sent with
 	tryAt      instant // no attempt to acquire, or to yield, before this
 	lastTry    instant
 	tries      int // attempts since the record changed
@@ -141,7 +142,7 @@ type lead struct {
 	cause   error // why it ends
 	planned bool
 	failed  bool   // it ends by this node's own failure: back off
-	mine    bool   // the grant may still be ours
+	mine    bool   // the fence was raised under the grant, and it may still be ours: it is to be released
 	next    string // named successor
 	release pending
 	relAt   instant

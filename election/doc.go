@@ -21,7 +21,7 @@
 // state.wake says when it wants to be looked at next, and whatever is due by then is found by comparing.
 //
 // Every call carries a number. An answer whose number is not awaited any more is late or double and
-// changes nothing, with one exception: a late grant of the lock is released, so that nobody waits for it to run out.
+// changes nothing.
 //
 // A lease's deadline is the instant before the renewal (or the acquisition) was sent, plus the TTL, less a margin:
 // TTL/10 within 10 ms and 1 s. The margin pays for clocks that run at different speeds (it covers a difference of a
@@ -31,7 +31,7 @@
 // The fence is known before the lock is free: a standby reads it ahead, raises from what it knows, and reads again only
 // if that was old. So a switch costs one Acquire and one RaiseFence. A lock record with a term below the fence's, or below one that
 // this node has seen, is that of a store that forgot: it costs a full TTL of waiting, and then no guess about the
-// fence is made.
+// fence is made. For the same reason a lock under which the fence could not be raised is not released but left to run out.
 //
 // Callbacks never overlap: Deactivate is called once Activate or Drain has returned, both of which see their
 // context end first. The lock is renewed until Deactivate has returned, except after its loss, and only then released (P2).

@@ -75,6 +75,7 @@ const (
 	// The lease.
 	doExtend // deadline
 	doEnd    // err (cause)
+	doGuard  // deadline: all that Activate began must have ended by then; 0: it has
 
 	// To tell others.
 	doReply   // id, err: a step-down request is answered

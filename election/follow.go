@@ -160,6 +160,15 @@ func (m *machine) noticeForgotten() {
 	}
 }
 
+// lookAfresh begins the wait for a store that forgot anew, from the next look that finds the lock free. When a TTL has passed since a
+// look, and the fence is still the one that was known before that look, then nobody can have a lease: who raised it last had lost the
+// lock by the time of the look, and whoever leads later has raised it.
+func (m *machine) lookAfresh() {
+	m.forgetFrom, m.confirm = 0, false
+	m.cancelLook()
+	m.seen, m.peek, m.lookAt = false, true, m.now
+}
+
 // fenceWanted reports whether the fence should be read: it is not known, or known to be old, or to be confirmed.
 func (s *state) fenceWanted() bool {
 	return !s.fenceKnown || s.fence.Term < s.record.Term || s.unconfirmed()
@@ -191,7 +200,7 @@ func (m *machine) fenceSeen(ev event) {
 		return
 	}
 	if m.fenceKnown && m.fence != ev.fence && m.forgetFrom != 0 {
-		m.forgetFrom, m.confirm = m.now, false // somebody was active meanwhile
+		m.lookAfresh() // somebody was active meanwhile, and may be so still
 	}
 	m.fence, m.fenceKnown, m.fenceSent = ev.fence, true, sent
 	m.fenceAt = m.now.Add(m.p.ttl / 2)
@@ -263,8 +272,8 @@ func (m *machine) compete() {
 	if m.now >= m.mayTry() {
 		e := effect{kind: doAcquire, above: max(m.fence.Term, m.maxTerm)}
 		e.record = physical.Record{Holder: m.p.id, Name: m.p.name}
-		m.lastTry = m.now
-		m.call(e, &m.acquire, m.p.callLimit)
+		m.lastTry, m.above = m.now, e.above
+		m.call(e, &m.acquire, m.p.ttl-m.p.margin(m.p.ttl)) // a later answer would be of no use
 	}
 }
 
@@ -289,12 +298,7 @@ func (m *machine) yielded(ev event) {
 // acquired takes what Acquire answered.
 func (m *machine) acquired(ev event) {
 	if ev.seq == 0 || ev.seq != m.acquire.seq {
-		if ev.err == nil && ev.grant.Term() != 0 && ev.grant.Term() != m.lead.term {
-			// Late: nobody waits for this grant any more. Nothing ran under it, so it can go at once.
-			m.seq++
-			m.do(effect{kind: doRelease, seq: m.seq, limit: m.now.Add(m.p.callLimit), grant: ev.grant})
-		}
-		return
+		return // late: the lock, if it was won, runs out by itself
 	}
 	sent := m.acquire.sent
 	m.acquire = pending{}

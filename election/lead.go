@@ -12,12 +12,9 @@ import (
 // win begins a leadership. sent is the instant before the Acquire was sent.
 func (m *machine) win(ev event, sent instant) {
 	g := ev.grant
-	above := max(m.fence.Term, m.maxTerm)
-	if g.Term() <= above {
-		m.trouble(fmt.Errorf("election: the lock store gave term %d, not above %d", g.Term(), above))
+	if g.Term() <= m.above {
+		m.trouble(fmt.Errorf("election: the lock store gave term %d, not above %d", g.Term(), m.above))
 		m.tryLater()
-		m.seq++
-		m.do(effect{kind: doRelease, seq: m.seq, limit: m.now.Add(m.p.callLimit), grant: g})
 		return
 	}
 	m.trouble(nil)
@@ -28,7 +25,7 @@ func (m *machine) win(ev event, sent instant) {
 		ttl = m.p.ttl
 	}
 	m.lead = lead{
-		term: g.Term(), grant: g, ttl: ttl, won: m.now, mine: true,
+		term: g.Term(), grant: g, ttl: ttl, won: m.now,
 		expiry: sent.Add(ttl), deadline: sent.Add(ttl - m.p.margin(ttl)),
 		renewing: true, renewAt: sent.Add(ttl / 3),
 		strict: m.forgetFrom != 0, from: m.fence,
@@ -144,6 +141,9 @@ func (m *machine) extend(ev event, p pending) {
 		if l.open {
 			m.do(effect{kind: doExtend, term: l.term, deadline: d})
 		}
+		if l.called {
+			m.do(effect{kind: doGuard, term: l.term, deadline: d})
+		}
 	}
 }
 
@@ -205,8 +205,10 @@ func (m *machine) activate() {
 	l := &m.lead
 	m.trouble(nil)
 	m.fence, m.fenceKnown = l.to, true
+	l.mine = true
 	l.open, l.called, l.running = true, true, inActivate
 	m.do(effect{kind: doObserve, what: obFenced, term: l.term})
+	m.do(effect{kind: doGuard, term: l.term, deadline: l.deadline})
 	m.do(effect{kind: doActivate, term: l.term, grant: l.grant, fence: l.to, deadline: l.deadline})
 }
 
@@ -225,6 +227,7 @@ func (m *machine) returned(ev event) {
 	switch {
 	case ev.kind == evDeactivated:
 		l.called = false
+		m.do(effect{kind: doGuard, term: l.term})
 		m.giveUp()
 	case m.role == Deactivating:
 		m.deactivate()
@@ -321,12 +324,14 @@ func (m *machine) deactivate() {
 	m.do(effect{kind: doDeactivate, term: m.lead.term, err: m.lead.cause})
 }
 
-// giveUp releases the lock, if it may still be this node's. Nothing runs under it any more.
+// giveUp releases the lock, if it may still be this node's. Nothing runs under it any more. A lock under which the fence was
+// never raised is left to run out: it may be that of a store that forgot somebody who is active, and then this is the
+// time that has to be waited for him; to release it would make the store's record look as if nothing had been forgotten.
 func (m *machine) giveUp() {
 	l := &m.lead
 	l.renewing, l.renewals = false, [4]pending{}
 	if !l.mine {
-		m.over(physical.Record{}, physical.ErrLost)
+		m.over(physical.Record{}, l.cause)
 		return
 	}
 	m.become(Releasing, l.cause)

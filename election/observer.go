@@ -11,7 +11,7 @@ import (
 type Observer struct {
 	StateChanged  func(State)                                  // role, term, holder, paused or candidate changed
 	Renewed       func(latency time.Duration, err error)       // an attempt to renew the lock was answered, or given up
-	Extended      func(term uint64, deadline boottime.Instant) // the lease ends at deadline now; 0: it has ended. For a guardian
+	Guard         func(term uint64, deadline boottime.Instant) // for a guardian: all that Activate began must have ended by deadline, whoever ends it; 0: it has
 	Fenced        func(term uint64)                            // the fence was raised to term
 	Activated     func(term uint64, took time.Duration)        // active, after took since the lock was won
 	Ended         func(term uint64, planned bool, cause error) // a leadership is over; exactly once for each that got a Lease

@@ -153,14 +153,15 @@ func (l *loop) carryOut(e *effect) {
 	case doActivate, doDrain, doSkipDrain, doDeactivate:
 		l.callback(e)
 	case doExtend:
-		if l.lead.Lease.extend(e.deadline) {
-			l.extended(e.term, e.deadline)
-		} else {
+		if !l.lead.Lease.extend(e.deadline) {
 			l.next = append(l.next, event{kind: evAbort, term: e.term, err: ErrExpired})
 		}
 	case doEnd:
 		l.lead.Lease.end(e.err)
-		l.extended(e.term, 0)
+	case doGuard:
+		if l.obs.Guard != nil {
+			l.obs.Guard(e.term, e.deadline)
+		}
 	case doReply:
 		l.replies[e.id] <- e.err
 		delete(l.replies, e.id)

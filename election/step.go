@@ -177,8 +177,8 @@ func (s *state) wake() instant {
 		s.lead.wake(s.role, s.fenceRead.seq != 0, soon, call)
 		return at
 	}
-	if s.role == Starting || s.role == Stopped {
-		return never
+	if s.role == Starting || s.role == Stopped || s.stopping {
+		return at
 	}
 	if s.look.seq == 0 {
 		soon(s.lookAt)
