@@ -9,6 +9,7 @@ import (
 type active struct {
 	responder
 	service Service
+	kv      KV
 	raft    Raft
 	routes  map[string]*route
 	below   []prefix
@@ -23,9 +24,10 @@ type prefix struct {
 
 // Active is what the active node runs. A raft that is nil says that storage is another: its paths then answer 404 with
 // that explanation.
-func Active(service Service, raft Raft, cfg Config) http.Handler {
-	a := &active{responder: responder{cfg.withDefaults()}, service: service, raft: raft, none: &route{class: "other"}}
+func Active(service Service, entries KV, raft Raft, cfg Config) http.Handler {
+	a := &active{responder: responder{cfg.withDefaults()}, service: service, kv: entries, raft: raft, none: &route{class: "other"}}
 	a.routes = map[string]*route{}
+	a.kvRoutes() // first: entries are what is asked for most
 	a.sysRoutes()
 	a.raftRoutes()
 	a.mountRoutes()
@@ -72,7 +74,7 @@ func opOf(method string) Op {
 	switch method {
 	case http.MethodGet, http.MethodHead:
 		return Read
-	case "LIST":
+	case methodList:
 		return List
 	case http.MethodDelete:
 		return Delete

@@ -14,7 +14,7 @@ import (
 
 func TestSysGolden(t *testing.T) {
 	service := &fakeService{leader: &Leader{NodeID: "id-b", Name: "node-b", APIAddr: "https://b.example.com:8400", ClusterAddr: "https://b.example.com:8401", Term: 8}}
-	h := Active(service, &fakeRaft{}, testConfig())
+	h := Active(service, &fakeKV{}, &fakeRaft{}, testConfig())
 	for _, c := range []struct{ name, method, path, body string }{
 		{"sys-seal", "PUT", "sys/seal", ""},
 		{"sys-step-down-wait", "PUT", "sys/step-down", `{"to":"node-b","wait":"30s"}`},
@@ -48,7 +48,7 @@ func TestSysGolden(t *testing.T) {
 // A token is taken from either header; without a good one nothing is done and nothing is told.
 func TestTokens(t *testing.T) {
 	service := &fakeService{}
-	h := Active(service, &fakeRaft{}, testConfig())
+	h := Active(service, &fakeKV{}, &fakeRaft{}, testConfig())
 	for _, header := range []string{"X-Vault-Token: " + rootToken, "Authorization: Bearer " + rootToken, "Authorization: bearer  " + rootToken} {
 		r := httptest.NewRequest("POST", "/v1/sys/rotate", nil)
 		name, value, _ := strings.Cut(header, ": ")
@@ -81,7 +81,7 @@ func TestTokens(t *testing.T) {
 // The bootstrap talk needs no token, and says nothing but what the two sides say.
 func TestBootstrapIsOpen(t *testing.T) {
 	raft := &fakeRaft{}
-	h := Active(&fakeService{}, raft, testConfig())
+	h := Active(&fakeService{}, &fakeKV{}, raft, testConfig())
 	r := httptest.NewRequest("POST", raftBase+"bootstrap/challenge", strings.NewReader(`{"node_id":"id-c"}`))
 	if w := do(h, r); w.Code != 200 || raft.said != `{"node_id":"id-c"}` {
 		t.Errorf("%d %s, said %q", w.Code, w.Body, raft.said)
@@ -95,7 +95,7 @@ func TestBootstrapIsOpen(t *testing.T) {
 
 func TestSnapshots(t *testing.T) {
 	raft := &fakeRaft{}
-	h := Active(&fakeService{}, raft, Config{MaxBody: 8})
+	h := Active(&fakeService{}, &fakeKV{}, raft, Config{MaxBody: 8})
 	w := call(h, "GET", raftBase+"snapshot", "")
 	if w.Code != 200 || w.Body.String() != "snapshot's bytes" || w.Header().Get("Content-Type") != "application/octet-stream" {
 		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
@@ -128,7 +128,7 @@ func TestSnapshots(t *testing.T) {
 }
 
 func TestNoRaft(t *testing.T) {
-	h := Active(&fakeService{}, nil, testConfig())
+	h := Active(&fakeService{}, &fakeKV{}, nil, testConfig())
 	for _, path := range []string{"configuration", "snapshot", "bootstrap/challenge"} {
 		method := "GET"
 		if path == "bootstrap/challenge" {
@@ -147,7 +147,7 @@ func TestDeposed(t *testing.T) {
 	var asked error
 	take := false
 	cfg.Deposed = func(_ *http.Request, err error) bool { asked = err; return take }
-	h := Active(service, &fakeRaft{}, cfg)
+	h := Active(service, &fakeKV{}, &fakeRaft{}, cfg)
 	for _, c := range []struct {
 		err       error
 		processed string
@@ -187,7 +187,7 @@ func TestObserver(t *testing.T) {
 	cfg.Observer.Request = func(class, method string, code int, took time.Duration) {
 		seen = append(seen, fmt.Sprintf("%s %s %d", class, method, code))
 	}
-	h := Active(&fakeService{}, &fakeRaft{}, cfg)
+	h := Active(&fakeService{}, &fakeKV{}, &fakeRaft{}, cfg)
 	call(h, "GET", "/v1/sys/key-status", "")
 	call(h, "POST", "/v1/sys/step-down", "{")
 	call(h, "GET", "/v1/elsewhere", "")

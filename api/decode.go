@@ -41,6 +41,10 @@ func (rs responder) decode(w http.ResponseWriter, r *http.Request, v any, option
 	if err != nil {
 		return err
 	}
+	return decodeObject(body, v, optional)
+}
+
+func decodeObject(body []byte, v any, optional bool) error {
 	if len(bytes.TrimSpace(body)) == 0 {
 		if optional {
 			return nil

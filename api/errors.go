@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/locum-ha/locum/kv"
 	"github.com/locum-ha/locum/physical"
 )
 
@@ -42,6 +43,7 @@ func answerTo(err error) (answer *Error, internal bool) {
 	var known *Error
 	var tooBig *http.MaxBytesError
 	var tooLarge *physical.TooLargeError
+	var invalid *kv.InvalidError
 	switch {
 	case errors.As(err, &known):
 		return known, false
@@ -51,6 +53,12 @@ func answerTo(err error) (answer *Error, internal bool) {
 		return Errorf(http.StatusRequestEntityTooLarge, "the body is larger than the limit of %d bytes: send less at once", tooBig.Limit), false
 	case errors.As(err, &tooLarge):
 		return Errorf(http.StatusRequestEntityTooLarge, "%s: send less at once", tooLarge.Error()), false
+	case errors.As(err, &invalid):
+		return &Error{Status: http.StatusBadRequest, Message: invalid.Message}, false
+	case errors.Is(err, kv.ErrCASMismatch):
+		return &Error{Status: http.StatusBadRequest, Message: kv.ErrCASMismatch.Error()}, false
+	case errors.Is(err, kv.ErrCASRequired):
+		return &Error{Status: http.StatusBadRequest, Message: kv.ErrCASRequired.Error()}, false
 	case errors.Is(err, physical.ErrInvalid):
 		return Errorf(http.StatusBadRequest, "%s: paths have segments that are not empty, \".\" or \"..\", and no control characters", err), false
 	case errors.Is(err, physical.ErrUnknown):

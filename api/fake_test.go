@@ -284,3 +284,10 @@ func testConfig() Config {
 		RequestInfo: func(context.Context) RequestInfo { return RequestInfo{ID: "req-1", Slot: "id-a/1/1", Key: "key-1"} },
 	}
 }
+
+func mustJSON(t *testing.T, r io.Reader, v any) {
+	t.Helper()
+	if err := json.NewDecoder(r).Decode(v); err != nil {
+		t.Fatal(err)
+	}
+}

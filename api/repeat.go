@@ -14,9 +14,12 @@ func Repeatable(r *http.Request) bool {
 	default:
 		return false
 	}
-	rest, ok := strings.CutPrefix(r.URL.Path, "/v1/"+mount)
+	rest, ok := strings.CutPrefix(r.URL.Path, kvBase)
 	if !ok {
 		return false
+	}
+	if rest == "config" {
+		return true
 	}
 	kind, path, _ := strings.Cut(rest, "/")
 	if path == "" {
@@ -33,7 +36,7 @@ func Repeatable(r *http.Request) bool {
 // is Vault's own method for a GET with list=true.
 func Safe(r *http.Request) bool {
 	switch r.Method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, "LIST":
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, methodList:
 		return true
 	}
 	return false

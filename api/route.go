@@ -45,11 +45,14 @@ func (m methods) allow() string {
 	return strings.Join(names, ", ")
 }
 
+// methodList is Vault's own method.
+const methodList = "LIST"
+
 // methodOf is the request's method; GET with list=true is LIST, for clients that cannot send the latter.
 func methodOf(r *http.Request) string {
 	if r.Method == http.MethodGet && r.URL.RawQuery != "" {
 		if v := r.URL.Query()["list"]; len(v) > 0 && (v[0] == "true" || v[0] == "1") {
-			return "LIST"
+			return methodList
 		}
 	}
 	return r.Method

@@ -48,6 +48,15 @@ var endpoints = []endpoint{
 	{path: "sys/storage/raft/bootstrap/answer", methods: []string{"POST", "PUT"}, body: true, open: true},
 	{path: "sys/internal/ui/mounts", methods: []string{"GET", "HEAD"}},
 	{path: "sys/internal/ui/mounts/secret/app", methods: []string{"GET", "HEAD"}},
+
+	{path: "secret/data/app", methods: []string{"GET", "HEAD", "PATCH", "DELETE", "POST", "PUT"}, body: true},
+	{path: "secret/metadata/app", methods: []string{"GET", "HEAD", "LIST", "PATCH", "DELETE", "POST", "PUT"}, body: true},
+	{path: "secret/metadata", methods: []string{"LIST"}},
+	{path: "secret/delete/app", methods: []string{"POST", "PUT"}, body: true},
+	{path: "secret/undelete/app", methods: []string{"POST", "PUT"}, body: true},
+	{path: "secret/destroy/app", methods: []string{"POST", "PUT"}, body: true},
+	{path: "secret/subkeys/app", methods: []string{"GET", "HEAD"}},
+	{path: "secret/config", methods: []string{"GET", "HEAD", "POST", "PUT"}, body: true},
 }
 
 var allMethods = []string{"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "LIST", "TRACE"}
@@ -59,7 +68,7 @@ func handlersFor(t *testing.T, e endpoint) http.Handler {
 	cfg.MaxBody = 256
 	cfg.Metrics = http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
 	if !e.local {
-		return Active(&fakeService{}, &fakeRaft{}, cfg)
+		return Active(&fakeService{}, &fakeKV{}, &fakeRaft{}, cfg)
 	}
 	state := emptyStatus()
 	if e.path == "sys/metrics" {
@@ -140,7 +149,7 @@ func FuzzRequests(f *testing.F) {
 		r.Header.Set("X-Vault-Token", rootToken)
 		for _, e := range []endpoint{{local: true, path: path}, {}} {
 			cfg := testConfig()
-			var h http.Handler = Active(&fakeService{}, &fakeRaft{}, cfg)
+			var h http.Handler = Active(&fakeService{}, &fakeKV{}, &fakeRaft{}, cfg)
 			if e.local {
 				h = Local(&fakeNode{status: activeStatus()}, cfg, h)
 			}

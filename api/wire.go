@@ -15,10 +15,16 @@ type responder struct {
 	cfg Config
 }
 
+// Values that every answer shares. Nobody changes a header's value in place.
+var (
+	noStore  = []string{"no-store"}
+	jsonType = []string{"application/json"}
+)
+
 // header sets what every answer carries.
 func header(w http.ResponseWriter, code int) {
 	h := w.Header()
-	h.Set("Cache-Control", "no-store")
+	h["Cache-Control"] = noStore
 	if code == http.StatusServiceUnavailable {
 		h.Set("Retry-After", retryAfter)
 	}
@@ -28,8 +34,8 @@ func header(w http.ResponseWriter, code int) {
 func raw(w http.ResponseWriter, code int, body []byte) {
 	header(w, code)
 	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Content-Length", strconv.Itoa(len(body)))
+	h["Content-Type"] = jsonType
+	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	w.WriteHeader(code)
 	w.Write(body) // the client may be gone: there is nobody to tell
 }
