@@ -1,0 +1,307 @@
+package forward
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"time"
+)
+
+// forward makes one attempt to have the active node answer.
+func (x *exchange) forward(s *session) result {
+	start := time.Now()
+	var body []byte
+	expect := x.up != nil && x.up.untouched() && hasToken(x.req.Header["Expect"], "100-continue")
+	if x.up != nil {
+		var err error
+		if body, err = x.up.inline(expect); err != nil {
+			return result{err: err}
+		}
+	}
+	st, res := x.openStream(s, body, expect)
+	if st == nil {
+		return res
+	}
+	if x.up != nil && body == nil {
+		x.up.send(st, expect)
+	}
+	var status int
+	defer func() { // a panic breaks the client's connection off
+		if x.up != nil {
+			x.up.detach()
+		}
+		if !st.over() {
+			s.reset(st.id, resetCancel, "", flushInline)
+		}
+		s.end(st)
+		if status != 0 {
+			x.r.cfg.Observer.Forwarded(time.Since(start), status)
+		}
+	}()
+	status, res = x.await(s, st)
+	return res
+}
+
+// openStream sends the request's head, and its body if that is at hand. The stream is nil if nothing was
+// sent.
+func (x *exchange) openStream(s *session, body []byte, expect bool) (*stream, result) {
+	window := s.budget.first()
+	if window == 0 {
+		return nil, result{err: errFull}
+	}
+	h := requestHead{window: uint64(window), uri: x.req.RequestURI, id: x.info.ID, slot: x.info.Slot, key: x.info.Key}
+	if h.uri == "" {
+		h.uri = x.req.URL.RequestURI()
+	}
+	h.bits = x.headBits(expect)
+	c := newChunk(1)
+	b := append(c.b, make([]byte, frameHeaderLen)...)
+	b = appendRequest(b, x.req, &h)
+	c.b = b
+	defer c.free()
+	if len(b)-frameHeaderLen > maxHead {
+		s.budget.release(window)
+		x.answer(http.StatusRequestHeaderFieldsTooLarge, "the request header is too large", "no")
+		return nil, result{done: true}
+	}
+	f := frameFlags(0)
+	if x.up == nil {
+		f = flagEnd
+	}
+	st, err := s.open(b, window, f, body)
+	if err != nil {
+		s.budget.release(window)
+		res := result{err: err}
+		if errors.Is(err, errFull) {
+			res.full = s.waitRoom()
+		}
+		return nil, res
+	}
+	return st, result{}
+}
+
+func (x *exchange) headBits(expect bool) (bits uint8) {
+	set := func(on bool, bit uint8) {
+		if on {
+			bits |= bit
+		}
+	}
+	set(x.req.TLS != nil, headTLS)
+	set(x.req.TLS != nil && len(x.req.TLS.VerifiedChains) > 0, headVerified)
+	set(x.req.ProtoMajor == 1 && x.up == nil, headHijackable)
+	set(x.delivered, headRepeat)
+	set(expect, headExpect)
+	set(len(x.req.Trailer) > 0, headTrailer)
+	return bits
+}
+
+// await waits for the answer and passes it on. The status is 0 if there was none.
+func (x *exchange) await(s *session, st *stream) (int, result) {
+	for {
+		h, ok, err := st.nextHead()
+		switch {
+		case ok && h.typ == frameInfo:
+			x.inform(s, h)
+		case ok && h.flags&flagHijack != 0:
+			return http.StatusSwitchingProtocols, x.tunnel(st)
+		case ok:
+			return x.relay(s, st, h)
+		case err != nil:
+			return 0, x.lost(s, st, err)
+		default:
+			select {
+			case <-st.readable:
+			case <-x.req.Context().Done():
+				x.open = true
+				return 0, result{done: true}
+			}
+		}
+	}
+}
+
+// lost says what is known after a stream has ended without an answer.
+func (x *exchange) lost(s *session, st *stream, err error) result {
+	var reset *resetError
+	if !errors.As(err, &reset) {
+		return result{delivered: s.w.delivered(st.offset), err: err}
+	}
+	switch reset.code {
+	case resetNotProcessed, resetBusy, resetDeclined:
+		return result{err: err}
+	case resetAborted:
+		x.begun = true // the handler wants the connection broken off
+	}
+	return result{delivered: true, err: err}
+}
+
+// inform passes on an informational answer.
+func (x *exchange) inform(s *session, h head) {
+	status, header, err := decodeResponse(h.payload)
+	if err != nil || status >= 200 {
+		s.fail(errProtocol)
+		return
+	}
+	dst := x.w.Header()
+	for name, values := range header {
+		dst[name] = values
+	}
+	x.w.WriteHeader(status)
+	x.resetHeader()
+}
+
+// relay passes the answer on.
+func (x *exchange) relay(s *session, st *stream, h head) (int, result) {
+	status, header, err := decodeResponse(h.payload)
+	if err != nil {
+		s.fail(err)
+		return 0, x.lost(s, st, err)
+	}
+	dst := x.w.Header()
+	for name, values := range header {
+		dst[name] = values
+	}
+	if _, ok := header["Content-Type"]; !ok {
+		dst["Content-Type"] = nil // the active node has looked: net/http must not guess here
+	}
+	dst[headerForwarder] = x.r.node
+	if x.up != nil && !x.up.atEOF() {
+		_ = http.NewResponseController(x.w).EnableFullDuplex() // the pump goes on reading
+	}
+	x.begun = true
+	x.w.WriteHeader(status)
+	if h.flags&flagFlush != 0 {
+		x.flush()
+	}
+	return status, x.relayBody(st, header)
+}
+
+func (x *exchange) flush() {
+	if f, ok := x.w.(http.Flusher); ok {
+		f.Flush()
+		return
+	}
+	_ = http.NewResponseController(x.w).Flush() // a writer that cannot sends when it is full
+}
+
+func (x *exchange) relayBody(st *stream, header http.Header) result {
+	for {
+		t := st.take()
+		if t.c != nil {
+			_, err := x.w.Write(t.c.b[t.off:])
+			st.consumed(t)
+			if err != nil && !errors.Is(err, http.ErrBodyNotAllowed) {
+				x.open = !t.end
+				return result{done: true}
+			}
+		}
+		switch {
+		case t.end:
+			if t.trailers != "" {
+				x.setTrailers(t.trailers, header)
+			}
+			return result{done: true}
+		case t.err != nil:
+			return result{delivered: true, err: t.err}
+		case t.flush:
+			x.flush()
+		}
+		select {
+		case <-st.readable:
+		case <-x.req.Context().Done():
+			x.open = true
+			return result{done: true}
+		}
+	}
+}
+
+func (x *exchange) setTrailers(payload string, header http.Header) {
+	h, err := decodeTrailers(payload)
+	if err != nil {
+		panic(http.ErrAbortHandler) // the answer must not look whole
+	}
+	dst := x.w.Header()
+	for name, values := range h {
+		if !hasToken(header["Trailer"], name) {
+			name = http.TrailerPrefix + name
+		}
+		dst[name] = values
+	}
+}
+
+// tunnel takes the client's connection over and passes bytes both ways, until both are closed or the
+// stream fails.
+func (x *exchange) tunnel(st *stream) result {
+	nc, rw, err := http.NewResponseController(x.w).Hijack()
+	if err != nil {
+		x.r.log.Warn("cannot take the client's connection over", "request_id", x.info.ID, "error", err)
+		x.begun = true
+		return result{delivered: true, err: err}
+	}
+	x.begun = true
+	up := make(chan struct{})
+	go func() {
+		defer close(up)
+		copyUp(st, rw.Reader)
+	}()
+	defer func() {
+		if !st.over() {
+			st.c.reset(st.id, resetCancel, "", flushInline)
+			st.fail(ErrClosed) // copyUp may wait for the window
+		}
+		_ = nc.Close()
+		<-up
+	}()
+	upEnded := up
+	halfClosed := false
+	for {
+		t := st.take()
+		if t.c != nil {
+			_, err := nc.Write(t.c.b[t.off:])
+			st.consumed(t)
+			if err != nil {
+				return result{done: true}
+			}
+		}
+		if t.err != nil {
+			return result{done: true}
+		}
+		if t.end && !halfClosed {
+			halfClosed = true
+			closeWrite(nc)
+		}
+		if t.end && st.noMoreUp() {
+			return result{done: true}
+		}
+		select {
+		case <-st.readable:
+		case <-upEnded: // the client has closed its side, or the active node reads no more
+			upEnded = nil
+		}
+	}
+}
+
+// copyUp sends what the client says, and its half-close.
+func copyUp(st *stream, src io.Reader) {
+	buf := newChunk(1)
+	defer buf.free()
+	p := buf.b[:cap(buf.b)]
+	for {
+		n, err := src.Read(p)
+		if n > 0 {
+			if _, werr := st.write(p[:n], flagFlush); werr != nil {
+				return
+			}
+		}
+		if err != nil {
+			_, _ = st.write(nil, flagEnd|flagFlush)
+			return
+		}
+	}
+}
+
+func closeWrite(nc net.Conn) {
+	if c, ok := nc.(interface{ CloseWrite() error }); ok {
+		_ = c.CloseWrite()
+	}
+}

@@ -1,0 +1,372 @@
+package forward
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	handshakeTimeout = 5 * time.Second
+	echoInterval     = time.Second
+	// silentEchoes is how many echo intervals may pass without a single frame before the connection is
+	// given up. They are counted, not measured: a node that was itself stopped for a while must not take
+	// that for its peer's silence.
+	silentEchoes = 5
+)
+
+// A role is what differs between the two sides of a connection. Its methods are called by the reader
+// and must not wait.
+type role interface {
+	request(h frameHeader, payload []byte) error // active side only
+	state(payload string) error                  // standby side only
+	goaway(payload string) error                 // standby side only
+	echoed(info string, rtt, skew time.Duration)
+	lost(err error) // before the streams are failed
+}
+
+// conn is one forwarding connection, the same on both sides.
+type conn struct {
+	nc     net.Conn
+	br     *bufio.Reader
+	w      *writer
+	role   role
+	local  hello
+	peer   hello
+	budget budget
+	info   func() []byte
+
+	stop chan struct{} // closed by fail
+
+	mu      sync.Mutex
+	streams map[uint64]*stream
+	lastID  uint64
+	err     error
+
+	heard atomic.Bool               // a frame arrived since the last echo
+	asked atomic.Pointer[time.Time] // when the last echo was sent
+	lazy  []*stream                 // to be woken before the reader waits; the reader's own
+}
+
+func newConn(nc net.Conn, local hello, budgetBytes int64) *conn {
+	c := &conn{
+		nc: nc, local: local,
+		br:      bufio.NewReaderSize(nc, maxPlain+frameHeaderLen),
+		streams: make(map[uint64]*stream),
+		stop:    make(chan struct{}),
+	}
+	c.budget.limit = budgetBytes
+	c.w = newWriter(nc, c.fail)
+	return c
+}
+
+// handshake exchanges magic and hello. Both sides send first, so it costs one round trip at most.
+func (c *conn) handshake(ctx context.Context) error {
+	undo := context.AfterFunc(ctx, func() { c.fail(context.Cause(ctx)) })
+	defer undo()
+	_ = c.nc.SetDeadline(time.Now().Add(handshakeTimeout))
+	out := append(make([]byte, 0, 512), magic...)
+	payload := c.local.append(nil)
+	out = appendFrameHeader(out, len(payload), frameHello, 0, 0)
+	out = append(out, payload...)
+	sent := make(chan error, 1)
+	go func() { // both sides write first: neither may wait for the other to read
+		_, err := c.nc.Write(out)
+		sent <- err
+	}()
+	readErr := c.readHello()
+	if readErr != nil {
+		c.fail(readErr) // ends the write too
+	}
+	writeErr := <-sent
+	if err := errors.Join(readErr, writeErr); err != nil {
+		c.fail(err)
+		return fmt.Errorf("forward: handshake: %w", err)
+	}
+	_ = c.nc.SetDeadline(time.Time{})
+	return nil
+}
+
+func (c *conn) readHello() error {
+	b, err := c.br.Peek(len(magic) + frameHeaderLen)
+	if err != nil {
+		return err
+	}
+	if string(b[:len(magic)]) != magic {
+		return fmt.Errorf("%w: preface", errProtocol)
+	}
+	h, err := parseFrameHeader(b[len(magic):])
+	if err != nil {
+		return err
+	}
+	if h.typ != frameHello {
+		return fmt.Errorf("%w: frame of type %d before hello", errProtocol, h.typ)
+	}
+	_, _ = c.br.Discard(len(b))
+	payload := make([]byte, h.length)
+	if _, err := io.ReadFull(c.br, payload); err != nil {
+		return err
+	}
+	c.peer, err = decodeHello(string(payload))
+	return err
+}
+
+// run serves the connection until it ends or ctx does, and returns why, when all its goroutines have
+// ended. The handshake is done.
+func (c *conn) run(ctx context.Context) error {
+	undo := context.AfterFunc(ctx, func() { c.fail(context.Cause(ctx)) })
+	defer undo()
+	var wg sync.WaitGroup
+	wg.Go(func() { c.w.loop(c.stop) })
+	wg.Go(c.watch)
+	c.fail(c.readLoop())
+	wg.Wait()
+	return c.failure()
+}
+
+func (c *conn) failure() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+// fail ends the connection at once, and with it every stream; the first call wins. It never waits for
+// the peer: the raw connection is closed, with no farewell that a frozen peer would not read.
+func (c *conn) fail(err error) {
+	if err == nil {
+		err = ErrClosed
+	}
+	c.mu.Lock()
+	if c.err != nil {
+		c.mu.Unlock()
+		return
+	}
+	c.err = err
+	streams := c.streams
+	c.streams = nil
+	c.mu.Unlock()
+
+	close(c.stop)
+	c.w.close(err)
+	if c.role != nil {
+		c.role.lost(err)
+	}
+	for _, st := range streams {
+		st.fail(err)
+	}
+	if t, ok := c.nc.(interface{ NetConn() net.Conn }); ok {
+		_ = t.NetConn().Close()
+	}
+	_ = c.nc.Close()
+}
+
+// remove takes a stream off the connection: what still arrives for it is dropped.
+func (c *conn) remove(id uint64) {
+	c.mu.Lock()
+	delete(c.streams, id)
+	c.mu.Unlock()
+}
+
+func (c *conn) stream(id uint64) *stream {
+	c.mu.Lock()
+	st := c.streams[id]
+	c.mu.Unlock()
+	return st
+}
+
+func (c *conn) reset(id uint64, code resetCode, msg string, mode flushMode) {
+	_ = c.w.frame(frameReset, 0, id, append([]byte{byte(code)}, msg...), mode)
+}
+
+func (c *conn) sendWindow(id uint64, n int, f frameFlags) error {
+	var b [4]byte
+	binary.BigEndian.PutUint32(b[:], uint32(n))
+	return c.w.frame(frameWindow, f, id, b[:], flushInline)
+}
+
+// readLoop reads frames until the connection ends. A stream is woken when all that is at hand was read,
+// or its answer is complete: one wake-up instead of one per frame.
+func (c *conn) readLoop() error {
+	for {
+		b, err := c.br.Peek(frameHeaderLen)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrConnectionLost, err)
+		}
+		h, err := parseFrameHeader(b)
+		if err != nil {
+			return err
+		}
+		if err := c.readFrame(h); err != nil {
+			return err
+		}
+		if c.br.Buffered() < frameHeaderLen {
+			c.wakeLazy()
+		}
+	}
+}
+
+// wakeLazy is called before the reader waits.
+func (c *conn) wakeLazy() {
+	for i, st := range c.lazy {
+		signal(st.readable)
+		c.lazy[i] = nil
+	}
+	c.lazy = c.lazy[:0]
+	c.heard.Store(true)
+}
+
+// readFrame hands one frame on. Frames that fit the read buffer are not copied.
+func (c *conn) readFrame(h frameHeader) error {
+	_, _ = c.br.Discard(frameHeaderLen)
+	if c.br.Buffered() < h.length {
+		c.wakeLazy()
+	}
+	if h.length <= maxPlain {
+		payload, err := c.br.Peek(h.length)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrConnectionLost, err)
+		}
+		if err := c.dispatch(h, payload); err != nil {
+			return err
+		}
+		_, _ = c.br.Discard(h.length)
+		return nil
+	}
+	payload := make([]byte, h.length)
+	if _, err := io.ReadFull(c.br, payload); err != nil {
+		return fmt.Errorf("%w: %w", ErrConnectionLost, err)
+	}
+	return c.dispatch(h, payload)
+}
+
+func (c *conn) dispatch(h frameHeader, payload []byte) error {
+	switch h.typ {
+	case frameRequest:
+		return c.role.request(h, payload)
+	case frameEcho:
+		return c.echo(h, string(payload))
+	case frameState:
+		return c.role.state(string(payload))
+	case frameGoaway:
+		return c.role.goaway(string(payload))
+	case frameHello:
+		return fmt.Errorf("%w: second hello", errProtocol)
+	}
+	if h.stream == 0 {
+		return nil // of a later version
+	}
+	st := c.stream(h.stream)
+	if st == nil {
+		return nil // ended here already
+	}
+	return c.toStream(st, h, payload)
+}
+
+func (c *conn) toStream(st *stream, h frameHeader, payload []byte) error {
+	var err error
+	switch h.typ {
+	case frameData:
+		err = st.receiveData(payload, h.flags)
+	case frameResponse, frameInfo:
+		f := h.flags
+		if h.typ == frameInfo {
+			f &^= flagEnd
+		}
+		err = st.receiveHead(head{typ: h.typ, flags: f, payload: string(payload)})
+	case frameTrailers:
+		err = st.receiveTrailers(string(payload))
+		h.flags |= flagEnd
+	case frameWindow:
+		if len(payload) != 4 {
+			return fmt.Errorf("%w: window", errProtocol)
+		}
+		return st.receiveWindow(uint64(binary.BigEndian.Uint32(payload)), h.flags)
+	case frameStop:
+		st.receiveStop()
+		return nil
+	case frameReset:
+		if len(payload) < 1 {
+			return fmt.Errorf("%w: reset", errProtocol)
+		}
+		st.fail(&resetError{code: resetCode(payload[0]), msg: string(payload[1:])})
+		return nil
+	default:
+		return nil // of a later version
+	}
+	if err != nil {
+		return err
+	}
+	if h.flags&flagEnd != 0 {
+		signal(st.readable)
+	} else {
+		c.lazy = append(c.lazy, st)
+	}
+	return nil
+}
+
+// echo: the payload is the sender's wall clock (8 B), for an answer that of the question too (8 B), then
+// the node info.
+func (c *conn) echo(h frameHeader, payload string) error {
+	now := time.Now()
+	if h.flags&flagAck == 0 {
+		if len(payload) < 8 {
+			return fmt.Errorf("%w: echo", errProtocol)
+		}
+		b := binary.BigEndian.AppendUint64(nil, uint64(now.UnixNano()))
+		b = append(b, payload[:8]...)
+		return ignoreClosed(c.w.frame(frameEcho, flagAck, 0, append(b, c.info()...), flushAsync))
+	}
+	if len(payload) < 16 {
+		return fmt.Errorf("%w: echo", errProtocol)
+	}
+	theirs := int64(binary.BigEndian.Uint64([]byte(payload[:8])))
+	asked := int64(binary.BigEndian.Uint64([]byte(payload[8:16])))
+	sent := c.asked.Load()
+	if sent == nil || sent.UnixNano() != asked {
+		return nil // late: another one is under way
+	}
+	rtt := now.Sub(*sent)
+	// The skew is shown to operators; nothing is decided by it (P4).
+	skew := time.Duration(theirs - asked - int64(rtt)/2)
+	c.role.echoed(payload[16:], rtt, skew)
+	return nil
+}
+
+// ignoreClosed: a reader that cannot answer because the connection is being closed learns that from its
+// own next read.
+func ignoreClosed(error) error { return nil }
+
+// watch asks for an echo at once and at every interval, and gives the connection up when the peer is
+// silent.
+func (c *conn) watch() {
+	t := time.NewTicker(echoInterval)
+	defer t.Stop()
+	silent := 0
+	for {
+		now := time.Now()
+		c.asked.Store(&now)
+		b := binary.BigEndian.AppendUint64(nil, uint64(now.UnixNano()))
+		_ = c.w.frame(frameEcho, 0, 0, append(b, c.info()...), flushAsync)
+		select {
+		case <-t.C:
+		case <-c.stop:
+			return
+		}
+		if c.heard.Swap(false) {
+			silent = 0
+		} else {
+			silent++
+		}
+		if silent >= silentEchoes {
+			c.fail(fmt.Errorf("%w: silent for %v", ErrConnectionLost, silentEchoes*echoInterval))
+			return
+		}
+	}
+}

@@ -1,0 +1,509 @@
+package forward
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// answerBuffer is how much of an answer is gathered before it is sent, unless the handler flushes: an
+// answer up to this size leaves as one write, with its Content-Length.
+const answerBuffer = 16 << 10
+
+// maxDiscard is how much of an unread body is read before an HTTP/1 answer begins, as net/http does for
+// clients that send all before they read.
+const maxDiscard = 256 << 10
+
+// responseWriter is a forwarded request's answer on the active node. It behaves as net/http's own, and
+// asks the lease before anything leaves (P4).
+type responseWriter struct {
+	s      *served
+	header http.Header
+	status int
+
+	head          *chunk // the encoded head, from WriteHeader until it is sent
+	buf           *chunk // body bytes not yet sent
+	contentLength int64  // declared; -1: not
+	written       int64
+	trailers      []string // declared
+
+	isHead, http1, canHijack   bool
+	fullDuplex, sniff, chunked bool
+	sent                       bool // the head is out
+	hijacked                   bool
+	ended                      bool // nothing more may be sent
+}
+
+var errDeclined = errors.New("forward: the request was declined")
+
+func (w *responseWriter) Header() http.Header {
+	if w.header == nil {
+		w.header = make(http.Header, 8)
+	}
+	return w.header
+}
+
+func (w *responseWriter) WriteHeader(status int) {
+	if w.hijacked || w.status != 0 {
+		w.s.c.r.log.Debug("superfluous WriteHeader", "request_id", w.s.info.ID)
+		return
+	}
+	if status < 100 || status > 999 {
+		panic(fmt.Sprintf("forward: invalid status %d", status))
+	}
+	if status < 200 && status != http.StatusSwitchingProtocols {
+		w.inform(status)
+		return
+	}
+	w.status = status
+	w.encodeHead()
+}
+
+// encodeHead writes the head down as it is now: what the handler changes later has no effect, but for
+// trailers. Fields that depend on the body are added by sendHead.
+func (w *responseWriter) encodeHead() {
+	w.head = newChunk(1)
+	b := append(w.head.b, make([]byte, frameHeaderLen)...)
+	b = binary.AppendUvarint(b, uint64(w.status))
+	noBody := !bodyAllowed(w.status)
+	w.sniff = !noBody
+	for name, values := range w.header {
+		switch name {
+		case "Content-Length":
+			if noBody && w.status != http.StatusNotModified || !w.declareLength(values) {
+				continue
+			}
+		case "Content-Type":
+			w.sniff = false
+			if len(values) > 0 && strings.HasPrefix(values[0], "text/event-stream") {
+				w.s.run.setEndless()
+			}
+		case "Content-Encoding":
+			w.sniff = w.sniff && len(values) > 0 && values[0] == ""
+		case "Trailer":
+			for _, v := range values {
+				for name := range strings.SplitSeq(v, ",") {
+					w.trailers = append(w.trailers, http.CanonicalHeaderKey(strings.TrimSpace(name)))
+				}
+			}
+		case "Transfer-Encoding":
+			w.chunked = true
+			continue
+		default:
+			if dropResponseField(name) || isTrailer(name) {
+				continue
+			}
+		}
+		b = appendField(b, name, values)
+	}
+	b = appendField1(b, "X-Locum-Node", w.s.c.r.cfg.Node)
+	w.head.b = appendField(b, "X-Locum-Term", w.s.t.termStr)
+}
+
+func (w *responseWriter) declareLength(values []string) bool {
+	if len(values) == 0 {
+		return true
+	}
+	n, err := strconv.ParseInt(values[0], 10, 64)
+	if err != nil || n < 0 {
+		return false
+	}
+	w.contentLength = n
+	return true
+}
+
+func isTrailer(name string) bool { return strings.HasPrefix(name, http.TrailerPrefix) }
+
+func bodyAllowed(status int) bool {
+	return status >= 200 && status != http.StatusNoContent && status != http.StatusNotModified
+}
+
+// inform sends an informational answer. 100 is the standby's business, which has the client.
+func (w *responseWriter) inform(status int) {
+	if status == http.StatusContinue || w.guard() != nil {
+		return
+	}
+	b := binary.AppendUvarint(nil, uint64(status))
+	b = appendHeader(b, w.header, func(name string) bool {
+		return name == "Content-Length" || name == "Transfer-Encoding" || isTrailer(name)
+	})
+	_ = w.s.c.w.frame(frameInfo, 0, w.s.st.id, b, flushInline)
+}
+
+// guard is asked before anything is sent. After an error nothing leaves any more.
+func (w *responseWriter) guard() error {
+	if w.ended {
+		return ErrDeposed
+	}
+	if w.s.declined.Load() && !w.sent {
+		return errDeclined
+	}
+	if !w.s.exempt.Load() && !w.s.t.valid() {
+		w.refuse(resetDeposed)
+		return ErrDeposed
+	}
+	return nil
+}
+
+func (w *responseWriter) refuse(code resetCode) {
+	if !w.ended {
+		w.ended = true
+		w.s.c.reset(w.s.st.id, code, "", flushInline)
+	}
+}
+
+func (w *responseWriter) Write(p []byte) (int, error) {
+	if len(p) >= answerBuffer && w.sent && !w.ended && !w.isHead && w.contentLength < 0 && bodyAllowed(w.status) {
+		if err := w.flush(0); err != nil {
+			return 0, err
+		}
+		w.written += int64(len(p))
+		return w.s.st.write(p, 0) // straight on: gathering would only copy it
+	}
+	return write(w, p)
+}
+
+// WriteString saves the copy that io.WriteString would make.
+func (w *responseWriter) WriteString(s string) (int, error) { return write(w, s) }
+
+func write[T []byte | string](w *responseWriter, p T) (int, error) {
+	if w.hijacked {
+		return 0, http.ErrHijacked
+	}
+	if w.status == 0 {
+		w.WriteHeader(http.StatusOK)
+	}
+	if w.ended {
+		return 0, w.guard()
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if !bodyAllowed(w.status) {
+		return 0, http.ErrBodyNotAllowed
+	}
+	w.written += int64(len(p))
+	if w.contentLength >= 0 && w.written > w.contentLength {
+		return 0, http.ErrContentLength
+	}
+	if w.isHead && w.sent {
+		return len(p), nil
+	}
+	n := 0
+	for len(p) > 0 {
+		if w.buf == nil {
+			w.buf = newChunk(min(len(p), answerBuffer))
+		}
+		if len(w.buf.b) == cap(w.buf.b) && cap(w.buf.b) < answerBuffer {
+			w.buf = w.buf.grow(1)
+		}
+		if len(w.buf.b) == cap(w.buf.b) {
+			if err := w.flush(0); err != nil {
+				return n, err
+			}
+			continue
+		}
+		k := min(len(p), cap(w.buf.b)-len(w.buf.b))
+		w.buf.b = append(w.buf.b, p[:k]...)
+		p = p[k:]
+		n += k
+	}
+	return n, nil
+}
+
+// Flush implements http.Flusher.
+func (w *responseWriter) Flush() { _ = w.FlushError() }
+
+// FlushError is what http.ResponseController calls.
+func (w *responseWriter) FlushError() error {
+	if w.hijacked {
+		return http.ErrHijacked
+	}
+	if w.status == 0 {
+		w.WriteHeader(http.StatusOK)
+	}
+	if w.ended {
+		return w.guard()
+	}
+	err := w.flush(flagFlush)
+	if w.buf != nil && len(w.buf.b) == 0 {
+		w.buf.free()
+		w.buf = nil
+	}
+	return err
+}
+
+// flush sends what is gathered: the head first, if it is not out yet.
+func (w *responseWriter) flush(f frameFlags) error {
+	if err := w.guard(); err != nil {
+		return err
+	}
+	if !w.sent {
+		if err := w.discardBody(); err != nil {
+			return err
+		}
+		w.extendHead(false)
+	}
+	return w.send(f, nil)
+}
+
+// extendHead adds what depends on the body, as net/http does: the length of one that is complete, and
+// the type that its first bytes look like.
+func (w *responseWriter) extendHead(complete bool) {
+	var p []byte
+	if w.buf != nil {
+		p = w.buf.b
+	}
+	if complete && w.contentLength < 0 && len(w.trailers) == 0 && !w.chunked && !w.hasTrailers() &&
+		bodyAllowed(w.status) && (!w.isHead || len(p) > 0) {
+		var digits [20]byte
+		w.head.b = appendField1(w.head.b, "Content-Length", string(strconv.AppendInt(digits[:0], int64(len(p)), 10)))
+	}
+	if w.sniff && len(p) > 0 && !w.chunked {
+		w.head.b = appendField1(w.head.b, "Content-Type", http.DetectContentType(p))
+	}
+}
+
+// send sends what is gathered, head, body and trailers, in one write if the window allows. The flags go
+// with the last frame.
+func (w *responseWriter) send(f frameFlags, trailers []byte) error {
+	var body []byte
+	if w.buf != nil && !w.isHead {
+		body = w.buf.b
+	}
+	if w.sent && len(body) == 0 && trailers == nil && f&flagEnd == 0 {
+		return nil
+	}
+	if !w.sent && len(w.head.b)-frameHeaderLen > maxHead {
+		return w.tooLarge()
+	}
+	st, cw := w.s.st, w.s.c.w
+	atOnce := len(body) == 0 || st.canSend(len(body))
+	if err := cw.lock(len(body) > 0 && atOnce); err != nil {
+		return err
+	}
+	n := len(cw.buf)
+	if !w.sent {
+		hf := f
+		if len(body) > 0 || trailers != nil {
+			hf = 0
+		}
+		patchFrameHeader(w.head.b, len(w.head.b)-frameHeaderLen, frameResponse, hf, st.id)
+		cw.buf = append(cw.buf, w.head.b...)
+	}
+	if atOnce {
+		switch {
+		case len(body) > 0 && trailers != nil:
+			cw.buf = appendFrame(cw.buf, frameData, f&^flagEnd, st.id, body)
+		case len(body) > 0, w.sent && trailers == nil:
+			cw.buf = appendFrame(cw.buf, frameData, f, st.id, body)
+		}
+		if trailers != nil {
+			cw.buf = appendFrame(cw.buf, frameTrailers, f, st.id, trailers)
+		}
+	}
+	cw.unlock(n, flushInline)
+	if !w.sent {
+		w.sent = true
+		w.head.free()
+		w.head = nil
+	}
+	if !atOnce {
+		if err := w.sendRest(f, body, trailers); err != nil {
+			return err
+		}
+	}
+	if w.buf != nil {
+		w.buf.b = w.buf.b[:0]
+	}
+	return nil
+}
+
+// sendRest waits for the window.
+func (w *responseWriter) sendRest(f frameFlags, body, trailers []byte) error {
+	if trailers == nil {
+		_, err := w.s.st.write(body, f)
+		return err
+	}
+	if _, err := w.s.st.write(body, f&^flagEnd); err != nil {
+		return err
+	}
+	return w.s.c.w.frame(frameTrailers, f, w.s.st.id, trailers, flushInline)
+}
+
+func (w *responseWriter) tooLarge() error {
+	w.refuse(resetAborted)
+	return fmt.Errorf("forward: the answer's header has more than %d bytes", maxHead)
+}
+
+// discardBody reads what is left of an HTTP/1 body, up to a limit, before the answer begins.
+func (w *responseWriter) discardBody() error {
+	b := &w.s.body
+	if !w.http1 || w.fullDuplex || b.s == nil {
+		return nil
+	}
+	if !b.mu.TryLock() {
+		return nil // somebody else reads it
+	}
+	skip := b.expect || b.closed || b.sawEOF
+	b.mu.Unlock()
+	if skip {
+		return nil
+	}
+	_, err := io.CopyN(io.Discard, b, maxDiscard)
+	if err != nil && !errors.Is(err, io.EOF) && w.s.st.failed() != nil {
+		return err
+	}
+	return nil
+}
+
+// done ends the answer after the handler has returned.
+func (w *responseWriter) done() {
+	if w.hijacked {
+		return
+	}
+	if w.s.declined.Load() && !w.sent {
+		w.refuse(resetDeclined)
+		return
+	}
+	if w.status == 0 {
+		w.WriteHeader(http.StatusOK)
+	}
+	if w.ended || w.guard() != nil {
+		return
+	}
+	if w.contentLength >= 0 && w.written < w.contentLength && !w.isHead && bodyAllowed(w.status) {
+		if !w.sent && w.written == 0 && w.status == http.StatusNotModified {
+			w.contentLength = -1
+		} else {
+			w.refuse(resetAborted) // net/http closes the connection: the client must not take it for whole
+			return
+		}
+	}
+	if err := w.finishAnswer(); err != nil {
+		w.refuse(resetAborted)
+	}
+	w.ended = true
+}
+
+// finishAnswer sends the rest: for a small answer head, body and end in one write.
+func (w *responseWriter) finishAnswer() error {
+	if !w.sent {
+		if err := w.discardBody(); err != nil {
+			return err
+		}
+		w.extendHead(true)
+	}
+	return w.send(flagEnd, w.encodeTrailers())
+}
+
+func (w *responseWriter) hasTrailers() bool {
+	for name := range w.header {
+		if isTrailer(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// encodeTrailers gathers those declared in the Trailer field and those with http.TrailerPrefix; nil if
+// there are none.
+func (w *responseWriter) encodeTrailers() []byte {
+	var b []byte
+	for _, name := range w.trailers {
+		if values := w.header[name]; len(values) > 0 {
+			b = appendField(b, name, values)
+		}
+	}
+	for name, values := range w.header {
+		if isTrailer(name) {
+			b = appendField(b, http.CanonicalHeaderKey(strings.TrimPrefix(name, http.TrailerPrefix)), values)
+		}
+	}
+	return b
+}
+
+// panicked ends the answer of a handler that panicked: 500 if nothing was sent, else it is broken off,
+// so that nobody takes it for whole.
+func (w *responseWriter) panicked(v any) {
+	switch {
+	case w.hijacked:
+		w.s.st.fail(&resetError{code: resetAborted})
+	case w.ended:
+	case !w.sent && w.guard() != nil:
+		if w.s.declined.Load() {
+			w.refuse(resetDeclined)
+		}
+	case v == http.ErrAbortHandler && w.sent && w.s.run.isDrained():
+		// An endless answer that a drain has ended: a clean end is how its client is told.
+		_ = w.send(flagEnd, nil)
+		w.ended = true
+	case w.sent || v == http.ErrAbortHandler:
+		w.refuse(resetAborted)
+	default:
+		w.replace(http.StatusInternalServerError, `{"errors":["the handler failed"]}`)
+	}
+}
+
+// replace sends another answer instead of the one that was begun.
+func (w *responseWriter) replace(status int, body string) {
+	w.head.free()
+	w.buf.free()
+	w.head, w.buf, w.status, w.contentLength, w.written, w.trailers = nil, nil, 0, -1, 0, nil
+	w.header = http.Header{"Content-Type": {"application/json"}}
+	w.WriteHeader(status)
+	_, _ = w.WriteString(body + "\n")
+	w.done()
+}
+
+// release gives the buffers back.
+func (w *responseWriter) release() {
+	w.head.free()
+	w.buf.free()
+	w.head, w.buf = nil, nil
+}
+
+// EnableFullDuplex, SetReadDeadline and SetWriteDeadline serve http.ResponseController. Reading and
+// writing at once always works.
+func (w *responseWriter) EnableFullDuplex() error {
+	w.fullDuplex = true
+	return nil
+}
+
+func (w *responseWriter) SetReadDeadline(t time.Time) error {
+	w.s.st.readDeadline.set(t)
+	return nil
+}
+
+func (w *responseWriter) SetWriteDeadline(t time.Time) error {
+	w.s.st.writeDeadline.set(t)
+	return nil
+}
+
+// Hijack gives the handler the client's connection: raw bytes both ways, through the standby.
+func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	switch {
+	case w.hijacked:
+		return nil, nil, http.ErrHijacked
+	case w.sent || w.ended:
+		return nil, nil, errors.New("forward: Hijack after the answer began")
+	case !w.canHijack:
+		return nil, nil, fmt.Errorf("forward: no Hijack for this request: %w", http.ErrNotSupported)
+	}
+	if err := w.guard(); err != nil {
+		return nil, nil, err
+	}
+	t, err := newTunnel(w.s)
+	if err != nil {
+		return nil, nil, err
+	}
+	w.hijacked, w.ended = true, true
+	return t, bufio.NewReadWriter(bufio.NewReader(t), bufio.NewWriter(t)), nil
+}

@@ -1,0 +1,313 @@
+package forward
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Target is the active node as a standby knows it.
+type Target struct {
+	Term        uint64
+	NodeID      string
+	Name        string
+	APIAddr     string
+	ClusterAddr string
+	// Dial connects to the target and authenticates it: what it returns reaches this node and this
+	// term, or nothing. It must give up when ctx ends.
+	Dial func(ctx context.Context) (net.Conn, error)
+}
+
+func (t *Target) same(o *Target) bool {
+	return t != nil && t.Term == o.Term && t.NodeID == o.NodeID && t.APIAddr == o.APIAddr && t.ClusterAddr == o.ClusterAddr
+}
+
+// A place is where requests go at the moment. It is never changed: a change makes another one and
+// closes this one's changed.
+type place struct {
+	local   *tenure  // run them here
+	session *session // pass them on
+	target  *Target  // the active node, also while it cannot be reached
+	cause   string   // why neither
+	closed  bool     // Run has ended
+	changed chan struct{}
+}
+
+// Router is the way of a request on a node. New makes it, Run keeps its connections, and Lead, Follow,
+// Hold, Drain and Abandon tell it where requests go; until the first of them they are held.
+type Router struct {
+	cfg     Config
+	log     *slog.Logger
+	node    []string // as a header's values
+	repeats map[string]bool
+	slots   slots
+	held    holds
+	running runningSlots
+
+	place atomic.Pointer[place]
+
+	mu       sync.Mutex
+	started  bool
+	closed   bool
+	known    uint64 // highest term heard of
+	ended    uint64 // terms up to this one are over: said by their active node, or seen here
+	tenure   *tenure
+	undo     func() // stops watching the tenure's lease
+	follower *follower
+	session  *session // the follower's connection, once its peer says that it leads
+	holding  bool     // whatever else is known
+	cause    string
+	serving  map[*serverConn]struct{}
+	work     sync.WaitGroup // everything that Run waits for
+	wake     chan struct{}  // a follower is to be started
+}
+
+// NewRouter checks the configuration. It does no I/O.
+func NewRouter(cfg Config) (*Router, error) {
+	cfg.setDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	var inc [8]byte
+	_, _ = rand.Read(inc[:]) // never fails
+	r := &Router{
+		cfg: cfg, log: cfg.Logger,
+		node:    []string{cfg.Node},
+		repeats: map[string]bool{},
+		serving: map[*serverConn]struct{}{},
+		wake:    make(chan struct{}, 1),
+		cause:   "starting",
+	}
+	for _, m := range cfg.RepeatMethods {
+		r.repeats[m] = true
+	}
+	r.slots.prefix = cfg.NodeID + "/" + hex.EncodeToString(inc[:]) + "/"
+	r.held.maxCount, r.held.maxBytes = int64(cfg.HoldMaxRequests), cfg.HoldMaxBytes
+	r.place.Store(&place{cause: r.cause, changed: make(chan struct{})})
+	return r, nil
+}
+
+// Incarnation is the common start of all slots of this Router: "<node id>/<incarnation>/".
+func (r *Router) Incarnation() string { return r.slots.prefix }
+
+// Run keeps the connection to the active node. It returns when ctx ends and everything that it started
+// has; from then on requests are answered 503.
+func (r *Router) Run(ctx context.Context) error {
+	r.mu.Lock()
+	if r.started {
+		r.mu.Unlock()
+		return fmt.Errorf("forward: Run called twice")
+	}
+	r.started = true
+	r.mu.Unlock()
+	for {
+		r.mu.Lock()
+		if f := r.follower; f != nil && !f.started {
+			f.started = true
+			r.work.Go(func() { r.follow(f) })
+		}
+		r.mu.Unlock()
+		select {
+		case <-r.wake:
+			continue
+		case <-ctx.Done():
+		}
+		break
+	}
+	r.mu.Lock()
+	r.closed = true
+	r.stopFollowing(ErrClosed)
+	t := r.retire()
+	r.cause = "shut down"
+	r.update()
+	conns := r.serverConns()
+	r.mu.Unlock()
+	if t != nil {
+		t.lose(ErrClosed)
+	}
+	for _, c := range conns {
+		c.fail(ErrClosed)
+	}
+	r.work.Wait()
+	return nil
+}
+
+// Lead makes this node the one that runs requests, under the lease of this term. A term that is known
+// to be over is ignored.
+func (r *Router) Lead(term uint64, lease Lease, h http.Handler) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed || term < r.known || term <= r.ended {
+		r.log.Warn("not leading: the term is over", "term", term, "known", r.known, "ended", r.ended)
+		return
+	}
+	r.known, r.holding = term, false
+	r.stopFollowing(ErrSuperseded)
+	old := r.retire()
+	t := newTenure(term, strconv.FormatUint(term, 10), lease, h)
+	r.tenure = t
+	r.work.Add(1)
+	stop := context.AfterFunc(lease.Context(), func() {
+		defer r.work.Done()
+		r.lose(t, context.Cause(lease.Context()))
+	})
+	r.undo = func() {
+		if stop() {
+			r.work.Done()
+		}
+	}
+	r.update()
+	r.announce(term)
+	if old != nil {
+		old.lose(ErrSuperseded)
+	}
+	r.log.Info("requests run here", "term", term)
+}
+
+// Follow makes the target the node that runs requests: they are held until the connection to it is up,
+// and everything in flight on an older connection is cut at once and decided anew. It is ignored if a
+// newer term is known, or if the target's term is known to be over.
+func (r *Router) Follow(t Target) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed || t.Term < r.known || t.Term <= r.ended {
+		return
+	}
+	if t.NodeID == r.cfg.NodeID || r.tenure != nil && r.tenure.term == t.Term {
+		return // this node itself: Lead says so
+	}
+	if r.follower != nil && r.follower.target.same(&t) {
+		if r.holding {
+			r.holding = false
+			r.update()
+		}
+		return
+	}
+	r.known, r.holding = t.Term, false
+	old := r.retire()
+	r.stopFollowing(ErrSuperseded)
+	r.follower = newFollower(&t)
+	r.cause = "no connection to the active node"
+	r.update()
+	r.closeServing(ErrSuperseded)
+	if old != nil {
+		old.lose(ErrSuperseded)
+	}
+	signal(r.wake)
+	r.log.Info("requests are forwarded", "term", t.Term, "active", t.Name, "cluster_addr", t.ClusterAddr)
+}
+
+// Hold makes new requests wait: nobody is active, or leadership changes. What is in flight goes on.
+func (r *Router) Hold(cause string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.holding, r.cause = true, cause
+	r.update()
+	r.log.Info("requests are held", "cause", cause)
+}
+
+// Drain is the planned end of this node's leadership (P5): new requests are held here and, told by
+// GOAWAY, on the standbys; endless ones are ended; it returns when those in flight are done. When ctx
+// ends first, the rest is cancelled with ErrDrainLimit and ctx's error returned.
+func (r *Router) Drain(ctx context.Context) error {
+	r.mu.Lock()
+	t := r.tenure
+	if t == nil {
+		r.mu.Unlock()
+		return nil
+	}
+	r.ended = max(r.ended, t.term)
+	r.holding, r.cause = true, "the active node steps down"
+	r.update() // before drain: who is refused by the tenure finds the new place
+	t.drain()
+	conns := r.serverConns()
+	r.mu.Unlock()
+	for _, c := range conns {
+		c.sendGoaway("hold")
+	}
+	r.log.Info("draining", "term", t.term)
+	grace := time.NewTimer(endlessGrace)
+	defer grace.Stop()
+	for {
+		select {
+		case <-t.idle:
+			return nil
+		case <-grace.C:
+			// Those that were told to end, and have not: their connections are closed.
+			t.end(ErrDraining, true)
+		case <-ctx.Done():
+			n := t.end(ErrDrainLimit, false)
+			r.log.Warn("drain limit reached", "term", t.term, "cancelled", n)
+			return fmt.Errorf("forward: drain: %d requests in flight: %w", n, context.Cause(ctx))
+		}
+	}
+}
+
+// endlessGrace is how long the handlers of endless requests have to end them in their own words before
+// their connections are closed.
+const endlessGrace = time.Second
+
+// Abandon is the unplanned end: everything that runs here is cancelled, no answer leaves any more, and
+// the standbys' connections are closed.
+func (r *Router) Abandon() {
+	r.mu.Lock()
+	t := r.tenure
+	r.mu.Unlock()
+	if t != nil {
+		r.lose(t, errors.New("abandoned"))
+	}
+}
+
+// lose ends a tenure because its lease is over.
+func (r *Router) lose(t *tenure, cause error) {
+	t.over.Store(true)
+	r.mu.Lock()
+	if r.tenure == t {
+		r.ended = max(r.ended, t.term)
+		r.retire()
+		r.cause = "this node lost its leadership"
+		r.update()
+		r.closeServing(ErrDeposed)
+		r.log.Warn("leadership lost", "term", t.term, "cause", cause)
+	}
+	r.mu.Unlock()
+	t.lose(fmt.Errorf("%w: %w", ErrDeposed, cause))
+}
+
+// retire takes the tenure off; the caller ends it. Called with r.mu held, as all below.
+func (r *Router) retire() *tenure {
+	t := r.tenure
+	if t != nil {
+		r.tenure = nil
+		r.undo()
+	}
+	return t
+}
+
+// update makes the place that follows from the state.
+func (r *Router) update() {
+	p := &place{cause: r.cause, changed: make(chan struct{})}
+	if r.follower != nil && !r.holding {
+		p.target = r.follower.target
+	}
+	switch {
+	case r.closed:
+		p.target, p.closed = nil, true
+	case r.holding:
+	case r.tenure != nil:
+		p.local = r.tenure
+	default:
+		p.session = r.session
+	}
+	old := r.place.Swap(p)
+	close(old.changed)
+}

@@ -1,0 +1,165 @@
+package forward
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// serverConn is the active side of one standby's connection.
+type serverConn struct {
+	*conn
+	r        *Router
+	peerID   string
+	peerName []string // as a header's values
+	since    time.Time
+	work     sync.WaitGroup // handlers
+
+	lastEcho atomic.Int64
+	rtt      atomic.Int64
+	skew     atomic.Int64
+	lastInfo atomic.Pointer[string]
+
+	// under conn.mu
+	goneAway bool
+}
+
+// ServeConn serves the connection of the standby that the caller has authenticated as peerID, until the
+// connection ends or ctx does, and returns why when all that it started has ended. Requests are run
+// while this node leads; at any other time they are refused as not processed, never passed on.
+func (r *Router) ServeConn(ctx context.Context, nc net.Conn, peerID, peerName string) error {
+	c := &serverConn{r: r, peerID: peerID, peerName: []string{peerName}, since: time.Now()}
+	c.conn = newConn(nc, hello{
+		minVersion: versionMin, maxVersion: versionMax, window: bodyWindow, streams: uint64(r.cfg.MaxStreams),
+		nodeID: r.cfg.NodeID, nodeName: r.cfg.Node, info: string(r.cfg.Hello()),
+	}, r.cfg.WindowBudget)
+	c.role, c.info = c, r.cfg.Hello
+	if err := c.handshake(ctx); err != nil {
+		return err
+	}
+	if c.peer.nodeID != peerID {
+		err := fmt.Errorf("%w: certificate of %q, hello of %q", ErrPeer, peerID, c.peer.nodeID)
+		c.fail(err)
+		return err
+	}
+	r.cfg.OnHello(peerID, []byte(c.peer.info), 0, 0)
+
+	r.mu.Lock()
+	if r.closed {
+		r.mu.Unlock()
+		c.fail(ErrClosed)
+		return ErrClosed
+	}
+	r.serving[c] = struct{}{}
+	r.work.Add(1)
+	defer r.work.Done()
+	leading, term := r.tenure != nil && !r.holding, r.known
+	_ = c.w.frame(frameState, 0, 0, appendState(nil, leading, term), flushAsync)
+	r.mu.Unlock()
+	r.cfg.Observer.Connected(peerID, true)
+	r.log.Info("standby connected", "peer", peerName)
+
+	err := c.run(ctx)
+	r.mu.Lock()
+	delete(r.serving, c)
+	r.mu.Unlock()
+	c.work.Wait()
+	r.cfg.Observer.Connected(peerID, false)
+	r.log.Info("standby disconnected", "peer", peerName, "error", err)
+	return err
+}
+
+// announce tells all standbys that this node leads. Called with r.mu held.
+func (r *Router) announce(term uint64) {
+	for c := range r.serving {
+		_ = c.w.frame(frameState, 0, 0, appendState(nil, true, term), flushAsync)
+	}
+}
+
+// serverConns and closeServing are called with r.mu held.
+func (r *Router) serverConns() []*serverConn {
+	conns := make([]*serverConn, 0, len(r.serving))
+	for c := range r.serving {
+		conns = append(conns, c)
+	}
+	return conns
+}
+
+func (r *Router) closeServing(cause error) {
+	for _, c := range r.serverConns() {
+		// fail calls lost, which for a serverConn takes no lock of the router.
+		c.fail(cause)
+	}
+}
+
+// sendGoaway says that streams behind the last one that has arrived will not be looked at.
+func (c *serverConn) sendGoaway(reason string) {
+	c.mu.Lock()
+	c.goneAway = true
+	last := c.lastID
+	c.mu.Unlock()
+	_ = c.w.frame(frameGoaway, 0, 0, appendGoaway(nil, last, reason), flushAsync)
+}
+
+func (c *serverConn) state(string) error {
+	return fmt.Errorf("%w: state from a standby", errProtocol)
+}
+
+func (c *serverConn) goaway(string) error {
+	return fmt.Errorf("%w: goaway from a standby", errProtocol)
+}
+
+func (c *serverConn) echoed(info string, rtt, skew time.Duration) {
+	c.lastEcho.Store(time.Now().UnixNano())
+	c.rtt.Store(int64(rtt))
+	c.skew.Store(int64(skew))
+	c.lastInfo.Store(&info)
+	c.r.cfg.OnHello(c.peerID, []byte(info), rtt, skew)
+}
+
+func (c *serverConn) lost(error) {}
+
+// request opens a stream and hands it to a goroutine of its own.
+func (c *serverConn) request(h frameHeader, payload []byte) error {
+	in, refuse := 0, false
+	if h.flags&flagEnd == 0 {
+		if c.budget.reserve(bodyWindow, 4) {
+			in = bodyWindow
+		} else {
+			refuse = true
+		}
+	}
+	c.mu.Lock()
+	if h.stream <= c.lastID || c.err != nil {
+		c.mu.Unlock()
+		return fmt.Errorf("%w: stream %d after %d", errProtocol, h.stream, c.lastID)
+	}
+	if c.goneAway {
+		c.mu.Unlock()
+		c.budget.release(in)
+		return nil // it was told: behind the last one
+	}
+	c.lastID = h.stream
+	if refuse || len(c.streams) >= c.r.cfg.MaxStreams {
+		c.mu.Unlock()
+		c.budget.release(in)
+		c.reset(h.stream, resetBusy, "", flushAsync)
+		return nil
+	}
+	st := newStream(c.conn, h.stream, in, int(c.peer.window))
+	st.inEnd = h.flags&flagEnd != 0
+	c.streams[h.stream] = st
+	c.mu.Unlock()
+	head := string(payload)
+	c.work.Go(func() { c.serve(st, head) })
+	return nil
+}
+
+// end takes a stream off; nobody reads it any more.
+func (c *serverConn) end(st *stream) {
+	c.remove(st.id)
+	st.close()
+}
