@@ -60,7 +60,7 @@ const (
 //   - a release is sent only when no callback runs and none is owed;
 //   - the deadline never moves backwards, and never once it has passed.
 type state struct {
-	p    params
+	p    *params // never changes
 	role Role
 	seq  uint64 // of the last call
 	rng  uint64 // jitter; the core has no other chance in it

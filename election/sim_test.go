@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,15 +27,13 @@ var effectNames = [...]string{doHolder: "holder", doWatch: "watch", doAcquire: "
 // simParams are the times of a node of the simulation.
 func simParams(kind storeKind, mut mutation) params {
 	p := timesOf(simTTL)
-	p.pollEvery = simTTL / 10
+	p.pollEvery = simTTL / 5
 	p.priority = defaultPriority
 	p.watch, p.yields = kind == watchedLock || kind == raftLock, kind == raftLock
 	p.stepDownGrace, p.fenceLimit = 2*simTTL, 2*simTTL
 	p.drainLimit, p.deactivateLimit = simTTL, 5*simTTL
 	p.backoffMin, p.backoffMax, p.stable = simTTL/2, 2*simTTL, 2*simTTL
-	if mut == mutNoMargin {
-		p.margin = func(time.Duration) time.Duration { return 0 }
-	}
+	mut.params(&p)
 	return p
 }
 
@@ -55,6 +54,7 @@ func newWorld(seed uint64, mut mutation) *world {
 	if kind == raftLock {
 		w.forgets = 0
 	}
+	w.pace = simTTL/4 + time.Duration(w.upTo(2*simTTL))
 	w.ends = int64(6*simTTL) + w.upTo(8*simTTL)
 	for i := range count {
 		n := &simNode{w: w, index: i, id: string(rune('a' + i)), p: simParams(kind, mut)}
@@ -75,7 +75,7 @@ func (w *world) disturb() {
 	if !w.chaos {
 		return
 	}
-	w.at(w.now+w.upTo(simTTL/2), item{kind: itChaos})
+	w.at(w.now+w.upTo(w.pace), item{kind: itChaos})
 	n := w.nodes[w.rng.IntN(len(w.nodes))]
 	if w.chance(0.5) { // rather the one that leads
 		for _, o := range w.nodes {
@@ -187,7 +187,7 @@ func simulate(seed uint64, mut mutation, tracing bool) (w *world, took time.Dura
 	leader := w.active()
 	w.runUntil(w.now + int64(3*simTTL))
 	if w.failure == nil && w.active() != leader {
-		w.fail("%s leads without faults, then does not", w.nodes[leader].id)
+		w.broken("%s leads without faults, then does not", w.nodes[leader].id)
 	}
 	return w, took
 }
@@ -196,7 +196,7 @@ func simulate(seed uint64, mut mutation, tracing bool) (w *world, took time.Dura
 func (w *world) led() bool {
 	for w.failure == nil && w.active() < 0 {
 		if w.now >= w.ends+int64(simBound) {
-			w.fail("nobody leads %s after the faults", simBound)
+			w.broken("nobody leads %s after the faults", simBound)
 		}
 		w.runUntil(w.now + int64(simTTL/10))
 	}
@@ -219,6 +219,7 @@ func TestSimulation(t *testing.T) {
 		count = min(count, 5000)
 	}
 	began := time.Now()
+	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	var next, steps, actives, slowest atomic.Int64
 	var group sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
@@ -243,21 +244,4 @@ func TestSimulation(t *testing.T) {
 	group.Wait()
 	t.Logf("%d schedules from seed %d in %s: %d steps, %d leaderships; somebody led again after at most %s",
 		count, *simFrom, time.Since(began).Round(time.Millisecond), steps.Load(), actives.Load(), time.Duration(slowest.Load()))
-}
-
-// TestSimulationNoticesMistakes holds the simulation itself to account: each of these mistakes breaks a promise, and it sees it.
-func TestSimulationNoticesMistakes(t *testing.T) {
-	for mut := noMutation + 1; mut < mutations; mut++ {
-		t.Run(mut.String(), func(t *testing.T) {
-			t.Parallel()
-			const most = 20_000
-			for seed := uint64(1); seed <= most; seed++ {
-				if w, _ := simulate(seed, mut, false); w.failure != nil {
-					t.Logf("noticed at seed %d: %v", seed, w.failure)
-					return
-				}
-			}
-			t.Errorf("not noticed in %d schedules", most)
-		})
-	}
 }

@@ -118,11 +118,11 @@ func (n *simNode) deliver(ev event) {
 		return
 	}
 	ev.now = n.local()
-	n.mutate(&ev)
+	n.w.mut.before(n, &ev)
 	var effects []effect
 	n.w.steps++
 	n.s, effects = step(n.s, ev)
-	n.mutateState()
+	n.w.mut.after(n)
 	if err := n.s.valid(); err != nil && n.w.mut == noMutation {
 		n.w.fail("%s: %w", n.id, err)
 	}
@@ -171,7 +171,7 @@ func (n *simNode) one(e *effect) {
 		w.send(n, *e)
 	case doRelease:
 		if n.owed != 0 && e.grant.Term() == n.owed {
-			w.fail("P2: %s releases term %d before Deactivate has returned", n.id, n.owed)
+			w.broken("P2: %s releases term %d before Deactivate has returned", n.id, n.owed)
 		}
 		if e.auto && w.chance(0.5) {
 			e.next = w.nodes[w.rng.IntN(len(w.nodes))].id
@@ -189,14 +189,15 @@ func (n *simNode) one(e *effect) {
 	case doDeactivate:
 		n.deactivate(e)
 	case doExtend:
-		if n.lease.term != e.term || n.local() >= n.lease.deadline && w.mut != mutNoDeadline {
+		if n.lease.term != e.term || n.local() >= n.lease.deadline && w.mut != mutRevive { // as Lease.extend
 			n.lease.term = 0
-			n.inbox = append(n.inbox, event{kind: evAbort, term: e.term, err: ErrExpired})
 			w.at(w.now, item{kind: itAnswer, node: n.index, life: n.life, ev: event{kind: evAbort, term: e.term, err: ErrExpired}})
-			n.inbox = n.inbox[:len(n.inbox)-1]
 			return
 		}
 		n.lease.deadline = max(n.lease.deadline, e.deadline)
+		if n.valid() && w.store.fence.Term > e.term {
+			w.broken("P4: %s extends its lease of term %d, the fence stands at %d", n.id, e.term, w.store.fence.Term)
+		}
 	case doGuard:
 		if n.guarded = e.deadline; n.guarded == 0 {
 			n.guarded = never // nothing is left to guard
@@ -337,55 +338,6 @@ func (n *simNode) work(term uint64) {
 		}
 		w.at(w.now+w.upTo(simTTL/2), item{kind: itWork, node: n.index, life: n.life, term: term})
 	})
-}
-
-// mutate and mutateState make the core's mistakes.
-func (n *simNode) mutate(ev *event) {
-	switch n.w.mut {
-	case mutAfterAnswer:
-		if ev.kind == evRenewed {
-			for i := range n.s.lead.renewals {
-				if n.s.lead.renewals[i].seq != 0 {
-					n.s.lead.renewals[i].sent = ev.now
-				}
-			}
-		}
-		if ev.kind == evAcquired && n.s.acquire.seq != 0 {
-			n.s.acquire.sent = ev.now
-		}
-	case mutFenceIgnored:
-		if ev.kind == evRaised && errors.Is(ev.err, physical.ErrFenced) {
-			ev.err = nil
-		}
-	case mutNoDeadline:
-		n.s.lead.deadline = never
-	case mutOwnRecord:
-		if r, ok := heldBy(ev.err); ok && r.Holder == n.id && ev.kind == evAcquired {
-			ev.err = nil
-			ev.grant = physical.Grant{Record: r, TTL: simTTL, Token: tokenOf(n.w.store.token)}
-			n.s.maxTerm, n.s.fence.Term = min(n.s.maxTerm, r.Term-1), min(n.s.fence.Term, r.Term-1)
-		}
-	case mutStaleAnswers:
-		if ev.kind == evRenewed && n.s.lead.term != 0 {
-			ev.grant.Record.Term = n.s.lead.term
-			for i := range n.s.lead.renewals {
-				if n.s.lead.renewals[i].seq != 0 {
-					ev.seq = n.s.lead.renewals[i].seq
-				}
-			}
-		}
-	case mutOwnNonce:
-		if ev.kind == evFence && n.s.lead.term != 0 && ev.fence.Term == n.s.lead.term {
-			ev.fence = n.s.lead.to
-		}
-	}
-}
-
-func (n *simNode) mutateState() {
-	if n.w.mut == mutNoForgetWait && n.s.forgetFrom != 0 {
-		n.s.forgetFrom, n.s.confirm = 1, true
-		n.s.fenceSent = max(n.s.fenceSent, n.local())
-	}
 }
 
 // valid checks the invariants that the type's comment states.

@@ -14,30 +14,6 @@ import (
 
 const simTTL = time.Second
 
-// mutation is a mistake that the simulation must notice.
-type mutation int
-
-const (
-	noMutation      mutation = iota
-	mutNoMargin              // the lease lasts as long as the lock, on a clock that drifts
-	mutAfterAnswer           // the deadline is measured from the answer
-	mutRenewTakes            // a renewal after the loss takes the lock back
-	mutReleaseFirst          // the lock is released before Deactivate has returned
-	mutNoForgetWait          // a lock store that forgot is not waited for
-	mutFenceIgnored          // a refused raise is taken for done
-	mutNoDeadline            // the lease does not end by itself
-	mutNoGuardian            // nobody ends the application of a frozen node
-	mutOwnRecord             // a record with one's own name is taken for one's own grant
-	mutStaleAnswers          // late answers to renewals count for the next leadership
-	mutOwnNonce              // any fence of one's own term settles a raise
-	mutations
-)
-
-var mutationNames = [...]string{"none", "no margin", "deadline after the answer", "renewal takes back", "release first", "no wait after forgetting",
-	"fence ignored", "no deadline", "no guardian", "own record", "stale answers", "nonce ignored"}
-
-func (m mutation) String() string { return mutationNames[m] }
-
 type itemKind uint8
 
 const (
@@ -82,6 +58,7 @@ type world struct {
 	chaos bool
 	ends  int64 // of the chaos
 
+	pace                               time.Duration // at most between two disturbances
 	loss, slow, fault, freeze, forgets float64
 
 	owner    map[uint64]int // who raised the fence to a term
@@ -111,6 +88,13 @@ func (w *world) fail(format string, args ...any) {
 		w.failure = fmt.Errorf(format, args...)
 		w.trace("FAILED: %v", w.failure)
 	}
+}
+
+// errPromise marks a failure that a user would suffer from; others are the simulation's own checks.
+var errPromise = errors.New("promise broken")
+
+func (w *world) broken(format string, args ...any) {
+	w.fail("%w: "+format, append([]any{errPromise}, args...)...)
 }
 
 // at puts an item into the queue.
@@ -301,13 +285,13 @@ func show(ev event) string {
 // raised checks P4: whoever still has a lease while another raises the fence would answer with what may be old.
 func (w *world) raised(by int, to physical.Fence) {
 	if _, taken := w.owner[to.Term]; taken {
-		w.fail("P1: the fence was raised to term %d twice", to.Term)
+		w.broken("P1: the fence was raised to term %d twice", to.Term)
 	}
 	w.owner[to.Term] = by
 	w.trace("fence raised to %d by %s", to.Term, w.nodes[by].id)
 	for _, n := range w.nodes {
 		if n.valid() && n.lease.term != to.Term {
-			w.fail("P4: %s has a valid lease of term %d while the fence is raised to %d", n.id, n.lease.term, to.Term)
+			w.broken("P4: %s has a valid lease of term %d while the fence is raised to %d", n.id, n.lease.term, to.Term)
 		}
 	}
 }
@@ -318,10 +302,10 @@ func (w *world) write(it *item) {
 		return // refused
 	}
 	if o, ok := w.owner[it.fence.Term]; !ok || o != it.node {
-		w.fail("P1: a write of term %d by %s, who did not raise the fence to it", it.fence.Term, w.nodes[it.node].id)
+		w.broken("P1: a write of term %d by %s, who did not raise the fence to it", it.fence.Term, w.nodes[it.node].id)
 	}
 	if it.fence.Term < w.written {
-		w.fail("P1: a write of term %d after one of term %d", it.fence.Term, w.written)
+		w.broken("P1: a write of term %d after one of term %d", it.fence.Term, w.written)
 	}
 	w.written = it.fence.Term
 }
@@ -332,15 +316,15 @@ func (w *world) opened(n *simNode, term uint64) {
 		return
 	}
 	if term <= w.topTerm {
-		w.fail("terms: %s activates in term %d after %d", n.id, term, w.topTerm)
+		w.broken("terms: %s activates in term %d after %d", n.id, term, w.topTerm)
 	}
 	w.topTerm = max(w.topTerm, term)
 	if w.owner[term] != n.index {
-		w.fail("P1: %s activates in term %d without having raised the fence", n.id, term)
+		w.broken("P1: %s activates in term %d without having raised the fence", n.id, term)
 	}
 	for _, o := range w.nodes {
 		if o != n && o.valid() {
-			w.fail("P2: leases of %s (term %d) and %s (term %d) are valid at once", n.id, term, o.id, o.lease.term)
+			w.broken("P2: leases of %s (term %d) and %s (term %d) are valid at once", n.id, term, o.id, o.lease.term)
 		}
 	}
 }
@@ -349,7 +333,7 @@ func (w *world) opened(n *simNode, term uint64) {
 func (w *world) started(n *simNode) {
 	for _, o := range w.nodes {
 		if o != n && o.app != 0 {
-			w.fail("P2: the application runs on %s (term %d) and %s (term %d) at once", n.id, n.app, o.id, o.app)
+			w.broken("P2: the application runs on %s (term %d) and %s (term %d) at once", n.id, n.app, o.id, o.app)
 		}
 	}
 }

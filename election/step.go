@@ -18,7 +18,7 @@ func step(s state, ev event) (state, []effect) {
 }
 
 func newState(p params, candidate bool, seed uint64) state {
-	return state{p: p, candidate: candidate, rng: seed, rival: -1, role: Starting}
+	return state{p: &p, candidate: candidate, rng: seed, rival: -1, role: Starting}
 }
 
 // machine is a state in the middle of a step.
