@@ -97,12 +97,13 @@ func (s *Store) change(ctx context.Context, path string, req Request, answer any
 	}
 	defer unlock()
 	for left := attempts; left > 0; {
-		if done, err := s.slots.Answered(ctx, req, answer); done || err != nil {
-			return err
-		}
 		key := metaKey(escapePath(path))
 		before, m, err := s.readMeta(ctx, key)
 		if err != nil {
+			return err
+		}
+		// After the metadata: an attempt that lands in between changes them, and the commit fails.
+		if done, err := s.slots.Answered(ctx, req, answer); done || err != nil {
 			return err
 		}
 		p, err := decide(m)

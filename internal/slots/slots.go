@@ -9,10 +9,11 @@
 //
 // Between two nodes the fence keeps attempts apart: once the next active node reads the slot, the last one's attempt is
 // either in it or refused for ever. On one node two attempts can run side by side, when the connection that brought
-// the first broke and the request came again. Two things keep these apart, and the writer must see to both: it calls
-// Answered under a lock that both attempts need, and conditions its commit on the state that it read, so that of two
-// attempts one fails and looks again. A first attempt that comes to the lock only after its own repeat is recognised by its
-// id, which the Keeper remembers of every repeat.
+// the first broke and the request came again, and a store can carry an attempt out late. The writer must see to three
+// things: under a lock that all attempts need it reads the state, then calls Answered, then commits on condition that the
+// state is what it read. So of two attempts one fails and looks again; with Answered before the state an attempt could land
+// in between and be missed. A first attempt that comes to the lock only after its own repeat is recognised by its id, which
+// the Keeper remembers of every repeat.
 package slots
 
 import (
