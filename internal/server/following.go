@@ -1,0 +1,132 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"time"
+
+	"github.com/locum-ha/locum/cluster"
+	"github.com/locum-ha/locum/forward"
+	"github.com/locum-ha/locum/physical"
+)
+
+// How often a standby looks for the advertisement: where a look costs nothing (this host's own copy), and where it
+// is a request to the store.
+const (
+	lookLocal  = 5 * time.Millisecond
+	lookRemote = 25 * time.Millisecond // while requests may be waiting
+	lookIdle   = time.Second           // while the active node answers; changes of the lock's holder cut it short
+)
+
+// follow keeps the router pointed at the active node, as the advertisement tells it, until ctx ends. It outlives the
+// election at shutdown, since a node that stepped down forwards like any standby.
+func (u *unsealed) follow(ctx context.Context) error {
+	f := &follower{unsealed: u}
+	for ctx.Err() == nil {
+		f.look(ctx)
+		f.note()
+		f.wait(ctx)
+	}
+	return nil
+}
+
+// follower remembers what it saw last.
+type follower struct {
+	*unsealed
+	seen  []byte // the advertisement's bytes; nil if there was none, or if this node led since
+	known bool   // it names another node, which is followed
+	held  bool   // it names none, and the router was told
+}
+
+func (f *follower) wait(ctx context.Context) {
+	pause := lookLocal
+	if !f.storage.Caps().LocalReads {
+		pause = lookRemote
+		if f.leading.Load() != nil || f.known && f.connected() {
+			pause = lookIdle
+		}
+	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-f.kicked:
+	}
+}
+
+// note keeps the time since when no active node is known, for metrics.
+func (f *follower) note() {
+	if f.leaderNow().NodeID != "" {
+		f.leaderless.Store(0)
+	} else {
+		f.leaderless.CompareAndSwap(0, time.Now().UnixNano())
+	}
+}
+
+// look reads the advertisement and follows it if it is new. Its decision and an activation exclude each other: once
+// this node leads, the router is not told anything else.
+func (f *follower) look(ctx context.Context) {
+	if f.leading.Load() != nil {
+		*f = follower{unsealed: f.unsealed}
+		return
+	}
+	entry, err := f.barrier.View(nil).Get(ctx, keyLeader)
+	f.role.Lock()
+	defer f.role.Unlock()
+	switch {
+	case f.leading.Load() != nil || ctx.Err() != nil:
+	case errors.Is(err, physical.ErrNotFound):
+		f.hold(nil, "no node is active")
+	case err != nil:
+		// The store does not answer: whoever is followed may well be active still.
+		f.log.Debug("advertisement not read", "error", err)
+	case !bytes.Equal(entry.Value, f.seen):
+		f.take(entry.Value)
+	}
+}
+
+func (f *follower) take(value []byte) {
+	ad, err := cluster.ParseAdvertisement(value)
+	switch {
+	case err != nil:
+		f.hold(value, "the active node's advertisement cannot be read")
+		f.log.Error("advertisement cannot be read: this node stays standby and cannot forward", "error", err)
+	case ad.NodeID == f.id:
+		f.hold(value, "this node was active and is not any more")
+	default:
+		f.followAd(value, ad)
+	}
+}
+
+func (f *follower) hold(seen []byte, cause string) {
+	if !f.held {
+		f.router.Hold(cause)
+	}
+	f.seen, f.known, f.held = seen, false, true
+	f.leader.Store(nil)
+}
+
+// followAd points the router at the node that the advertisement names.
+func (f *follower) followAd(seen []byte, ad cluster.Advertisement) {
+	identity, err := cluster.NewStandbyIdentity(ad, f.cfg.NodeName, f.id)
+	if err != nil {
+		f.log.Error("no identity for the active node's term", "term", ad.Term, "error", err)
+		return
+	}
+	addr, err := cluster.HostPort(ad.ClusterAddr)
+	if err != nil {
+		f.log.Error("the active node's cluster address cannot be used", "address", ad.ClusterAddr, "error", err)
+		return
+	}
+	tlsConfig := identity.ClientTLS()
+	f.leader.Store(&ad)
+	f.seen, f.known, f.held = seen, true, false
+	f.router.Follow(forward.Target{
+		Term: ad.Term, NodeID: ad.NodeID, Name: ad.Name, APIAddr: ad.APIAddr, ClusterAddr: ad.ClusterAddr,
+		Dial: func(ctx context.Context) (net.Conn, error) { return cluster.Dial(ctx, addr, tlsConfig) },
+	})
+	f.log.Info("following the active node", "node", ad.Name, "term", ad.Term, "cluster_addr", ad.ClusterAddr)
+}

@@ -1,0 +1,181 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/locum-ha/locum/api"
+	"github.com/locum-ha/locum/auth"
+	"github.com/locum-ha/locum/cluster"
+	"github.com/locum-ha/locum/election"
+	"github.com/locum-ha/locum/kv"
+	"github.com/locum-ha/locum/physical"
+)
+
+// keyLeader is the advertisement: one entry, replaced at every activation and withdrawn by a step-down.
+const keyLeader = "core/leader"
+
+// leading is what exists on this node during one term, from activation to deactivation.
+type leading struct {
+	node    *unsealed
+	term    *election.Leadership
+	since   time.Time
+	handler http.Handler // what the active node runs
+	tokens  *auth.Store
+	unport  func() // closes the cluster listener to forwarding
+	history []api.Leadership
+	planned atomic.Bool // the advertisement was withdrawn
+}
+
+// activate makes this node the active one: design.md's steps from "load the keyring" on. Each step is undone by
+// deactivate, which the election calls whether or not this succeeds.
+func (u *unsealed) activate(ctx context.Context, term *election.Leadership) error {
+	l := &leading{node: u, term: term, since: time.Now()}
+	u.role.Lock()
+	u.leading.Store(l)
+	u.role.Unlock()
+	if err := u.barrier.ReloadKeyring(ctx); err != nil {
+		return fmt.Errorf("load the keyring: %w", err)
+	}
+	identity, err := cluster.NewActiveIdentity(term.Term, u.cfg.NodeName, u.id, l.since)
+	if err != nil {
+		return fmt.Errorf("make the keys of term %d: %w", term.Term, err)
+	}
+	if err := l.open(identity); err != nil {
+		return fmt.Errorf("open the cluster listener: %w", err)
+	}
+	if err := l.advertise(ctx, identity); err != nil {
+		return fmt.Errorf("write the advertisement: %w", err)
+	}
+	if err := l.serve(); err != nil {
+		return err
+	}
+	u.router.Lead(term.Term, term.Lease, l.handler)
+	return nil
+}
+
+// open lets standbys in, with the keys of this term.
+func (l *leading) open(identity *cluster.ActiveIdentity) error {
+	u := l.node
+	if u.port == nil {
+		return nil // a node alone: there are no standbys
+	}
+	serverTLS := identity.ServerTLS()
+	remove, err := u.port.Handle(cluster.Protocol{
+		ALPN: cluster.ALPNForward,
+		TLS:  func() *tls.Config { return serverTLS },
+		Serve: func(ctx context.Context, conn *tls.Conn) {
+			err := u.router.ServeConn(ctx, conn, cluster.PeerID(conn), cluster.PeerName(conn))
+			if err != nil && ctx.Err() == nil {
+				u.log.Debug("standby's connection ended", "node", cluster.PeerName(conn), "error", err)
+			}
+		},
+	})
+	l.unport = remove
+	return err
+}
+
+// advertise tells the standbys where this node is, then notes the leadership in the history. The order matters on raft: a
+// standby's copy applies a commit once it hears of the next one, so the second lets the first through at once.
+func (l *leading) advertise(ctx context.Context, identity *cluster.ActiveIdentity) error {
+	u := l.node
+	advertisement := identity.Advertise(u.apiAddr, u.clusterAddr, l.since)
+	advertisement.Listener = u.listenerAddr()
+	ad, err := advertisement.Marshal()
+	if err != nil {
+		return err
+	}
+	view := u.barrier.View(&l.term.Fence)
+	if l.history, err = readHistory(ctx, view); err != nil {
+		return err
+	}
+	l.history = began(l.history, api.Leadership{Term: l.term.Term, NodeID: u.id, Node: u.cfg.NodeName, From: l.since})
+	entry, err := writeHistory(l.history)
+	if err != nil {
+		return err
+	}
+	if err := view.Commit(ctx, physical.Put(keyLeader, ad)); err != nil {
+		return err
+	}
+	return view.Commit(ctx, entry)
+}
+
+// serve builds what the active node runs: entries and tokens, fenced by the term, behind the API.
+func (l *leading) serve() error {
+	u := l.node
+	view := u.barrier.View(&l.term.Fence)
+	entries := kv.New(view)
+	tokens, err := newTokens(u.barrier, view)
+	if err != nil {
+		return err
+	}
+	l.tokens = tokens
+	service := &service{leading: l}
+	var members api.Raft
+	if u.raft != nil {
+		members = &raftService{leading: l}
+	}
+	l.handler = api.Active(service, entries, members, u.apiConfig())
+	return nil
+}
+
+// drain is the planned way out, while the lock is still renewed: the standbys hold from now on, new requests wait
+// here too, what is in flight ends, the advertisement is withdrawn.
+func (u *unsealed) drain(ctx context.Context, term *election.Leadership) error {
+	l := u.leading.Load()
+	if l == nil {
+		return nil
+	}
+	err := u.router.Drain(ctx)
+	if err != nil {
+		err = fmt.Errorf("requests in flight: %w", err)
+	}
+	l.planned.Store(true)
+	l.history = ended(l.history, term.Term, time.Now(), "stepped down")
+	entry, herr := writeHistory(l.history)
+	if herr != nil {
+		return errors.Join(err, herr)
+	}
+	// The drain limit may be over; the advertisement goes as long as the lease lasts.
+	werr := u.barrier.View(&term.Fence).Commit(term.Lease.Context(), physical.Delete(keyLeader), entry)
+	if werr != nil {
+		werr = fmt.Errorf("withdraw the advertisement: %w", werr)
+	}
+	return errors.Join(err, werr)
+}
+
+// deactivate undoes everything that activate did. It writes nothing.
+func (u *unsealed) deactivate(term *election.Leadership, cause error) {
+	u.role.Lock()
+	defer u.role.Unlock()
+	l := u.leading.Load()
+	if l == nil {
+		return
+	}
+	u.router.Abandon()
+	if l.unport != nil {
+		l.unport()
+	}
+	if l.tokens != nil {
+		l.tokens.Reset()
+	}
+	u.leading.Store(nil)
+	u.kick()
+}
+
+// successor is the node that should take over: of those that can, the one with the highest priority, and of these
+// the one heard from last.
+func (u *unsealed) successor() string {
+	best := member{}
+	for _, m := range u.members.candidates() {
+		if best.ID == "" || m.Priority > best.Priority || m.Priority == best.Priority && m.echo.After(best.echo) {
+			best = m
+		}
+	}
+	return best.ID
+}

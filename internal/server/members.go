@@ -1,0 +1,94 @@
+package server
+
+import (
+	"encoding/json"
+	"sync"
+	"time"
+)
+
+// hello is what a node says of itself on the connection that it forwards over, at first and with every echo. A
+// field more is no new format.
+type hello struct {
+	Format      int    `json:"format"`
+	ID          string `json:"id"`
+	Name        string `json:"name"`
+	APIAddr     string `json:"api_addr"`
+	ClusterAddr string `json:"cluster_addr"`
+	Version     string `json:"version"`
+	Priority    int    `json:"priority"`
+	Candidate   bool   `json:"candidate"`
+	Term        uint64 `json:"term"`
+	Reason      string `json:"reason,omitempty"` // why it is not active
+}
+
+const helloFormat = 1
+
+// member is a standby as the active node knows it.
+type member struct {
+	hello
+	echo time.Time     // when it was heard from last
+	rtt  time.Duration // how long its last echo took
+	skew time.Duration // its wall clock minus this one's
+}
+
+const (
+	memberGone = 10 * time.Second // a standby that was silent for so long is not listed any more
+	memberFit  = 3 * time.Second  // nor chosen as successor after this
+)
+
+// members are the standbys that the active node hears from.
+type members struct {
+	mu   sync.Mutex
+	byID map[string]member
+}
+
+// heard notes an echo. What cannot be read is another version's; the node is then not a member, but is served.
+func (m *members) heard(peerID string, data []byte, rtt, skew time.Duration) {
+	var h hello
+	if json.Unmarshal(data, &h) != nil || h.ID != peerID {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.byID == nil {
+		m.byID = map[string]member{}
+	}
+	m.byID[peerID] = member{hello: h, echo: time.Now(), rtt: rtt, skew: skew}
+}
+
+// list returns those heard from within d.
+func (m *members) list(d time.Duration) []member {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []member
+	for id, one := range m.byID {
+		switch age := time.Since(one.echo); {
+		case age < d:
+			out = append(out, one)
+		case age > memberGone:
+			delete(m.byID, id)
+		}
+	}
+	return out
+}
+
+// candidates are those that may take over.
+func (m *members) candidates() []member {
+	var out []member
+	for _, one := range m.list(memberFit) {
+		if one.Candidate {
+			out = append(out, one)
+		}
+	}
+	return out
+}
+
+// find returns the member of this name or identity.
+func (m *members) find(nameOrID string) (member, bool) {
+	for _, one := range m.list(memberGone) {
+		if one.ID == nameOrID || one.Name == nameOrID {
+			return one, true
+		}
+	}
+	return member{}, false
+}

@@ -1,0 +1,40 @@
+package server
+
+import (
+	"time"
+
+	"github.com/locum-ha/locum/election"
+	"github.com/locum-ha/locum/internal/boottime"
+	"github.com/locum-ha/locum/internal/metrics"
+)
+
+// electionObserver wakes the follower at every change besides what metrics wants to know.
+func (s *Server) electionObserver() election.Observer {
+	o := s.metrics.Election()
+	o.StateChanged = func(election.State) {
+		if u := s.life.Load(); u != nil {
+			u.kick()
+		}
+	}
+	return o
+}
+
+// state is what a scrape of the metrics shows of this instant.
+func (s *Server) state() metrics.State {
+	u := s.life.Load()
+	if u == nil {
+		return metrics.State{Sealed: true}
+	}
+	leader := s.leaderNow()
+	st := metrics.State{Active: u.isActive(), LeaderKnown: leader.NodeID != "", Term: max(leader.Term, u.election.State().Term)}
+	if l := u.leading.Load(); l != nil {
+		st.LeaseRemaining = max(0, boottime.Until(l.term.Lease.Deadline()))
+	}
+	if since := s.leaderless.Load(); since != 0 && !st.LeaderKnown {
+		st.Leaderless = time.Since(time.Unix(0, since))
+	}
+	if keys, err := s.barrier.KeyStatus(); err == nil {
+		st.KeyTerm, st.KeyUses = keys.Term, keys.Encryptions
+	}
+	return st
+}

@@ -1,0 +1,293 @@
+// Package server joins the packages into a node: the daemon that "locum server" runs.
+//
+// A node's life, in the order of the files:
+//
+//	server.go      New and Run: open the storage, listen, unseal or join, serve, end
+//	listeners.go   the API listeners, and what every request passes first
+//	sealing.go     init, unseal, seal
+//	joining.go     into a cluster on the embedded store, and back at a new address
+//	unsealed.go    the time between unsealing and sealing: the election, and
+//	following.go   …whom to forward to while standby
+//	leading.go     …what exists while active
+//	service.go     what the active node can be asked to do
+//	stepdown.go    the waiting side of a step-down
+//	status.go      what every node answers from memory (P10)
+//
+// Two locks matter. Server.ops is held by init, unseal, seal and join, one at a time, over I/O; nothing on a request's way
+// takes it. unsealed.role makes "this node becomes or ceases to be active" and "this node follows another" exclude each
+// other. Everything that a request or a status path reads is atomic.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/locum-ha/locum/barrier"
+	"github.com/locum-ha/locum/cluster"
+	"github.com/locum-ha/locum/forward"
+	"github.com/locum-ha/locum/internal/config"
+	"github.com/locum-ha/locum/internal/join"
+	"github.com/locum-ha/locum/internal/metrics"
+	"github.com/locum-ha/locum/physical"
+	"github.com/locum-ha/locum/physical/raft"
+	"github.com/locum-ha/locum/seal"
+)
+
+// Options are what a node needs besides its configuration.
+type Options struct {
+	Version   string
+	BuildDate string       // RFC 3339
+	Out       io.Writer    // gets the start-up table; default: nowhere
+	Logger    *slog.Logger // default: nowhere
+	Ready     func()       // called once the node listens; may be nil
+}
+
+// Server is one Locum node.
+type Server struct {
+	cfg  *config.Config
+	opts Options
+	log  *slog.Logger
+
+	id              string // the node's identity: with raft a UUID made with the data directory, else its name
+	apiAddr         string // URL
+	clusterAddr     string // URL
+	clusterHostPort string
+	ha              bool      // the storage has an HA lock
+	static          seal.Seal // nil unless the seal is static
+	targets         []joinTarget
+
+	metrics *metrics.Metrics
+	storage physical.Backend
+	lock    physical.HABackend
+	raft    *raft.Store // nil unless storage is raft
+	barrier *barrier.Barrier
+	port    *cluster.Port // nil where there are no other nodes
+	router  *forward.Router
+	door    join.Door
+
+	listeners []*listener
+	lifetime  context.Context // of everything that is not on a request's way; ends last
+	wg        sync.WaitGroup  // goroutines under lifetime
+	stopping  atomic.Bool     // asked to end: not ready any more
+
+	leaderless atomic.Int64 // Unix nanoseconds since when no active node is known; 0 while one is
+
+	ops        sync.Mutex // init, unseal, seal, join: one at a time
+	raftRuns   bool       // guarded by ops
+	cancelJoin func()     // guarded by ops
+
+	sealing atomic.Pointer[sealing]
+	life    atomic.Pointer[unsealed] // nil while sealed
+}
+
+// New checks what can be checked without I/O. The configuration has been validated when it was loaded.
+func New(cfg *config.Config, opts Options) (*Server, error) {
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	if opts.Out == nil {
+		opts.Out = io.Discard
+	}
+	s := &Server{cfg: cfg, opts: opts, log: opts.Logger, apiAddr: cfg.APIAddr, clusterAddr: cfg.ClusterAddr}
+	s.sealing.Store(&sealing{})
+	s.metrics = metrics.New(opts.Version)
+	s.metrics.Watch(s.state)
+	if cfg.ClusterAddr != "" {
+		hostPort, err := cluster.HostPort(cfg.ClusterAddr)
+		if err != nil {
+			return nil, err
+		}
+		s.clusterHostPort = hostPort
+	}
+	return s, nil
+}
+
+// Run is the node, until ctx ends or something breaks; it returns when everything that it began has ended. When ctx ends
+// the node steps down, serves what is in flight and what waits, and closes. The end of skip cuts that short.
+func (s *Server) Run(ctx, skip context.Context) error {
+	lifetime, end := context.WithCancel(context.Background())
+	s.lifetime = lifetime
+	err := s.prepare()
+	if err != nil {
+		end()
+		return errors.Join(err, s.closeStorage())
+	}
+	failed := make(chan error, len(s.listeners)+2)
+	s.serve(failed)
+	s.table()
+	s.begin()
+	if s.opts.Ready != nil {
+		s.opts.Ready()
+	}
+	select {
+	case err = <-failed:
+		s.log.Error("ending: a part of the node failed", "error", err)
+	case <-ctx.Done():
+		s.log.Info("ending", "cause", context.Cause(ctx))
+	}
+	s.end(skip)
+	end()
+	s.wg.Wait()
+	return errors.Join(err, s.closeStorage())
+}
+
+// prepare opens everything that can fail at start.
+func (s *Server) prepare() error {
+	var err error
+	if s.static, err = staticSeal(s.cfg.Seal); err != nil {
+		return err
+	}
+	if s.targets, err = configuredTargets(s.cfg); err != nil {
+		return err
+	}
+	if err := s.openStorage(); err != nil {
+		return fmt.Errorf("storage %q: %w", s.cfg.Storage.Type, err)
+	}
+	s.barrier = barrier.New(s.storage, barrier.Options{Observer: s.metrics.Barrier()})
+	if s.raft != nil {
+		s.port, err = cluster.NewPort(cluster.Config{
+			Address: s.cfg.Listeners[0].ClusterAddress, Logger: s.log.With("part", "cluster"), Observer: s.metrics.Cluster(),
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if s.router, err = s.newRouter(); err != nil {
+		return err
+	}
+	st, err := s.readSeal(s.lifetime)
+	if err != nil {
+		return err
+	}
+	s.sealing.Store(st)
+	return s.listen()
+}
+
+// staticSeal reads the key of a static seal; nil for another seal.
+func staticSeal(c config.Seal) (seal.Seal, error) {
+	if c.Type != seal.TypeStatic {
+		return nil, nil
+	}
+	key, err := seal.ReadKeyFile(c.Static.KeyFile)
+	if c.Static.KeyEnv != "" {
+		key, err = seal.ReadKeyEnv(c.Static.KeyEnv)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("seal \"static\": %w", err)
+	}
+	return seal.NewStatic(key), nil
+}
+
+// serve starts what runs for as long as the node does.
+func (s *Server) serve(failed chan<- error) {
+	run := func(what string, f func(context.Context) error) {
+		s.wg.Go(func() {
+			if err := f(s.lifetime); err != nil {
+				failed <- fmt.Errorf("%s: %w", what, err)
+			}
+		})
+	}
+	run("router", s.router.Run)
+	if s.port != nil {
+		run("cluster port", s.port.Run)
+	}
+	for _, l := range s.listeners {
+		s.wg.Go(func() {
+			if err := l.serve(); err != nil {
+				failed <- fmt.Errorf("listener %s: %w", l.config.Address, err)
+			}
+		})
+	}
+}
+
+// begin brings the node to where it can get by itself: unsealed with a static seal, joining where it was told to.
+func (s *Server) begin() {
+	s.ops.Lock()
+	defer s.ops.Unlock()
+	st := s.sealing.Load()
+	switch {
+	case !st.initialized && s.raft != nil && len(s.targets) > 0:
+		s.startJoining(s.targets)
+	case !st.initialized:
+		s.log.Info("not initialised", "next", "locum operator init")
+	case st.collector != nil:
+		s.log.Info("sealed", "next", "locum operator unseal")
+	case s.static == nil:
+		s.log.Error("the storage has a static seal and the configuration has none: give it the seal \"static\" block it was initialised with")
+	default:
+		if err := s.openWith(s.lifetime, st, s.static); err != nil {
+			s.log.Error("this node stays sealed", "error", err)
+		}
+	}
+}
+
+// end is the way out: not ready any more, step down, forward for the shutdown delay, finish what is in flight, close.
+func (s *Server) end(skip context.Context) {
+	s.stopping.Store(true)
+	over := make(chan struct{})
+	s.wg.Go(func() {
+		defer close(over)
+		if u := s.life.Load(); u != nil {
+			u.stepOut()
+		}
+	})
+	select {
+	case <-over:
+	case <-skip.Done():
+		if u := s.life.Load(); u != nil {
+			u.election.SkipDrain()
+		}
+		<-over
+	}
+	if s.cfg.HA.ShutdownDelay > 0 {
+		pauseFor(skip, s.cfg.HA.ShutdownDelay)
+	}
+	s.closeListeners(skip)
+	s.ops.Lock()
+	defer s.ops.Unlock()
+	s.stopJoining()
+	if u := s.life.Load(); u != nil {
+		u.end()
+	}
+	if err := s.stopRaft(); err != nil {
+		s.log.Error("raft did not stop cleanly", "error", err)
+	}
+	s.barrier.Seal()
+}
+
+func (s *Server) closeStorage() error {
+	if s.storage == nil {
+		return nil
+	}
+	if err := s.storage.Close(); err != nil {
+		return fmt.Errorf("close storage: %w", err)
+	}
+	return nil
+}
+
+// restore replaces the whole state by a snapshot's. Without force it must be of this cluster: the keyring in it must open
+// with this cluster's root key, else nobody could read what was restored.
+func (s *Server) restore(ctx context.Context, r io.Reader, force bool) error {
+	if err := any(s.raft).(snapshotter).Restore(ctx, r); err != nil {
+		return raftAnswer(err)
+	}
+	err := s.barrier.ReloadKeyring(ctx)
+	if err != nil && !force {
+		return err
+	}
+	return nil
+}
+
+// settleListeners bounds how long open requests may take after the node has left the election.
+const settleListeners = 15 * time.Second
+
+type snapshotter interface {
+	Snapshot(ctx context.Context, w io.Writer) error
+	Restore(ctx context.Context, r io.Reader) error
+}

@@ -1,0 +1,237 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/locum-ha/locum/internal/config"
+)
+
+// testNode is one node in this process.
+type testNode struct {
+	t      *testing.T
+	name   string
+	url    string
+	config *config.Config
+	server *Server
+	stop   context.CancelFunc
+	done   chan error
+}
+
+// testCluster makes the configurations of n nodes; none is started.
+func testCluster(t *testing.T, n int) []*testNode {
+	t.Helper()
+	dir := t.TempDir()
+	key := filepath.Join(dir, "seal.key")
+	if err := os.WriteFile(key, bytes.Repeat([]byte{7}, 32), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var nodes []*testNode
+	var join strings.Builder
+	ports := freePorts(t, 2*n)
+	for i := range n {
+		url := "http://127.0.0.1:" + ports[2*i]
+		fmt.Fprintf(&join, "  retry_join { leader_api_addr = %q }\n", url)
+		nodes = append(nodes, &testNode{t: t, name: fmt.Sprintf("node-%d", i+1), url: url})
+	}
+	for i, node := range nodes {
+		text := fmt.Sprintf(`
+node_name = %q
+api_addr = %q
+cluster_addr = "https://127.0.0.1:%s"
+listener "tcp" {
+  address = "127.0.0.1:%s"
+  cluster_address = "127.0.0.1:%s"
+  tls_disable = true
+}
+storage "raft" {
+  path = %q
+%s}
+seal "static" { key_file = %q }
+`, node.name, node.url, ports[2*i+1], ports[2*i], ports[2*i+1], filepath.Join(dir, node.name), join.String(), key)
+		c, err := config.Parse(node.name+".hcl", []byte(text))
+		if err == nil {
+			err = c.Complete(config.Source{LookupEnv: func(string) (string, bool) { return "", false }})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		node.config = c
+	}
+	return nodes
+}
+
+func freePorts(t *testing.T, n int) []string {
+	t.Helper()
+	var ports []string
+	for range n {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close()
+		_, port, _ := net.SplitHostPort(ln.Addr().String())
+		ports = append(ports, port)
+	}
+	return ports
+}
+
+// start runs the node until the test ends, or stop.
+func (n *testNode) start() {
+	n.t.Helper()
+	logger := slog.New(slog.NewTextHandler(&testLog{n.t}, &slog.HandlerOptions{Level: slog.LevelInfo})).With("node", n.name)
+	ready := make(chan struct{})
+	s, err := New(n.config, Options{Version: "test", Logger: logger, Ready: func() { close(ready) }})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	n.server, n.stop, n.done = s, cancel, make(chan error, 1)
+	go func() { n.done <- s.Run(ctx, context.Background()) }()
+	n.t.Cleanup(func() { n.end() })
+	select {
+	case <-ready:
+	case err := <-n.done:
+		n.t.Fatal(err)
+	}
+}
+
+// end stops the node as SIGTERM does.
+func (n *testNode) end() {
+	if n.stop == nil {
+		return
+	}
+	n.stop()
+	n.stop = nil
+	if err := <-n.done; err != nil {
+		n.t.Errorf("%s: %v", n.name, err)
+	}
+}
+
+type testLog struct{ t *testing.T }
+
+func (l *testLog) Write(p []byte) (int, error) {
+	l.t.Logf("%s %s", time.Now().Format("05.000"), bytes.TrimRight(p, "\n"))
+	return len(p), nil
+}
+
+// call sends one request and decodes the answer.
+func (n *testNode) call(method, path, token string, body any) (int, map[string]any) {
+	n.t.Helper()
+	var reader io.Reader
+	if body != nil {
+		data, err := json.Marshal(body)
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		reader = bytes.NewReader(data)
+	}
+	req, err := http.NewRequest(method, n.url+path, reader)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	req.Header.Set("X-Vault-Token", token)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var answer map[string]any
+	data, _ := io.ReadAll(resp.Body)
+	json.Unmarshal(data, &answer)
+	return resp.StatusCode, answer
+}
+
+// eventually waits until check holds.
+func eventually(t *testing.T, what string, check func() bool) {
+	t.Helper()
+	limit := time.NewTimer(20 * time.Second)
+	defer limit.Stop()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !check() {
+		select {
+		case <-tick.C:
+		case <-limit.C:
+			t.Fatalf("not after 20 s: %s", what)
+		}
+	}
+}
+
+// The thin thread through everything: init, join, write through a standby, read elsewhere, step down, read again (P3, P5).
+func TestClusterEndToEnd(t *testing.T) {
+	nodes := testCluster(t, 3)
+	for _, n := range nodes {
+		n.start()
+	}
+	code, answer := nodes[0].call("PUT", "/v1/sys/init", "", map[string]any{})
+	if code != 200 {
+		t.Fatalf("init: %d %v", code, answer)
+	}
+	token := answer["root_token"].(string)
+	for _, n := range nodes {
+		eventually(t, n.name+" ready", func() bool { code, _ := n.call("GET", "/v1/sys/ready", "", nil); return code == 200 })
+	}
+	write := map[string]any{"data": map[string]any{"greeting": "hello"}}
+	if code, answer := nodes[1].call("POST", "/v1/secret/data/app", token, write); code != 200 {
+		t.Fatalf("write through a standby: %d %v", code, answer)
+	}
+	for _, n := range nodes {
+		code, answer := n.call("GET", "/v1/secret/data/app", token, nil)
+		if code != 200 {
+			t.Fatalf("read at %s: %d %v", n.name, code, answer)
+		}
+	}
+	if code, answer := nodes[2].call("POST", "/v1/sys/step-down", token, map[string]any{"wait": "10s"}); code != 200 {
+		t.Fatalf("step-down: %d %v", code, answer)
+	}
+	for _, n := range nodes {
+		if code, answer := n.call("GET", "/v1/secret/data/app", token, nil); code != 200 {
+			t.Fatalf("read at %s after the step-down: %d %v", n.name, code, answer)
+		}
+	}
+	if code, answer := nodes[0].call("GET", "/v1/sys/ha-status", token, nil); code != 200 || len(answer["nodes"].([]any)) != 3 {
+		t.Fatalf("ha-status: %d %v", code, answer)
+	}
+	if code, answer := nodes[0].call("GET", "/v1/sys/history", token, nil); code != 200 {
+		t.Fatalf("history: %d %v", code, answer)
+	} else {
+		t.Log(answer)
+	}
+}
+
+// P5: how long nobody answers while leadership moves.
+func TestStepDownGap(t *testing.T) {
+	nodes := testCluster(t, 3)
+	for _, n := range nodes {
+		n.start()
+	}
+	_, answer := nodes[0].call("PUT", "/v1/sys/init", "", map[string]any{})
+	token := answer["root_token"].(string)
+	eventually(t, "three voters", func() bool {
+		code, answer := nodes[1].call("GET", "/v1/sys/storage/raft/configuration", token, nil)
+		return code == 200 && strings.Count(fmt.Sprint(answer["config"]), "voter:true") == 3
+	})
+	for range 5 {
+		start := time.Now()
+		if code, answer := nodes[2].call("POST", "/v1/sys/step-down", token, map[string]any{"wait": "10s"}); code != 200 {
+			t.Fatalf("step-down: %d %v", code, answer)
+		}
+		t.Logf("STEPDOWN took %v", time.Since(start))
+		for _, n := range nodes {
+			n.call("GET", "/v1/secret/data/app", token, nil)
+		}
+		t.Logf("STEPDOWN answered %v", time.Since(start))
+	}
+}

@@ -1,0 +1,93 @@
+package server
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"time"
+)
+
+const (
+	stepDownPath = "/v1/sys/step-down"
+	stepDownBody = 64 << 10 // bytes of a step-down request
+	stepDownWait = 10 * time.Minute
+)
+
+// steppingDown lets the node at which a step-down arrives do the waiting for the next active node, if that was asked for:
+// the active node cannot, since its step-down waits for all requests in flight there, this one among them.
+func (s *Server) steppingDown(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != stepDownPath || r.Method != http.MethodPost && r.Method != http.MethodPut {
+			next.ServeHTTP(w, r)
+			return
+		}
+		data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, stepDownBody))
+		if err != nil {
+			answerJSON(w, http.StatusRequestEntityTooLarge, map[string]any{"errors": []string{"a step-down request is a few bytes of JSON"}})
+			return
+		}
+		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(data)), int64(len(data))
+		var body struct {
+			Wait string `json:"wait"`
+		}
+		wait := time.Duration(0)
+		if json.Unmarshal(data, &body) == nil && body.Wait != "" {
+			// What cannot be read is left to the active node to refuse.
+			wait, _ = time.ParseDuration(body.Wait)
+		}
+		if wait <= 0 {
+			next.ServeHTTP(w, r)
+			return
+		}
+		s.stepDownAndWait(w, r, next, min(wait, stepDownWait))
+	})
+}
+
+func (s *Server) stepDownAndWait(w http.ResponseWriter, r *http.Request, next http.Handler, wait time.Duration) {
+	before := s.leaderNow().Term
+	rec := httptest.NewRecorder()
+	next.ServeHTTP(rec, r)
+	if rec.Code != http.StatusNoContent {
+		for name, values := range rec.Header() {
+			w.Header()[name] = values
+		}
+		w.WriteHeader(rec.Code)
+		w.Write(rec.Body.Bytes())
+		return
+	}
+	ctx := r.Context()
+	limit := time.NewTimer(wait)
+	defer limit.Stop()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if l := s.leaderNow(); l.Term > before {
+			answerJSON(w, http.StatusOK, map[string]any{
+				"node": l.Name, "node_id": l.NodeID, "term": l.Term,
+				"leader_address": l.APIAddr, "leader_cluster_address": l.ClusterAddr,
+			})
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-limit.C:
+			answerJSON(w, http.StatusServiceUnavailable, map[string]any{"errors": []string{
+				"the active node has begun to step down, but no other serves after " + wait.String() + ": locum status and locum operator members tell why"}})
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func answerJSON(w http.ResponseWriter, code int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	if code == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "1")
+	}
+	w.WriteHeader(code)
+	json.NewEncoder(w).Encode(v) // the client may be gone: there is nobody to tell
+}

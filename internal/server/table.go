@@ -1,0 +1,76 @@
+package server
+
+import (
+	"fmt"
+	"net/url"
+	"sort"
+	"strings"
+)
+
+// table prints what the node is, one line each, before the log begins (interfaces.md §3).
+func (s *Server) table() {
+	rows := map[string]string{
+		"Api Address": withReason(s.apiAddr, s.cfg.APIAddrFrom),
+		"Node":        s.cfg.NodeName,
+		"Seal":        s.cfg.Seal.Type,
+		"Storage":     s.cfg.Storage.Type + " " + s.haWords(),
+		"Version":     s.opts.Version,
+		"Log Level":   s.cfg.LogLevel,
+	}
+	if s.ha {
+		rows["Cluster Address"] = withReason(s.clusterAddr, s.cfg.ClusterAddrFrom)
+	}
+	for i, l := range s.listeners {
+		tls := "enabled"
+		if l.config.TLSDisable {
+			tls = "disabled"
+		}
+		rows[fmt.Sprintf("Listener %d", i+1)] = fmt.Sprintf("tcp (addr: %q, cluster address: %q, tls: %q)",
+			l.ln.Addr(), l.config.ClusterAddress, tls)
+	}
+	names := make([]string, 0, len(rows))
+	for name := range rows {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	var b strings.Builder
+	b.WriteString("==> Locum server configuration:\n\n")
+	for _, name := range names {
+		fmt.Fprintf(&b, "%24s: %s\n", name, rows[name])
+	}
+	b.WriteByte('\n')
+	for _, warning := range s.cfg.Warnings {
+		fmt.Fprintf(&b, "warning: %s\n", warning)
+	}
+	if !s.ha {
+		fmt.Fprintf(&b, "warning: storage %q has no high availability: this node runs alone. For a cluster use storage \"raft\".\n", s.cfg.Storage.Type)
+	}
+	b.WriteString("==> Locum server started! Log data will stream in below:\n\n")
+	fmt.Fprint(s.opts.Out, b.String())
+}
+
+func (s *Server) haWords() string {
+	if s.ha {
+		return "(HA available)"
+	}
+	return "(HA not supported)"
+}
+
+func withReason(addr, from string) string {
+	switch {
+	case addr == "":
+		return "none"
+	case from == "":
+		return addr
+	}
+	return addr + " (" + from + ")"
+}
+
+// hostOf is the host of a URL.
+func hostOf(addr string) string {
+	u, err := url.Parse(addr)
+	if err != nil {
+		return ""
+	}
+	return u.Hostname()
+}

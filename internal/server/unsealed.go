@@ -1,0 +1,130 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/locum-ha/locum/cluster"
+	"github.com/locum-ha/locum/election"
+)
+
+// unsealed is the life of the node between unsealing and sealing: it stands in the election, follows whoever is
+// active, or leads.
+type unsealed struct {
+	*Server
+	election *election.Election // nil where the storage has no HA lock
+	members  members
+
+	role    sync.Mutex // an activation or deactivation against a decision whom to follow
+	leading atomic.Pointer[leading]
+	leader  atomic.Pointer[cluster.Advertisement] // whom this node follows
+	kicked  chan struct{}                         // wakes the follower
+
+	cancelElection context.CancelFunc
+	cancelFollow   context.CancelFunc
+	wg             sync.WaitGroup
+	electionOver   chan struct{}
+}
+
+// live begins the life. The barrier is unsealed and, on raft, the store runs.
+func (s *Server) live() (*unsealed, error) {
+	u := &unsealed{Server: s, kicked: make(chan struct{}, 1), electionOver: make(chan struct{})}
+	e, err := election.New(election.Config{
+		ID: s.id, Name: s.cfg.NodeName,
+		Candidate: s.cfg.HA.Candidate, Priority: s.cfg.HA.Priority,
+		Lock: s.lock, Store: s.storage, TTL: s.cfg.HA.LockTTL,
+		Activate: u.activate, Drain: u.drain, Deactivate: u.deactivate, Successor: u.successor,
+		DrainTimeout: s.cfg.HA.DrainTimeout,
+		Logger:       s.log.With("part", "election"), Observer: s.electionObserver(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	u.election = e
+	s.life.Store(u)
+	follow, cancelFollow := context.WithCancel(context.Background())
+	elect, cancelElection := context.WithCancel(context.Background())
+	u.cancelFollow, u.cancelElection = cancelFollow, cancelElection
+	u.wg.Go(func() {
+		if err := u.follow(follow); err != nil {
+			s.log.Error("following ended", "error", err)
+		}
+	})
+	u.wg.Go(func() {
+		defer close(u.electionOver)
+		if err := e.Run(elect); err != nil {
+			s.log.Error("election ended", "error", err)
+		}
+	})
+	return u, nil
+}
+
+// stepOut leaves the election: if this node is active it hands over, as planned. It follows whoever comes next.
+func (u *unsealed) stepOut() {
+	u.cancelElection()
+	<-u.electionOver
+}
+
+// end ends the life.
+func (u *unsealed) end() {
+	u.stepOut()
+	u.cancelFollow()
+	u.wg.Wait()
+	u.life.Store(nil)
+}
+
+// kick lets the follower look at once.
+func (u *unsealed) kick() {
+	select {
+	case u.kicked <- struct{}{}:
+	default:
+	}
+}
+
+// isActive reports whether this node is the active one at this instant.
+func (u *unsealed) isActive() bool {
+	l := u.leading.Load()
+	return l != nil && l.handler != nil && l.term.Lease.Valid() && u.election.State().Role == election.Active
+}
+
+// hello is what the active node is told of this one.
+func (s *Server) hello() []byte {
+	h := hello{
+		Format: helloFormat, ID: s.id, Name: s.cfg.NodeName, APIAddr: s.apiAddr, ClusterAddr: s.clusterAddr,
+		Version: s.opts.Version, Priority: s.cfg.HA.Priority, Candidate: s.cfg.HA.Candidate,
+	}
+	if u := s.life.Load(); u != nil {
+		st := u.election.State()
+		h.Term, h.Reason = st.Term, whyStandby(st)
+		h.Candidate = st.Candidate && !st.Paused
+	}
+	data, err := json.Marshal(h)
+	if err != nil {
+		s.log.Error("hello", "error", err)
+	}
+	return data
+}
+
+// whyStandby says in a few words why a node is not active.
+func whyStandby(st election.State) string {
+	switch {
+	case st.Role == election.Active:
+		return ""
+	case !st.Candidate:
+		return "not a candidate"
+	case st.Paused:
+		return "paused"
+	case st.LastError != nil:
+		return fmt.Sprintf("%s: %v", st.Role, st.LastError)
+	case st.Holder.Holder != "":
+		return fmt.Sprintf("%s holds the lock", st.Holder.Name)
+	}
+	return st.Role.String()
+}
+
+// settle is how long a node waits for its own store to show what it needs before it says what is missing.
+const settle = 30 * time.Second
