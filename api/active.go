@@ -57,6 +57,10 @@ func (a *active) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 				return
 			}
 		}
+		if err := unsupported(r); err != nil {
+			a.fail(w, r, err)
+			return
+		}
 		if rt == a.none {
 			a.unknown(w, r)
 			return

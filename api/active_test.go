@@ -3,6 +3,7 @@ package api
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -76,6 +77,61 @@ func TestTokens(t *testing.T) {
 	if last.Path != "sys/rotate" || last.Op != Update || !last.Sudo {
 		t.Errorf("asked for %+v", last)
 	}
+}
+
+// A client that asks for a wrapped answer, or for a namespace, must not believe that it got one.
+func TestUnsupportedHeaders(t *testing.T) {
+	h := Active(&fakeService{}, &fakeKV{}, nil, testConfig())
+	for header, want := range map[string]int{
+		"X-Vault-Wrap-TTL: 60s": 400, "X-Vault-Wrap-TTL: 0": 200, "X-Vault-Wrap-TTL: ": 200,
+		"X-Vault-Namespace: team-a": 400, "X-Vault-Namespace: root/": 200, "X-Vault-Namespace: /": 200, "X-Vault-Request: true": 200,
+	} {
+		r := request("GET", "/v1/secret/data/app", "")
+		name, value, _ := strings.Cut(header, ": ")
+		r.Header.Set(name, value)
+		if w := do(h, r); w.Code != want {
+			t.Errorf("%s: %d %s", header, w.Code, w.Body)
+		}
+	}
+}
+
+// Over a real connection: half a snapshot is an error for the client, HEAD has no body, an upload is cut at the limit.
+func TestOverAConnection(t *testing.T) {
+	raft := &fakeRaft{midway: errors.New("disk")}
+	srv := httptest.NewServer(Active(&fakeService{}, &fakeKV{}, raft, Config{MaxBody: 1 << 16}))
+	defer srv.Close()
+	send := func(method, path string, body io.Reader) (*http.Response, error) {
+		r, err := http.NewRequestWithContext(t.Context(), method, srv.URL+path, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("X-Vault-Token", rootToken)
+		return srv.Client().Do(r)
+	}
+	resp, err := send("GET", raftBase+"snapshot", nil)
+	if err == nil {
+		_, err = io.ReadAll(resp.Body)
+		resp.Body.Close()
+	}
+	if err == nil {
+		t.Error("half a snapshot looks whole")
+	}
+	resp, err = send("HEAD", "/v1/sys/key-status", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body, _ := io.ReadAll(resp.Body); resp.StatusCode != 200 || len(body) > 0 || resp.ContentLength <= 0 {
+		t.Errorf("HEAD: %d, %d bytes, content length %d", resp.StatusCode, len(body), resp.ContentLength)
+	}
+	resp.Body.Close()
+	resp, err = send("POST", "/v1/secret/data/app", io.MultiReader(strings.NewReader(`{"data":{"a":"`), strings.NewReader(strings.Repeat("x", 1<<17))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.StatusCode != http.StatusRequestEntityTooLarge {
+		t.Errorf("long upload: %d", resp.StatusCode)
+	}
+	resp.Body.Close()
 }
 
 // The bootstrap talk needs no token, and says nothing but what the two sides say.

@@ -38,6 +38,17 @@ func tokenOf(r *http.Request) string {
 	return ""
 }
 
+// unsupported refuses what a client of Vault can ask for by a header and would be wrong to take for done.
+func unsupported(r *http.Request) error {
+	if ttl := r.Header.Get("X-Vault-Wrap-Ttl"); ttl != "" && ttl != "0" {
+		return Errorf(http.StatusBadRequest, "response wrapping is not supported: leave the header X-Vault-Wrap-TTL out")
+	}
+	if ns := strings.Trim(r.Header.Get("X-Vault-Namespace"), "/"); ns != "" && ns != "root" {
+		return Errorf(http.StatusBadRequest, "namespaces are not supported: leave the header X-Vault-Namespace out")
+	}
+	return nil
+}
+
 // deny answers a request whose token was not accepted. The first sentence is the one that Vault's clients look for.
 func (rs responder) deny(w http.ResponseWriter, r *http.Request, err error) {
 	if !errors.Is(err, ErrDenied) {

@@ -10,10 +10,7 @@ import (
 	"github.com/locum-ha/locum/physical"
 )
 
-// How an operation on a store can end, as the label "outcome".
-var outcomes = []string{"ok", "not_found", "conflict", "fenced", "refused", "held", "lost", "unknown", "unavailable", "cancelled", "error"}
-
-// outcomeOf names an error by its meaning.
+// outcomeOf names an error by its meaning, for the label "outcome".
 func outcomeOf(err error) string {
 	switch {
 	case err == nil:
