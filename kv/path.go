@@ -19,7 +19,7 @@ const (
 func metaKey(escaped string) string { return metaPrefix + escaped }
 
 func dataKey(escaped string, version uint64) string {
-	return fmt.Sprintf("%s%s/%d", dataPrefix, escaped, version)
+	return dataPrefix + escaped + "/" + strconv.FormatUint(version, 10)
 }
 
 // checkPath refuses what no write can name.

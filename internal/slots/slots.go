@@ -39,7 +39,7 @@ var ErrNewerFormat = errors.New("newer format")
 
 // Request says which request a write belongs to. The zero Request is one that is never repeated.
 type Request struct {
-	ID     string // the request's id, the same in every attempt
+	ID     string // the same in every attempt, and no other request's ever: not what a client chose
 	Slot   string // where its answer is kept; "" if it is never repeated
 	Repeat bool   // an earlier attempt may have been carried out
 }
@@ -126,11 +126,11 @@ func (r Request) Append(ops []physical.Op, answer any) ([]physical.Op, error) {
 	if r.Slot == "" {
 		return ops, nil
 	}
-	raw, err := json.Marshal(answer)
-	if err != nil {
-		return nil, fmt.Errorf("request slot: %w", err)
-	}
-	value, err := json.Marshal(stored{format, r.ID, raw})
+	value, err := json.Marshal(struct {
+		Format int    `json:"format"`
+		ID     string `json:"id"`
+		Answer any    `json:"answer"`
+	}{format, r.ID, answer})
 	if err != nil {
 		return nil, fmt.Errorf("request slot: %w", err)
 	}
