@@ -3,10 +3,16 @@ package test
 import (
 	"context"
 	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/locum-ha/locum/test/cluster"
+	"github.com/locum-ha/locum/test/front"
 	"github.com/locum-ha/locum/test/load"
 )
 
@@ -41,5 +47,28 @@ func after(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
 	case <-timer.C:
+	}
+}
+
+// TestMain lets the test binary be one of its own servers: an active node or a standby around streamHandler.
+func TestMain(m *testing.M) {
+	role, rest, _ := strings.Cut(os.Getenv("LOCUM_TEST_FRONT"), " ")
+	if role == "" {
+		os.Exit(m.Run())
+	}
+	var address front.Address
+	_, err := fmt.Sscan(rest, &address.HTTP, &address.Cluster, &address.Dir)
+	if err == nil {
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+		defer stop()
+		if role == "active" {
+			err = front.Active(ctx, address, streamHandler())
+		} else {
+			err = front.Standby(ctx, address)
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		os.Exit(1)
 	}
 }
