@@ -29,9 +29,8 @@ build: ## bin/locum, stripped and reproducible
 	@ls -l bin/locum | awk '{printf "bin/locum: %.1f MiB\n", $$5/1048576}'
 
 .PHONY: deps
-deps: ## installs what the tests need: Go itself, and modules
-	@command -v go >/dev/null || { echo "error: no go in PATH"; echo "hint: install Go 1.26 or later from https://go.dev/dl"; exit 1; }
-	@for dir in . test; do if [ -f $$dir/go.mod ]; then (cd $$dir && go mod download); fi; done
+deps: ## installs what the tests need: modules, and "ip" for cutting networks, where that may be installed
+	@.ci/deps
 
 .PHONY: test
 test: deps ## vet and every test, of the main module and of test/
