@@ -23,7 +23,10 @@ import (
 const module = "github.com/locum-ha/locum"
 
 // maxLines is the length of a file beyond which the question is whether it holds one job.
-const maxLines = 600
+const maxLines = 550
+
+// maxFunction is the same for a function; tests, which are lists, may be longer.
+const maxFunction = 75
 
 // longFiles may be longer, each for a reason.
 var longFiles = map[string]string{}
@@ -75,9 +78,9 @@ type file struct {
 	fset  *token.FileSet
 }
 
-func (f file) at(pos token.Pos) string {
-	return fmt.Sprintf("%s:%d", f.path, f.fset.Position(pos).Line)
-}
+func (f file) line(pos token.Pos) int { return f.fset.Position(pos).Line }
+
+func (f file) at(pos token.Pos) string { return fmt.Sprintf("%s:%d", f.path, f.line(pos)) }
 
 // imports calls see with each import's path and position.
 func (f file) imports(see func(path string, pos token.Pos)) {
@@ -254,6 +257,12 @@ func TestFiles(t *testing.T) {
 	for _, f := range parseRepo(t) {
 		if n := bytes.Count(f.src, []byte("\n")); n > maxLines && longFiles[f.path] == "" {
 			t.Errorf("%s has %d lines: split it, or list it here with the reason", f.path, n)
+		}
+		for _, d := range f.ast.Decls {
+			fn, ok := d.(*ast.FuncDecl)
+			if ok && !f.test && f.line(fn.End())-f.line(fn.Pos()) > maxFunction {
+				t.Errorf("%s: func %s is longer than %d lines: split it", f.at(fn.Pos()), fn.Name.Name, maxFunction)
+			}
 		}
 		for i, line := range bytes.Split(f.src, []byte("\n")) {
 			for _, mark := range open {
