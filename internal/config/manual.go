@@ -52,7 +52,11 @@ func Manual() ([]Entry, error) {
 			case path != "":
 				here = path + " / " + setting
 			}
-			entries = append(entries, Entry{Path: here, Doc: strings.Join(strings.Fields(field.Doc.Text()), " ")})
+			doc := strings.Join(strings.Fields(field.Doc.Text()), " ")
+			if rest, ok := strings.CutPrefix(doc, field.Names[0].Name+" "); ok && !strings.HasPrefix(rest, "are ") {
+				doc = setting + " " + rest // the user's name for it, not Go's
+			}
+			entries = append(entries, Entry{Path: here, Doc: doc})
 			if kind == "block" || kind == "variant" {
 				walk(elementName(field.Type), here)
 			}

@@ -1,0 +1,48 @@
+// Command locum runs Locum's nodes and operates them. Each command has a file of its own.
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+)
+
+// Set by the linker: see the Makefile.
+var (
+	version   = "dev"
+	buildDate = "unknown"
+)
+
+func main() {
+	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.LookupEnv}
+	os.Exit(a.run(context.Background(), os.Args[1:]))
+}
+
+// app is what every command has of the outside.
+type app struct {
+	in       io.Reader
+	out, err io.Writer
+	env      func(string) (string, bool)
+}
+
+// run carries one command line out and returns its exit code: 0 as asked, 1 error, 2 sealed (status).
+func (a *app) run(ctx context.Context, args []string) int {
+	root := a.root()
+	root.SetArgs(doubleDashes(args))
+	err := root.ExecuteContext(ctx)
+	var code exitCode
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &code):
+		return int(code)
+	}
+	a.report(err)
+	return 1
+}
+
+// exitCode ends a command with a code that is no error, and with nothing more to say.
+type exitCode int
+
+func (exitCode) Error() string { return "exit code" }

@@ -1,0 +1,15 @@
+package main
+
+import "github.com/spf13/cobra"
+
+func (a *app) operatorCommand() *cobra.Command {
+	return group("operator", "Operate a cluster",
+		a.initCommand(), a.unsealCommand(), a.sealCommand(), a.stepDownCommand(), a.membersCommand(), a.historyCommand(),
+		a.rotateCommand(), a.keyStatusCommand(), a.validateCommand(), a.raftCommand())
+}
+
+func (a *app) raftCommand() *cobra.Command {
+	return group("raft", "Operate the embedded store",
+		a.listPeersCommand(), a.joinCommand(), a.removePeerCommand(), a.recoverCommand(),
+		group("snapshot", "Save and restore the embedded store", a.snapshotSaveCommand(), a.snapshotRestoreCommand()))
+}

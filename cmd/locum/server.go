@@ -1,0 +1,157 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/locum-ha/locum/internal/config"
+	"github.com/locum-ha/locum/internal/notify"
+)
+
+func (a *app) serverCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "server -config FILE|DIR",
+		Short: "Run one node",
+		Long: `Runs one node until it is ended. SIGTERM and SIGINT let it step down, serve what is in flight, and exit; a second one
+skips the waiting. SIGHUP reads certificates and log level again; a bad file leaves the running configuration as it is.
+
+"locum help config" lists every setting.`,
+		Example: "  locum server -config /etc/locum/locum.hcl\n  locum server -config base.hcl -config /etc/locum/conf.d",
+		Args:    cobra.NoArgs,
+	}
+	source := config.Source{LookupEnv: a.env}
+	cmd.Flags().StringArrayVar(&source.Paths, "config", nil, "`file` or directory; may be repeated, later ones override")
+	cmd.Flags().StringVar(&source.AdvertiseAddr, "cluster-advertise-addr", "", "`URL` where clients reach this node: another name for api_addr")
+	level := cmd.Flags().String("log-level", "", "`debug`, info, warn or error, instead of the file's log_level")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if len(source.Paths) == 0 {
+			return withHint(fmt.Errorf("no configuration"), "name it: locum server -config FILE; to try things out: locum dev")
+		}
+		return a.serve(cmd.Context(), source, *level)
+	}
+	return cmd
+}
+
+// serve runs a node under the signals of its process.
+func (a *app) serve(ctx context.Context, source config.Source, override string) error {
+	load := func() (*config.Config, error) {
+		c, err := config.Read(source.Paths...)
+		if err != nil {
+			return nil, err
+		}
+		if override != "" {
+			c.LogLevel = override
+		}
+		return c, c.Complete(source)
+	}
+	c, err := load()
+	if err != nil {
+		return err
+	}
+	level := &slog.LevelVar{}
+	level.Set(levelOf(c.LogLevel))
+	logger := slog.New(handlerFor(c.LogFormat, a.out, level))
+	systemd := notify.New(a.env)
+	tell := func(state string) {
+		if err := systemd.Tell(state); err != nil {
+			logger.Warn("service manager not told", "state", state, "error", err)
+		}
+	}
+	n, err := newNode(c, logger, a.out, func() { tell(notify.Ready) })
+	if err != nil {
+		return err
+	}
+
+	ending, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	skipping, skip := context.WithCancelCause(context.Background())
+	defer skip(nil)
+	over := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() { systemd.Watch(skipping) })
+	wg.Go(func() {
+		watchSignals(over, signals{
+			end:  func(s os.Signal) { tell(notify.Stopping); end(fmt.Errorf("signal: %s", s)) },
+			skip: func(s os.Signal) { skip(fmt.Errorf("second signal: %s", s)) },
+			reload: func() {
+				if err := reload(load, n, level); err != nil {
+					logger.Error("configuration not reloaded; the running one goes on", "error", err)
+					return
+				}
+				logger.Info("configuration reloaded", "log_level", level.Level().String())
+			},
+		})
+	})
+	err = n.Run(ending, skipping)
+	skip(nil)
+	close(over)
+	wg.Wait()
+	return err
+}
+
+// reload takes over what may change at run time.
+func reload(load func() (*config.Config, error), n node, level *slog.LevelVar) error {
+	c, err := load()
+	if err != nil {
+		return err
+	}
+	if err := n.Reload(); err != nil {
+		return err
+	}
+	level.Set(levelOf(c.LogLevel))
+	return nil
+}
+
+// signals is what to do at which signal.
+type signals struct {
+	end, skip func(os.Signal)
+	reload    func()
+}
+
+// watchSignals acts on the process's signals until over is closed.
+func watchSignals(over <-chan struct{}, do signals) {
+	caught := make(chan os.Signal, 4)
+	signal.Notify(caught, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer signal.Stop(caught)
+	ending := false
+	for {
+		select {
+		case <-over:
+			return
+		case s := <-caught:
+			switch {
+			case s == syscall.SIGHUP:
+				do.reload()
+			case ending:
+				do.skip(s)
+			default:
+				ending = true
+				do.end(s)
+			}
+		}
+	}
+}
+
+func levelOf(name string) slog.Level {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(name)); err != nil {
+		return slog.LevelInfo // the configuration has been checked
+	}
+	return level
+}
+
+func handlerFor(format string, w io.Writer, level slog.Leveler) slog.Handler {
+	options := &slog.HandlerOptions{Level: level}
+	if format == "json" {
+		return slog.NewJSONHandler(w, options)
+	}
+	return slog.NewTextHandler(w, options)
+}
