@@ -68,7 +68,8 @@ type state struct {
 
 	candidate, paused, stopping bool
 
-	rival int // highest priority among the other candidates believed up; -1 when nobody said
+	rival   int // highest priority among the other candidates believed up; -1 when nobody said
+	rivalID string
 
 	// What is known of the lock, as a node that does not hold it.
 	record     physical.Record
@@ -89,7 +90,8 @@ type state struct {
 	yield      pending
 	holdUntil  instant // after a step-down: stays out until this, or until a term above holdTerm is seen
 	holdTerm   uint64
-	graceUntil instant // the record names another successor: it goes first until this
+	favoured   string  // who goes first while the lock is free as it is now; "" whoever comes
+	graceUntil instant // another node is favoured until this
 	backUntil  instant // backing off until this
 	failures   int     // leaderships in a row that failed
 	forgetFrom instant // the lock store forgot, and a TTL is waited out from here; 0: it did not

@@ -154,10 +154,13 @@ func (e *Election) Resume() { e.tell(event{kind: evPause}) }
 // SetCandidate says whether this node may become active. An active node stays active.
 func (e *Election) SetCandidate(yes bool) { e.tell(event{kind: evCandidate, on: yes}) }
 
-// SetRival says what the highest priority is among the other candidates that are believed to be up. Where the store does
-// not choose (as raft does), a node of lower priority than that waits for a while before it competes for a lock that became
-// free without naming it. Until SetRival is called the others are taken to have the default priority.
-func (e *Election) SetRival(priority int) { e.tell(event{kind: evRival, n: max(priority, 0)}) }
+// SetRival says which of the other candidates that are believed to be up has the highest priority, and what that is. A node of
+// lower priority waits for a while before it competes for a lock that became free without naming a successor; where the store
+// chooses who may compete, as raft does, it hands the choice on to the rival for as long. Until SetRival is called
+// the others are taken to have the default priority.
+func (e *Election) SetRival(id string, priority int) {
+	e.tell(event{kind: evRival, next: id, n: max(priority, 0)})
+}
 
 // tell gives the loop an event; before Run it changes the initial state.
 func (e *Election) tell(ev event) {

@@ -29,7 +29,7 @@ const (
 	evSkipDrain //
 	evPause     // on
 	evCandidate // on
-	evRival     // n
+	evRival     // next (who), n (priority)
 	evStop
 )
 
@@ -75,7 +75,7 @@ const (
 	// The lease.
 	doExtend // deadline
 	doEnd    // err (cause)
-	doGuard  // deadline: all that Activate began must have ended by then; 0: it has
+	doGuard  // grant, deadline: all that Activate began must have ended by then; 0: it has
 
 	// To tell others.
 	doReply   // id, err: a step-down request is answered

@@ -13,7 +13,7 @@ import (
 func (m *machine) follow() {
 	clearPassed := func(t *instant) {
 		if *t != 0 && m.now >= *t {
-			*t = 0
+			*t, m.tryAt = 0, 0 // attempts to hand on are over
 		}
 	}
 	clearPassed(&m.holdUntil)
@@ -118,7 +118,8 @@ func (m *machine) observe(r physical.Record) bool {
 	m.record, m.seen = r, true
 	m.rev++
 	m.tries, m.tryAt, m.lookGap = 0, 0, 0
-	m.graceUntil, m.forgetFrom, m.confirm = 0, 0, false
+	m.forgetFrom, m.confirm = 0, false
+	m.favoured, m.graceUntil = "", 0
 	if r.Term > m.holdTerm || r.Holder != "" && r.Holder != m.p.id {
 		m.holdUntil, m.holdTerm = 0, 0
 	}
@@ -131,13 +132,23 @@ func (m *machine) observe(r physical.Record) bool {
 		if m.bare == 0 {
 			m.bare = m.now
 		}
-		if r.Next != "" && r.Next != m.p.id {
-			m.graceUntil = m.now.Add(m.p.nextGrace)
-		}
+		m.favour(r.Next)
 	}
 	m.noticeForgotten()
 	m.maxTerm = max(m.maxTerm, r.Term)
 	return true
+}
+
+// favour lets another node go first for a while: the one that the last holder named, or, where the store chose this
+// node, one of higher priority.
+func (m *machine) favour(next string) {
+	m.favoured = next
+	if next == "" && m.p.yields && m.rival > m.p.priority {
+		m.favoured = m.rivalID
+	}
+	if m.favoured != "" && m.favoured != m.p.id {
+		m.graceUntil = m.now.Add(m.p.nextGrace)
+	}
 }
 
 // ledAgain ends a time without a leader, if there was one.
@@ -233,7 +244,7 @@ func (s *state) mayTry() instant {
 	at := max(s.freeSince, s.tryAt, s.holdUntil, s.backUntil)
 	if !named {
 		first := s.freeSince
-		if s.record.Next != "" {
+		if s.favoured != "" {
 			first = first.Add(s.p.nextGrace)
 		}
 		at = max(at, first.Add(s.outranked()))
@@ -264,7 +275,7 @@ func (m *machine) compete() {
 	if m.now >= m.mayYield() {
 		e := effect{kind: doYield}
 		if m.graceUntil != 0 {
-			e.next = m.record.Next
+			e.next = m.favoured
 		}
 		m.call(e, &m.yield, m.p.callLimit)
 		return
@@ -278,10 +289,10 @@ func (m *machine) compete() {
 }
 
 // tryLater lengthens the gap to the next attempt.
-func (m *machine) tryLater() {
+func (m *machine) tryLater(most duration) {
 	m.tries++
 	gap := time.Millisecond << min(m.tries, 12)
-	m.tryAt = m.now.Add(min(gap, m.p.retryMax))
+	m.tryAt = m.now.Add(min(gap, most))
 }
 
 func (m *machine) yielded(ev event) {
@@ -289,7 +300,7 @@ func (m *machine) yielded(ev event) {
 		return
 	}
 	m.yield = pending{}
-	m.tryLater()
+	m.tryLater(8 * m.p.retryMax) // handing on moves the choice about: not too often
 	if ev.err != nil {
 		m.trouble(ev.err)
 	}
@@ -306,7 +317,7 @@ func (m *machine) acquired(ev event) {
 		m.win(ev, sent)
 		return
 	}
-	m.tryLater()
+	m.tryLater(m.p.retryMax)
 	if m.look.seq == 0 {
 		m.lookAt = m.now
 	}

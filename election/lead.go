@@ -14,7 +14,7 @@ func (m *machine) win(ev event, sent instant) {
 	g := ev.grant
 	if g.Term() <= m.above {
 		m.trouble(fmt.Errorf("election: the lock store gave term %d, not above %d", g.Term(), m.above))
-		m.tryLater()
+		m.tryLater(m.p.retryMax)
 		return
 	}
 	m.trouble(nil)
@@ -142,7 +142,7 @@ func (m *machine) extend(ev event, p pending) {
 			m.do(effect{kind: doExtend, term: l.term, deadline: d})
 		}
 		if l.called {
-			m.do(effect{kind: doGuard, term: l.term, deadline: d})
+			m.do(effect{kind: doGuard, term: l.term, grant: l.grant, deadline: d})
 		}
 	}
 }
@@ -208,7 +208,7 @@ func (m *machine) activate() {
 	l.mine = true
 	l.open, l.called, l.running = true, true, inActivate
 	m.do(effect{kind: doObserve, what: obFenced, term: l.term})
-	m.do(effect{kind: doGuard, term: l.term, deadline: l.deadline})
+	m.do(effect{kind: doGuard, term: l.term, grant: l.grant, deadline: l.deadline})
 	m.do(effect{kind: doActivate, term: l.term, grant: l.grant, fence: l.to, deadline: l.deadline})
 }
 
@@ -227,7 +227,7 @@ func (m *machine) returned(ev event) {
 	switch {
 	case ev.kind == evDeactivated:
 		l.called = false
-		m.do(effect{kind: doGuard, term: l.term})
+		m.do(effect{kind: doGuard, term: l.term, grant: l.grant})
 		m.giveUp()
 	case m.role == Deactivating:
 		m.deactivate()
@@ -384,7 +384,8 @@ func (m *machine) over(last physical.Record, err error) {
 	m.record, m.seen = last, false // not seen: the store is asked
 	m.record.Term = max(last.Term, l.term)
 	m.freeSince = m.now
-	m.forgetFrom, m.confirm, m.graceUntil = 0, false, 0
+	m.forgetFrom, m.confirm = 0, false
+	m.favoured, m.graceUntil = "", 0
 	m.tries, m.tryAt = 0, 0
 	m.peek, m.lookAt, m.lookGap = true, m.now, 0
 	m.rev++

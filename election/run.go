@@ -154,13 +154,14 @@ func (l *loop) carryOut(e *effect) {
 		l.callback(e)
 	case doExtend:
 		if !l.lead.Lease.extend(e.deadline) {
-			l.next = append(l.next, event{kind: evAbort, term: e.term, err: ErrExpired})
+			// It expired just now, or somebody else ended it, and his Abort is on its way.
+			l.next = append(l.next, event{kind: evAbort, term: e.term, err: context.Cause(l.lead.Lease.ctx)})
 		}
 	case doEnd:
 		l.lead.Lease.end(e.err)
 	case doGuard:
 		if l.obs.Guard != nil {
-			l.obs.Guard(e.term, e.deadline)
+			l.obs.Guard(e.grant, e.deadline)
 		}
 	case doReply:
 		l.replies[e.id] <- e.err

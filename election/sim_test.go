@@ -120,7 +120,7 @@ func (w *world) disturb() {
 	case 7:
 		n.deliver(event{kind: evCandidate, on: w.chance(0.5)})
 	case 8:
-		n.deliver(event{kind: evRival, n: 50 + 50*w.rng.IntN(3)})
+		n.deliver(event{kind: evRival, n: 50 + 50*w.rng.IntN(3), next: w.nodes[w.rng.IntN(len(w.nodes))].id})
 	case 9:
 		if n.lease.term != 0 {
 			n.deliver(event{kind: evAbort, term: n.lease.term, err: fmt.Errorf("the application died")})

@@ -100,7 +100,7 @@ func (m *machine) handle(ev event) {
 		m.candidate = ev.on
 		m.rev++
 	case evRival:
-		m.rival = ev.n
+		m.rival, m.rivalID = ev.n, ev.next
 	case evStop:
 		m.stop()
 	}
