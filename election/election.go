@@ -59,7 +59,7 @@ func New(cfg Config) (*Election, error) {
 type State struct {
 	Role   Role
 	Term   uint64          // of this node's leadership, or of the last record seen
-	Holder physical.Record // of the lock, as last seen; Holder is "" while nobody is known to hold it
+	Holder physical.Record // of the lock, as last seen; its Holder is "" while nobody is known to lead, and this node's only while that holds the lock
 	Since  time.Time       // of the role
 
 	Candidate bool
@@ -79,8 +79,11 @@ func (s *state) snapshot(since time.Time) State {
 		Role: s.role, Term: s.record.Term, Holder: s.record, Since: since, Candidate: s.candidate, Paused: s.paused,
 		LastError: s.lastErr, LastLoss: s.lossErr, LossTerm: s.lossTerm, Failures: s.failures,
 	}
-	if s.role.holds() {
+	switch {
+	case s.role.holds():
 		v.Term, v.Holder = s.lead.term, s.lead.grant.Record
+	case v.Holder.Holder == s.p.id: // of an earlier life, or of an Acquire that is not answered: nobody leads
+		v.Holder.Holder, v.Holder.Name = "", ""
 	}
 	return v
 }

@@ -29,8 +29,8 @@ func (m *machine) follow() {
 	m.compete()
 	switch {
 	case m.role.holds():
-	case m.acquire.seq != 0 || m.tries > 0 && m.mayTry() != never:
-		m.become(Campaigning, m.lastErr)
+	case m.acquire.seq != 0 || m.lastTry >= m.freeSince && m.mayTry() != never:
+		m.become(Campaigning, nil)
 	case m.backUntil != 0:
 		m.become(BackingOff, m.lossErr)
 	default:
@@ -125,7 +125,9 @@ func (m *machine) observe(r physical.Record) bool {
 	}
 	if r.Holder != "" {
 		m.freeSince = 0
-		m.ledAgain()
+		if r.Holder != m.p.id {
+			m.ledAgain()
+		}
 		m.fenceAt = m.now.Add(m.p.ttl / 4) // by then it has raised
 	} else {
 		m.freeSince = m.now

@@ -355,7 +355,10 @@ func (m *machine) released(ev event) {
 		return
 	}
 	m.trouble(ev.err)
-	l.relAt = m.now.Add(m.p.renewRetry)
+	l.relAt = m.now
+	if m.now < l.expiry {
+		l.relAt = m.now.Add(m.p.renewRetry)
+	}
 }
 
 // over ends a leadership for good. last is the record that the release left, if it is known.

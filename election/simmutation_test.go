@@ -25,7 +25,7 @@ const (
 	mutNoDeadline            // the lease does not end by itself
 	mutNoGuardian            // nobody ends the application of a frozen node
 	mutOwnRecord             // a record with one's own name is taken for one's own grant
-	mutStaleAnswers          // late answers to renewals count for the next leadership
+	mutStaleAnswers          // any answer to a renewal is taken for that to the newest
 	mutNoRelook              // a Watch whose answer was lost is waited for for ever
 	mutations
 )
@@ -84,11 +84,9 @@ func (m mutation) before(n *simNode, ev *event) {
 		}
 	case mutStaleAnswers:
 		if ev.kind == evRenewed && l.term != 0 {
-			ev.grant.Record.Term = l.term
+			ev.grant.Record.Term, ev.seq = l.term, 0
 			for i := range l.renewals {
-				if l.renewals[i].seq != 0 {
-					ev.seq = l.renewals[i].seq
-				}
+				ev.seq = max(ev.seq, l.renewals[i].seq)
 			}
 		}
 	case mutStaleLook:
