@@ -108,15 +108,16 @@ func checkFenceRises(s *scene) {
 	s.wantNone(b, "a")
 }
 
-// checkFenceRace: of several that raise from the same fence exactly one wins, and Fence tells which by its nonce.
+// checkFenceRace: of several that raise from the same fence, to the same term or to different ones, exactly one wins, and
+// Fence tells which by its nonce.
 func checkFenceRace(s *scene) {
 	nodes := s.writers(8)
 	from := physical.Fence{}
 	for round := range 10 {
+		to := func(i int) physical.Fence { return fence("race", uint64(10*round+1+(i+round)%4), byte(i)) }
 		var winner, winners atomic.Int64
 		s.parallel(16, func(ctx context.Context, i int) error {
-			to := fence("race", uint64(round)+1, byte(i))
-			err := nodes[i%len(nodes)].RaiseFence(ctx, from, to)
+			err := nodes[i%len(nodes)].RaiseFence(ctx, from, to(i))
 			if err == nil {
 				winner.Store(int64(i))
 				winners.Add(1)
@@ -128,7 +129,7 @@ func checkFenceRace(s *scene) {
 		if n := winners.Load(); n != 1 {
 			s.Fatalf("%d of 16 raises from one fence succeeded", n)
 		}
-		from = fence("race", uint64(round)+1, byte(winner.Load()))
+		from = to(int(winner.Load()))
 		for _, b := range nodes {
 			s.wantFence(b, from)
 		}
@@ -142,60 +143,92 @@ func checkFenceStopsWriters(s *scene) {
 	now := fence("stop", 1, 0)
 	s.must(nodes[0].RaiseFence(s.ctx, physical.Fence{}, now), "raise")
 	for round := range 5 {
-		to := fence("stop", uint64(round)+2, 0)
-		var committed atomic.Int64
-		started, raised := make(chan struct{}), make(chan struct{})
-		s.parallel(17, func(ctx context.Context, i int) error {
+		r := &fenceRound{started: make(chan struct{}), raised: make(chan struct{}), from: now, to: fence("stop", uint64(round)+2, 0)}
+		var before map[string]string
+		s.parallel(fencedWriters+1, func(ctx context.Context, i int) error {
 			b := nodes[i%len(nodes)]
-			if i == 16 {
-				defer close(raised)
-				select {
-				case <-started:
-				case <-ctx.Done():
-					return nil
-				}
-				if err := b.RaiseFence(ctx, now, to); err != nil {
-					return fmt.Errorf("raise: %w", err)
-				}
-				return frozen(ctx, b, 16)
+			if i < fencedWriters {
+				return r.write(ctx, b, i)
 			}
-			for n := 0; ; n++ {
-				err := b.Commit(ctx, &now, physical.Put(fmt.Sprintf("w/%d", i), fmt.Appendf(nil, "%d %d", round, n)))
-				if errors.Is(err, physical.ErrFenced) {
-					<-raised
-					return nil
-				}
-				if err != nil {
-					return err
-				}
-				if committed.Add(1) == 20 {
-					close(started)
-				}
+			err := r.raise(ctx, b)
+			if err == nil {
+				before, err = writtenBy(ctx, b)
 			}
+			return err
 		})
-		now = to
+		after, err := writtenBy(s.ctx, nodes[0])
+		s.must(err, "read")
+		for key, value := range before {
+			if after[key] != value {
+				s.Errorf("%s changed from %q to %q after the fence was raised", key, value, after[key])
+			}
+		}
+		now = r.to
 	}
 }
 
-// frozen reads the writers' entries twice and fails if one has changed in between.
-func frozen(ctx context.Context, b physical.Backend, writers int) error {
-	before := make(map[string]string)
-	for range 5 {
-		for i := range writers {
-			key := fmt.Sprintf("w/%d", i)
-			e, err := b.Get(ctx, key)
-			if errors.Is(err, physical.ErrNotFound) {
-				e = &physical.Entry{Value: []byte("none")}
-			} else if err != nil {
-				return err
-			}
-			if was, ok := before[key]; ok && was != string(e.Value) {
-				return fmt.Errorf("%s changed from %q to %q after the fence was raised", key, was, e.Value)
-			}
-			before[key] = string(e.Value)
-		}
+const fencedWriters = 16
+
+// fenceRound is one raise while writers of the term before write.
+type fenceRound struct {
+	committed       atomic.Int64
+	started, raised chan struct{}
+	from, to        physical.Fence
+}
+
+func (r *fenceRound) raise(ctx context.Context, b physical.Backend) error {
+	defer close(r.raised)
+	select {
+	case <-r.started:
+	case <-ctx.Done():
+		return nil
+	}
+	if err := b.RaiseFence(ctx, r.from, r.to); err != nil {
+		return fmt.Errorf("raise: %w", err)
 	}
 	return nil
+}
+
+// write commits under the fence before until it is refused.
+func (r *fenceRound) write(ctx context.Context, b physical.Backend, i int) error {
+	for n := 0; ; n++ {
+		late := false
+		select {
+		case <-r.raised:
+			late = true
+		default:
+		}
+		err := b.Commit(ctx, &r.from, physical.Put(fmt.Sprintf("w/%d", i), fmt.Appendf(nil, "term %d, %d", r.from.Term, n)))
+		switch {
+		case errors.Is(err, physical.ErrFenced):
+			return nil
+		case err != nil:
+			return err
+		case late:
+			return fmt.Errorf("a commit that began after the fence was raised to %v was applied under %v", r.to, r.from)
+		}
+		if r.committed.Add(1) == fencedWriters {
+			close(r.started)
+		}
+	}
+}
+
+// writtenBy returns what the writers have written.
+func writtenBy(ctx context.Context, b physical.Backend) (map[string]string, error) {
+	values := make(map[string]string)
+	for i := range fencedWriters {
+		key := fmt.Sprintf("w/%d", i)
+		e, err := b.Get(ctx, key)
+		switch {
+		case err == nil:
+			values[key] = string(e.Value)
+		case errors.Is(err, physical.ErrNotFound):
+			values[key] = ""
+		default:
+			return nil, err
+		}
+	}
+	return values, nil
 }
 
 // checkFenceSurvivesRestart: the fence is kept as the entries are.

@@ -28,7 +28,7 @@ type tb interface {
 }
 
 // checkTime bounds one check, so that a store that hangs fails instead.
-const checkTime = 5 * time.Minute
+const checkTime = 3 * time.Minute
 
 // pollEvery is how often a condition is looked at that nobody can tell us about.
 const pollEvery = 10 * time.Millisecond
