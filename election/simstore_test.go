@@ -151,7 +151,7 @@ func (s *simStore) acquire(i int, e *effect) (physical.Grant, error) {
 
 func (s *simStore) renew(i int, g physical.Grant) error {
 	if !s.holds(i, g) {
-		if s.w.mut == mutRevive && s.view(i).Holder == "" {
+		if s.w.mut == mutRevive {
 			s.rec, s.token = g.Record, binary.BigEndian.Uint64(g.Token)
 			s.version++
 			s.prolong()

@@ -263,8 +263,8 @@ func (w *world) reply(node, life int, e *effect, ev event) {
 		return
 	}
 	w.at(w.now+w.latency(), item{kind: itAnswer, node: node, life: life, ev: ev})
-	if w.chaos && w.chance(0.05) {
-		w.at(w.now+w.latency(), item{kind: itAnswer, node: node, life: life, ev: ev})
+	if w.chaos && w.chance(0.1) {
+		w.at(w.now+w.latency()+w.upTo(simTTL/2), item{kind: itAnswer, node: node, life: life, ev: ev})
 	}
 }
 
