@@ -32,7 +32,7 @@ func (s *service) Authorize(ctx context.Context, token string, _ api.Access) err
 
 // Seal begins to seal this node. It does not wait: this request is one of those that the step-down waits for.
 func (s *service) Seal(context.Context) error {
-	n := s.node
+	n := s.node.Server // whose goroutine it is: that of the unsealed life would wait for itself
 	n.wg.Go(func() {
 		if err := n.seal(n.lifetime); err != nil {
 			n.log.Error("seal", "error", err)

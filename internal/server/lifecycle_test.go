@@ -1,0 +1,178 @@
+package server
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/locum-ha/locum/internal/config"
+)
+
+// initialise makes the first node's cluster and returns the root token.
+func initialise(t *testing.T, n *testNode) string {
+	t.Helper()
+	code, answer := n.call("PUT", "/v1/sys/init", "", map[string]any{})
+	if code != 200 {
+		t.Fatalf("init: %d %v", code, answer)
+	}
+	return answer["root_token"].(string)
+}
+
+func ready(t *testing.T, nodes ...*testNode) {
+	t.Helper()
+	for _, n := range nodes {
+		eventually(t, n.name+" ready", func() bool { code, _ := n.call("GET", "/v1/sys/ready", "", nil); return code == 200 })
+	}
+}
+
+func voters(t *testing.T, n *testNode, token string, want int) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%d voters", want), func() bool {
+		code, answer := n.call("GET", "/v1/sys/storage/raft/configuration", token, nil)
+		return code == 200 && strings.Count(fmt.Sprint(answer["config"]), "voter:true") == want
+	})
+}
+
+func put(t *testing.T, n *testNode, token, path, value string) {
+	t.Helper()
+	code, answer := n.call("POST", "/v1/secret/data/"+path, token, map[string]any{"data": map[string]any{"v": value}})
+	if code != 200 {
+		t.Fatalf("write %s at %s: %d %v", path, n.name, code, answer)
+	}
+}
+
+func expect(t *testing.T, n *testNode, token, path, value string) {
+	t.Helper()
+	code, answer := n.call("GET", "/v1/secret/data/"+path, token, nil)
+	if got := fmt.Sprint(answer["data"]); code != 200 || !strings.Contains(got, "map[v:"+value+"]") {
+		t.Fatalf("read %s at %s: %d %v, want %q", path, n.name, code, answer, value)
+	}
+}
+
+// P3: a node alone, on a store that has no HA: it says so, works, and finds everything again after a restart.
+func TestNodeAloneOnFiles(t *testing.T) {
+	n := testCluster(t, 1)[0]
+	n.config.Storage = config.NewStorage("file")
+	n.config.Storage.File.Path = t.TempDir()
+	n.start()
+	token := initialise(t, n)
+	ready(t, n)
+	put(t, n, token, "a", "1")
+	if _, answer := n.call("GET", "/v1/sys/leader", "", nil); answer["ha_enabled"] != false {
+		t.Fatalf("leader: %v", answer)
+	}
+	n.end()
+	n.start()
+	ready(t, n)
+	expect(t, n, token, "a", "1")
+}
+
+// P3: all nodes end and come back; each one ends and comes back; one comes back with an emptied directory.
+func TestRestarts(t *testing.T) {
+	nodes := testCluster(t, 3)
+	for _, n := range nodes {
+		n.start()
+	}
+	token := initialise(t, nodes[0])
+	ready(t, nodes...)
+	voters(t, nodes[0], token, 3)
+	put(t, nodes[0], token, "a", "1")
+	for i, n := range nodes {
+		n.end()
+		put(t, nodes[(i+1)%3], token, "a", fmt.Sprint("one-", i))
+		n.start()
+		ready(t, n)
+		expect(t, n, token, "a", fmt.Sprint("one-", i))
+	}
+	for _, n := range nodes {
+		n.end()
+	}
+	for _, n := range nodes {
+		n.start()
+	}
+	ready(t, nodes...)
+	expect(t, nodes[1], token, "a", "one-2")
+
+	nodes[2].end()
+	if err := os.RemoveAll(nodes[2].config.Storage.Raft.Path); err != nil {
+		t.Fatal(err)
+	}
+	nodes[2].start()
+	ready(t, nodes[2])
+	voters(t, nodes[2], token, 3)
+	expect(t, nodes[2], token, "a", "one-2")
+}
+
+// P9: with Shamir shares a node opens once enough of them were given, and one that joins needs them too.
+func TestShamir(t *testing.T) {
+	nodes := testCluster(t, 2)
+	for _, n := range nodes {
+		n.config.Seal = config.Seal{Type: "shamir"}
+		n.start()
+	}
+	code, answer := nodes[0].call("PUT", "/v1/sys/init", "", map[string]any{"secret_shares": 3, "secret_threshold": 2})
+	if code != 200 {
+		t.Fatalf("init: %d %v", code, answer)
+	}
+	token, keys := answer["root_token"].(string), answer["keys"].([]any)
+	if len(keys) != 3 {
+		t.Fatalf("%d keys", len(keys))
+	}
+	give := func(n *testNode, key any) map[string]any {
+		t.Helper()
+		code, answer := n.call("PUT", "/v1/sys/unseal", "", map[string]any{"key": key})
+		if code != 200 {
+			t.Fatalf("unseal %s: %d %v", n.name, code, answer)
+		}
+		return answer
+	}
+	for _, key := range keys[:2] { // as with Vault, a new cluster is sealed until its shares are given
+		give(nodes[0], key)
+	}
+	ready(t, nodes[0])
+	eventually(t, "the second node has found the cluster", func() bool {
+		_, answer := nodes[1].call("GET", "/v1/sys/seal-status", "", nil)
+		return answer["t"] == float64(2)
+	})
+	if code, _ := nodes[1].call("PUT", "/v1/sys/unseal", "", map[string]any{"key": strings.Repeat("ab", 33)}); code != 400 {
+		t.Fatalf("a foreign share: %d", code)
+	}
+	nodes[1].call("PUT", "/v1/sys/unseal", "", map[string]any{"reset": true})
+	give(nodes[1], keys[2])
+	give(nodes[1], keys[0])
+	ready(t, nodes[1])
+	put(t, nodes[1], token, "a", "1")
+	nodes[0].end()
+	nodes[0].start()
+	give(nodes[0], keys[1])
+	give(nodes[0], keys[2])
+	ready(t, nodes...)
+	expect(t, nodes[0], token, "a", "1")
+}
+
+// P10: sealing ends the leadership; status answers, requests get 503.
+func TestSeal(t *testing.T) {
+	nodes := testCluster(t, 1)
+	n := nodes[0]
+	n.config.Seal = config.Seal{Type: "shamir"}
+	n.start()
+	_, answer := n.call("PUT", "/v1/sys/init", "", map[string]any{"secret_shares": 1, "secret_threshold": 1})
+	token, keys := answer["root_token"].(string), answer["keys"].([]any)
+	n.call("PUT", "/v1/sys/unseal", "", map[string]any{"key": keys[0]})
+	ready(t, n)
+	put(t, n, token, "a", "1")
+	if code, answer := n.call("PUT", "/v1/sys/seal", token, nil); code != 204 {
+		t.Fatalf("seal: %d %v", code, answer)
+	}
+	eventually(t, "sealed", func() bool {
+		code, _ := n.call("GET", "/v1/sys/health", "", nil)
+		return code == 503
+	})
+	if code, _ := n.call("GET", "/v1/secret/data/a", token, nil); code != 503 {
+		t.Fatalf("read while sealed: %d", code)
+	}
+	n.call("PUT", "/v1/sys/unseal", "", map[string]any{"key": keys[0]})
+	ready(t, n)
+	expect(t, n, token, "a", "1")
+}
