@@ -86,7 +86,8 @@ type state struct {
 	above      uint64  // what it was sent with
 	tryAt      instant // no attempt to acquire, or to yield, before this
 	lastTry    instant
-	tries      int // attempts since the record changed
+	tries      int  // attempts to acquire or to hand on since the record changed
+	refused    bool // one of them was to acquire
 	yield      pending
 	holdUntil  instant // after a step-down: stays out until this, or until a term above holdTerm is seen
 	holdTerm   uint64

@@ -29,7 +29,7 @@ func (m *machine) follow() {
 	m.compete()
 	switch {
 	case m.role.holds():
-	case m.acquire.seq != 0 || m.lastTry >= m.freeSince && m.mayTry() != never:
+	case m.acquire.seq != 0 || m.refused && m.mayTry() != never:
 		m.become(Campaigning, nil)
 	case m.backUntil != 0:
 		m.become(BackingOff, m.lossErr)
@@ -117,7 +117,7 @@ func (m *machine) observe(r physical.Record) bool {
 	}
 	m.record, m.seen = r, true
 	m.rev++
-	m.tries, m.tryAt, m.lookGap = 0, 0, 0
+	m.tries, m.tryAt, m.lookGap, m.refused = 0, 0, 0, false
 	m.forgetFrom, m.confirm = 0, false
 	m.favoured, m.graceUntil = "", 0
 	if r.Term > m.holdTerm || r.Holder != "" && r.Holder != m.p.id {
@@ -319,6 +319,7 @@ func (m *machine) acquired(ev event) {
 		m.win(ev, sent)
 		return
 	}
+	m.refused = true
 	m.tryLater(m.p.retryMax)
 	if m.look.seq == 0 {
 		m.lookAt = m.now

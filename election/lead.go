@@ -389,7 +389,7 @@ func (m *machine) over(last physical.Record, err error) {
 	m.freeSince = m.now
 	m.forgetFrom, m.confirm = 0, false
 	m.favoured, m.graceUntil = "", 0
-	m.tries, m.tryAt = 0, 0
+	m.tries, m.tryAt, m.refused = 0, 0, false
 	m.peek, m.lookAt, m.lookGap = true, m.now, 0
 	m.rev++
 	if m.backUntil != 0 {

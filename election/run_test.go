@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/locum-ha/locum/internal/boottime"
 	"github.com/locum-ha/locum/physical"
 )
 
@@ -263,5 +264,244 @@ func TestCannotActivate(t *testing.T) {
 		}
 		b.stop(t)
 		a.stop(t)
+	})
+}
+
+// A store whose calls ignore their contexts blocks neither the loop nor State (P10), and does not get ever more calls (P12).
+func TestDeafStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newFakeStore(time.Second)
+		var mu sync.Mutex
+		deaf, waiting, most := false, 0, 0
+		free := make(chan struct{})
+		store.hook = func(context.Context, string) error {
+			mu.Lock()
+			d := deaf
+			if d {
+				waiting++
+				most = max(most, waiting)
+			}
+			mu.Unlock()
+			if d {
+				<-free
+			}
+			return nil
+		}
+		n := newNode(t, "a", store, nil).start(t)
+		n.awaitRole(t, Active)
+		mu.Lock()
+		deaf = true
+		mu.Unlock()
+		n.await(t, "loses", func(s State) bool { return s.LossTerm == 1 })
+		time.Sleep(10 * time.Minute)
+		if n.State().Active() {
+			t.Error("active without a store")
+		}
+		mu.Lock()
+		if deaf = false; most > 4*maxHanging {
+			t.Errorf("%d calls hang", most)
+		}
+		mu.Unlock()
+		close(free)
+		n.awaitRole(t, Active)
+		n.stop(t)
+	})
+}
+
+// What ends a leadership from within: Abort ends the lease before it returns, and the lock is released after Deactivate.
+func TestAbort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newFakeStore(time.Second)
+		n := newNode(t, "a", store, nil).start(t)
+		n.awaitRole(t, Active)
+		died := errors.New("application died")
+		n.lead.Abort(died)
+		if n.lead.Lease.Valid() || !errors.Is(context.Cause(n.lead.Lease.Context()), died) {
+			t.Error("the lease goes on")
+		}
+		n.lead.Abort(errors.New("again"))
+		n.awaitRole(t, BackingOff)
+		n.awaitRole(t, Active)
+		if s := n.State(); !errors.Is(s.LastLoss, died) || s.LossTerm != 1 || s.Term != 2 {
+			t.Errorf("state %+v", s)
+		}
+		n.stop(t)
+		n.lead.Abort(died) // after the end: nothing
+		wantCalls(t, n.noted(), "activate 1", "deactivate 1: application died", "activate 2", "drain 2 valid=true", "deactivate 2: node is stopping")
+		wantCalls(t, store.history()[:3], "acquired 1 a", "raised 1", "released 1 next=")
+	})
+}
+
+// Drain has its limit, the lock is renewed meanwhile, and SkipDrain ends it sooner.
+func TestDrainLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newFakeStore(time.Second)
+		n := newNode(t, "a", store, func(c *Config) { c.DrainTimeout = 7 * time.Second })
+		n.drain = func(ctx context.Context, l *Leadership) error {
+			<-ctx.Done()
+			n.note("drained by %v, valid=%t", context.Cause(ctx), l.Lease.Valid())
+			return context.Cause(ctx)
+		}
+		n.start(t)
+		n.awaitRole(t, Active)
+		before := time.Now()
+		if err := n.StepDown(t.Context(), ""); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(before); took != 7*time.Second {
+			t.Errorf("it took %s", took)
+		}
+		n.awaitRole(t, Active)
+		go func() {
+			n.awaitRole(t, Draining)
+			n.SkipDrain()
+		}()
+		before = time.Now()
+		n.stop(t)
+		if took := time.Since(before); took > time.Millisecond {
+			t.Errorf("skipped, it took %s", took)
+		}
+		wantCalls(t, n.noted(), "activate 1", "drain 1 valid=true", "drained by drain limit reached, valid=true", "deactivate 1: stepped down",
+			"activate 2", "drain 2 valid=true", "drained by drain skipped, valid=true", "deactivate 2: node is stopping")
+	})
+}
+
+// The context of a request to step down ends: the caller is let go, the step-down goes on.
+func TestStepDownImpatient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newFakeStore(time.Second)
+		n := newNode(t, "a", store, nil)
+		if err := n.StepDown(t.Context(), ""); !errors.Is(err, ErrNotActive) {
+			t.Errorf("before Run: %v", err)
+		}
+		n.drain = func(context.Context, *Leadership) error { time.Sleep(5 * time.Second); return nil }
+		n.start(t)
+		n.awaitRole(t, Active)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := n.StepDown(ctx, ""); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("impatient: %v", err)
+		}
+		n.await(t, "released", func(s State) bool { return s.Role == Standby })
+		n.stop(t)
+		if err := n.StepDown(t.Context(), ""); !errors.Is(err, ErrStopped) {
+			t.Errorf("after Run: %v", err)
+		}
+	})
+}
+
+// Paused, nobody takes over by himself; a step-down that names a node works all the same. And nobody who is no candidate ever leads.
+func TestPauseAndCandidates(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newFakeStore(time.Second)
+		a := newNode(t, "a", watchedStore{store}, nil).start(t)
+		a.awaitRole(t, Active)
+		b := newNode(t, "b", watchedStore{store}, nil)
+		b.Pause()
+		if s := b.State(); !s.Paused || !s.Candidate {
+			t.Errorf("state before Run: %+v", s)
+		}
+		b.start(t)
+		c := newNode(t, "c", watchedStore{store}, func(c *Config) { c.Candidate = false }).start(t)
+		synctest.Wait()
+		a.stop(t)
+		time.Sleep(time.Minute)
+		for _, n := range []*testNode{b, c} {
+			if s := n.State(); s.Role != Standby || s.Holder.Holder != "" {
+				t.Errorf("state %+v", s)
+			}
+		}
+		c.SetCandidate(true)
+		c.awaitRole(t, Active)
+		if err := c.StepDown(t.Context(), "b"); err != nil {
+			t.Error(err)
+		}
+		b.awaitRole(t, Active)
+		b.Resume()
+		b.await(t, "resumed", func(s State) bool { return !s.Paused })
+		b.stop(t)
+		c.stop(t)
+	})
+}
+
+// The active node dies without a word: the next takes over when the lock has run out, not later than a look after that.
+func TestCrash(t *testing.T) {
+	for _, watch := range []bool{true, false} {
+		t.Run(fmt.Sprintf("watch=%t", watch), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := newFakeStore(time.Second)
+				var lock lockAndFence = store
+				if watch {
+					lock = watchedStore{store}
+				}
+				if _, err := store.Acquire(t.Context(), physical.Record{Holder: "dead"}, time.Second, 0); err != nil {
+					t.Fatal(err)
+				}
+				before := time.Now()
+				n := newNode(t, "a", lock, nil).start(t)
+				n.awaitRole(t, Active)
+				gap := time.Since(before)
+				if limit := time.Second + 101*time.Millisecond; gap < time.Second || gap > limit {
+					t.Errorf("took over after %s", gap)
+				}
+				n.stop(t)
+			})
+		})
+	}
+}
+
+// A lock store that forgot costs a full TTL of waiting, during which its old holder may believe in its lease (P2).
+func TestForgetfulStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newFakeStore(time.Second)
+		store.fence = physical.Fence{Lineage: "old", Term: 41, Nonce: [16]byte{1}}
+		before := time.Now()
+		n := newNode(t, "a", watchedStore{store}, nil).start(t)
+		n.awaitRole(t, Active)
+		if gap := time.Since(before); gap < time.Second || gap > 1100*time.Millisecond {
+			t.Errorf("active after %s", gap)
+		}
+		if l := n.lead; l.Term != 42 || l.Fence.Lineage != "old" {
+			t.Errorf("term %d, fence %s", l.Term, l.Fence)
+		}
+		n.stop(t)
+	})
+}
+
+// What the observer is told of a leadership.
+func TestObserver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newFakeStore(time.Second)
+		var seen []string
+		var guarded []time.Duration
+		note := func(format string, args ...any) { seen = append(seen, fmt.Sprintf(format, args...)) }
+		clock := bubbleClock()
+		n := newNode(t, "a", store, func(c *Config) {
+			c.Observer = Observer{
+				Renewed:       func(latency time.Duration, err error) { note("renewed %s %v", latency, err) },
+				Fenced:        func(term uint64) { note("fenced %d", term) },
+				Activated:     func(term uint64, took time.Duration) { note("activated %d after %s", term, took) },
+				Ended:         func(term uint64, planned bool, cause error) { note("ended %d planned=%t %v", term, planned, cause) },
+				Lost:          func(cause error) { note("lost %v", cause) },
+				LeaderlessFor: func(d time.Duration) { note("leaderless for %s", d) },
+				Guard: func(g physical.Grant, deadline boottime.Instant) {
+					if deadline == 0 {
+						note("guard %d ends", g.Term())
+					} else {
+						guarded = append(guarded, deadline.Sub(clock()))
+					}
+				},
+			}
+		})
+		n.activate = func(context.Context, *Leadership) error { time.Sleep(100 * time.Millisecond); return nil }
+		n.start(t)
+		n.awaitRole(t, Active)
+		time.Sleep(300 * time.Millisecond)
+		n.stop(t)
+		wantCalls(t, seen, "fenced 1", "activated 1 after 100ms", "leaderless for 100ms", "renewed 0s <nil>",
+			"ended 1 planned=true node is stopping", "guard 1 ends")
+		if !slices.Equal(guarded, []time.Duration{900 * time.Millisecond, 900 * time.Millisecond}) {
+			t.Errorf("guarded until %v", guarded)
+		}
 	})
 }
