@@ -176,3 +176,43 @@ func TestSeal(t *testing.T) {
 	ready(t, n)
 	expect(t, n, token, "a", "1")
 }
+
+// Priorities: a step-down goes to the standby with the highest one; a node that is no candidate never leads, also when
+// raft makes it its leader.
+func TestPrioritiesAndCandidates(t *testing.T) {
+	nodes := testCluster(t, 3)
+	nodes[1].config.HA.Candidate = false
+	nodes[2].config.HA.Priority = 200
+	for _, n := range nodes {
+		n.start()
+	}
+	token := initialise(t, nodes[0])
+	ready(t, nodes...)
+	voters(t, nodes[0], token, 3)
+	leader := func() string {
+		_, answer := nodes[1].call("GET", "/v1/sys/leader", "", nil)
+		return fmt.Sprint(answer["leader_address"])
+	}
+	down := func(body map[string]any) {
+		t.Helper()
+		eventually(t, "step-down", func() bool {
+			code, _ := nodes[1].call("POST", "/v1/sys/step-down", token, body)
+			return code == 200
+		})
+	}
+	down(map[string]any{"wait": "10s"})
+	if got := leader(); got != nodes[2].url {
+		t.Fatalf("%s leads, want the one of the highest priority, %s", got, nodes[2].url)
+	}
+	if code, answer := nodes[0].call("POST", "/v1/sys/step-down", token, map[string]any{"to": "node-2"}); code != 400 {
+		t.Fatalf("step-down to a node that is no candidate: %d %v", code, answer)
+	}
+	down(map[string]any{"wait": "10s"})
+	if got := leader(); got != nodes[0].url {
+		t.Fatalf("%s leads, want %s, the only other candidate", got, nodes[0].url)
+	}
+	put(t, nodes[1], token, "a", "1")
+	nodes[0].end() // node-3 must take over, not node-2
+	eventually(t, "node-3 leads", func() bool { return leader() == nodes[2].url })
+	expect(t, nodes[1], token, "a", "1")
+}

@@ -189,12 +189,7 @@ func (s *Server) newRouter() (*forward.Router, error) {
 		HoldTimeout: f.HoldTimeout, HoldMaxRequests: f.HoldMaxRequests, HoldMaxBytes: int64(f.HoldMaxBytes),
 		RetryBuffer: int64(f.RetryBuffer), MaxBody: int64(s.cfg.Listeners[0].MaxRequestSize),
 		Repeatable: api.Repeatable, TrustForwarded: s.trusted(),
-		Hello: s.hello,
-		OnHello: func(peer string, data []byte, rtt, skew time.Duration) {
-			if u := s.life.Load(); u != nil {
-				u.members.heard(peer, data, rtt, skew)
-			}
-		},
+		Hello: s.hello, OnHello: s.heard,
 		Logger: s.log.With("part", "forward"), Observer: s.metrics.Forward(),
 	})
 }

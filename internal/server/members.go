@@ -19,6 +19,15 @@ type hello struct {
 	Candidate   bool   `json:"candidate"`
 	Term        uint64 `json:"term"`
 	Reason      string `json:"reason,omitempty"` // why it is not active
+
+	// Candidates are the standbys that could take over: from the active node only.
+	Candidates []rival `json:"candidates,omitempty"`
+}
+
+// rival is a node that may compete for the lock.
+type rival struct {
+	ID       string `json:"id"`
+	Priority int    `json:"priority"`
 }
 
 const helloFormat = 1
@@ -79,6 +88,15 @@ func (m *members) candidates() []member {
 		if one.Candidate {
 			out = append(out, one)
 		}
+	}
+	return out
+}
+
+// rivals are the candidates as they are told to the standbys.
+func (m *members) rivals() []rival {
+	var out []rival
+	for _, one := range m.candidates() {
+		out = append(out, rival{one.ID, one.Priority})
 	}
 	return out
 }

@@ -22,6 +22,7 @@ type unsealed struct {
 	role    sync.Mutex // an activation or deactivation against a decision whom to follow
 	leading atomic.Pointer[leading]
 	leader  atomic.Pointer[cluster.Advertisement] // whom this node follows
+	rival   atomic.Pointer[rival]                 // the best of the other candidates, as the active node told
 	kicked  chan struct{}                         // wakes the follower
 
 	cancelElection context.CancelFunc
@@ -91,7 +92,7 @@ func (u *unsealed) isActive() bool {
 	return l != nil && l.handler != nil && l.term.Lease.Valid() && u.election.State().Role == election.Active
 }
 
-// hello is what the active node is told of this one.
+// hello is what the other side of a forwarding connection is told of this node.
 func (s *Server) hello() []byte {
 	h := hello{
 		Format: helloFormat, ID: s.id, Name: s.cfg.NodeName, APIAddr: s.apiAddr, ClusterAddr: s.clusterAddr,
@@ -101,12 +102,57 @@ func (s *Server) hello() []byte {
 		st := u.election.State()
 		h.Term, h.Reason = st.Term, whyStandby(st)
 		h.Candidate = st.Candidate && !st.Paused
+		if u.leading.Load() != nil {
+			h.Candidates = u.members.rivals()
+		}
 	}
 	data, err := json.Marshal(h)
 	if err != nil {
 		s.log.Error("hello", "error", err)
 	}
 	return data
+}
+
+// heard takes what the other side of a forwarding connection said of itself.
+func (s *Server) heard(peer string, data []byte, rtt, skew time.Duration) {
+	u := s.life.Load()
+	if u == nil {
+		return
+	}
+	if u.leading.Load() != nil {
+		u.members.heard(peer, data, rtt, skew)
+		return
+	}
+	var h hello
+	if json.Unmarshal(data, &h) == nil && h.ID == peer {
+		u.prefer(h.Candidates)
+	}
+}
+
+// prefer lets the best of the other candidates go first, if it has a higher priority than this node.
+func (u *unsealed) prefer(candidates []rival) {
+	best := rival{}
+	for _, c := range candidates {
+		if c.ID != u.id && (best.ID == "" || c.Priority > best.Priority) {
+			best = c
+		}
+	}
+	if was := u.rival.Swap(&best); was != nil && *was == best {
+		return
+	}
+	u.election.SetRival(best.ID, best.Priority)
+	if u.raft == nil {
+		return
+	}
+	// Raft chooses who may acquire the lock: whoever asks for votes later is chosen only if nobody else can be.
+	delay, step := time.Duration(0), u.raft.Caps().DefaultTTL
+	switch {
+	case !u.cfg.HA.Candidate:
+		delay = 3 * step
+	case best.ID != "" && best.Priority > u.cfg.HA.Priority:
+		delay = step
+	}
+	u.raft.SetVoteDelay(delay)
 }
 
 // whyStandby says in a few words why a node is not active.
