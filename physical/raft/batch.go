@@ -23,7 +23,10 @@ type batcher struct {
 	queue   []*pending
 	bytes   int
 	stopped bool
-	wake    sync.Cond // on mu: the queue is not empty any more, or stopped
+	paused  int
+	busy    int       // lanes that carry an entry
+	wake    sync.Cond // on mu: a lane may have something to do
+	idle    sync.Cond // on mu: busy has become less
 
 	lanes sync.WaitGroup
 }
@@ -54,7 +57,7 @@ type outcome struct {
 
 func newBatcher(engine *hraft.Raft, observer Observer, notLeader func() error) *batcher {
 	b := &batcher{engine: engine, observer: observer, notLeader: notLeader}
-	b.wake.L = &b.mu
+	b.wake.L, b.idle.L = &b.mu, &b.mu
 	for range batchLanes {
 		b.lanes.Go(b.lane)
 	}
@@ -136,6 +139,26 @@ func (b *batcher) lane() {
 			return
 		}
 		b.carry(group)
+		b.mu.Lock()
+		b.busy--
+		b.idle.Broadcast()
+		b.mu.Unlock()
+	}
+}
+
+// pause waits until nothing is on its way and holds new entries back until resume.
+func (b *batcher) pause() (resume func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.paused++
+	for b.busy > 0 {
+		b.idle.Wait()
+	}
+	return func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.paused--
+		b.wake.Broadcast()
 	}
 }
 
@@ -143,7 +166,7 @@ func (b *batcher) lane() {
 func (b *batcher) next() []*pending {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for len(b.queue) == 0 {
+	for len(b.queue) == 0 || b.paused > 0 {
 		if b.stopped {
 			return nil
 		}
@@ -161,6 +184,7 @@ func (b *batcher) next() []*pending {
 		b.queue = nil
 	}
 	b.bytes -= size
+	b.busy++
 	return group
 }
 

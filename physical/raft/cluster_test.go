@@ -243,3 +243,7 @@ func TestFailover(t *testing.T) {
 	c.open(i, false)
 	wantValue(t, c.nodes[i].Store, "a", "2")
 }
+
+type ctxT = context.Context
+
+func removeAll(path string) error { return os.RemoveAll(path) }

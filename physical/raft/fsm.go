@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 
 	hraft "github.com/hashicorp/raft"
 	"go.etcd.io/bbolt"
@@ -94,12 +95,12 @@ func applyEntry(bucket *bbolt.Bucket, h *header, entry *hraft.Log) ([]result, er
 				results[i].err = physical.ErrFenced
 			}
 		case kindAcquire:
-			h.lock = lockRecord{raftTerm: entry.Term, Record: physical.Record{
-				Holder: r.holder, Name: r.name, Term: max(h.lock.Term, h.fence.Term, r.term) + 1,
+			h.lock = lockRecord{raftTerm: entry.Term, floor: h.lock.floor, Record: physical.Record{
+				Holder: r.holder, Name: r.name, Term: max(h.lock.Term, h.lock.floor, h.fence.Term, r.term) + 1,
 			}}
 		case kindRelease:
 			if h.lock.Holder != "" && h.lock.Term == r.term {
-				h.lock = lockRecord{Record: physical.Record{Term: r.term, Next: r.next}}
+				h.lock = lockRecord{floor: h.lock.floor, Record: physical.Record{Term: r.term, Next: r.next}}
 			}
 		}
 		results[i].record, results[i].fence = h.lock, h.fence
@@ -157,17 +158,23 @@ func (m *machine) Snapshot() (hraft.FSMSnapshot, error) {
 		m.state.mu.RUnlock()
 		return nil, err
 	}
-	return &stateSnapshot{state: m.state, tx: tx}, nil
+	s := &stateSnapshot{tx: tx}
+	s.end = sync.OnceFunc(func() {
+		_ = tx.Rollback()
+		m.state.mu.RUnlock()
+	})
+	return s, nil
 }
 
 // stateSnapshot is a read transaction that outlives the call in which it began.
 type stateSnapshot struct {
-	state *state
-	tx    *bbolt.Tx
+	tx  *bbolt.Tx
+	end func()
 }
 
-// Persist writes the snapshot.
+// Persist writes the snapshot. It also ends it: not every caller calls Release.
 func (s *stateSnapshot) Persist(sink hraft.SnapshotSink) error {
+	defer s.end()
 	if err := writeSnapshot(sink, s.tx); err != nil {
 		_ = sink.Cancel()
 		return err
@@ -176,10 +183,7 @@ func (s *stateSnapshot) Persist(sink hraft.SnapshotSink) error {
 }
 
 // Release ends the transaction.
-func (s *stateSnapshot) Release() {
-	_ = s.tx.Rollback()
-	s.state.mu.RUnlock()
-}
+func (s *stateSnapshot) Release() { s.end() }
 
 // Restore replaces the state by a snapshot's. The old state stays until the new one is whole.
 func (m *machine) Restore(r io.ReadCloser) error {

@@ -3,6 +3,7 @@ package raft
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -23,35 +24,64 @@ type lease struct {
 	mu       sync.Mutex
 	raftTerm uint64           // the raft term that it was given out in
 	deadline boottime.Instant // it runs out then
+	epoch    uint64           // counts who the lock was given out to, or taken from
 }
 
-// extend moves the deadline, never back while the raft term stays.
-func (l *lease) extend(raftTerm uint64, deadline boottime.Instant) {
+// begin gives the lock out anew: renewals of what was given out before come too late from here on.
+func (l *lease) begin(raftTerm uint64, deadline boottime.Instant) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.raftTerm != raftTerm || l.deadline < deadline {
-		l.raftTerm, l.deadline = raftTerm, deadline
-	}
+	l.raftTerm, l.deadline = raftTerm, deadline
+	l.epoch++
 }
 
 // end gives the lease up.
-func (l *lease) end() {
-	l.mu.Lock()
-	l.deadline = 0
-	l.mu.Unlock()
-}
+func (l *lease) end() { l.begin(0, 0) }
 
-// valid returns the deadline if it has not passed.
-func (l *lease) valid(raftTerm uint64) (boottime.Instant, bool) {
+// mark returns the epoch, for extend.
+func (l *lease) mark() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.deadline, l.raftTerm == raftTerm && boottime.Now().Before(l.deadline)
+	return l.epoch
 }
+
+// extend moves the deadline, never back; false if the lock was given out anew since mark.
+func (l *lease) extend(epoch uint64, deadline boottime.Instant) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.epoch != epoch {
+		return false
+	}
+	l.deadline = max(l.deadline, deadline)
+	return true
+}
+
+// until returns the deadline, 0 if nothing was given out in the raft term.
+func (l *lease) until(raftTerm uint64) boottime.Instant {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.raftTerm != raftTerm {
+		return 0
+	}
+	return l.deadline
+}
+
+// live reports whether the deadline has not passed.
+func (l *lease) live(raftTerm uint64) bool { return boottime.Now().Before(l.until(raftTerm)) }
 
 // leads returns the raft term that this node leads, if it leads one.
 func (r *running) leads() (uint64, bool) {
 	term := r.raft.CurrentTerm()
 	return term, r.raft.State() == hraft.Leader && r.raft.CurrentTerm() == term
+}
+
+// unsettled returns the raft term that this node leads without knowing yet all that was committed before,
+// 0 if there is none.
+func (r *running) unsettled() uint64 {
+	if term, leads := r.leads(); leads && r.settled.Load() != term {
+		return term
+	}
+	return 0
 }
 
 // Acquire commits a lock record, on the node that leads raft. ttl is not a choice on this store: the grant
@@ -67,13 +97,13 @@ func (s *Store) Acquire(ctx context.Context, r physical.Record, _ time.Duration,
 	if r.Holder == "" {
 		return physical.Grant{}, fmt.Errorf("%w: a record without a holder", physical.ErrInvalid)
 	}
+	if record, held, _ := s.effective(); held && run.unsettled() == 0 {
+		return physical.Grant{}, &physical.HeldError{Record: record}
+	}
 	s.lockMu.Lock()
 	defer s.lockMu.Unlock()
 	raftTerm, leads := run.leads()
 	if !leads {
-		if record := s.state.header().lock.Record; record.Holder != "" {
-			return physical.Grant{}, &physical.HeldError{Record: record}
-		}
 		return physical.Grant{}, s.notLeader()
 	}
 	s.worth.Store(false)
@@ -81,25 +111,50 @@ func (s *Store) Acquire(ctx context.Context, r physical.Record, _ time.Duration,
 		run.trans.stepDown(raftTerm)
 		return physical.Grant{}, fmt.Errorf("%w: this node has handed leadership on", physical.ErrUnavailable)
 	}
+	if err := s.awaitSettled(ctx, run, raftTerm); err != nil {
+		return physical.Grant{}, err
+	}
 	if record, held, _ := s.effective(); held {
 		return physical.Grant{}, &physical.HeldError{Record: record}
 	}
 	start := boottime.Now()
+	s.lease.begin(raftTerm, start.Add(2*s.timing.heartbeat)) // the record may be seen before submit returns
 	out, err := run.commits.submit(ctx, request{kind: kindAcquire, holder: r.Holder, name: r.Name, term: above})
 	if err != nil {
-		// Perhaps the record was, or will be, committed: what it grants has run out by then.
-		s.lease.extend(raftTerm, boottime.Now().Add(2*s.timing.heartbeat))
+		if errors.Is(err, physical.ErrUnknown) { // what the record grants will have run out by then
+			s.lease.begin(raftTerm, boottime.Now().Add(2*s.timing.heartbeat))
+		}
 		return physical.Grant{}, err
 	}
 	if _, ok := run.gate.acknowledge(out.record.raftTerm); !ok {
 		return physical.Grant{}, fmt.Errorf("%w: leadership is going over to another", physical.ErrUnknown)
 	}
-	s.lease.extend(out.record.raftTerm, start.Add(2*s.timing.heartbeat))
+	s.lease.begin(out.record.raftTerm, start.Add(2*s.timing.heartbeat))
 	return physical.Grant{
 		Record: out.record.Record,
 		TTL:    s.timing.heartbeat,
 		Token:  binary.BigEndian.AppendUint64(nil, out.record.raftTerm),
 	}, nil
+}
+
+// awaitSettled waits until this node, which leads, knows all that was committed before.
+func (s *Store) awaitSettled(ctx context.Context, run *running, raftTerm uint64) error {
+	for {
+		changed := s.changed.wait()
+		if run.settled.Load() == raftTerm {
+			return nil
+		}
+		if term, leads := run.leads(); !leads || term != raftTerm {
+			return s.notLeader()
+		}
+		select {
+		case <-changed:
+		case <-run.done.Done():
+			return errNotRunning
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", physical.ErrUnavailable, context.Cause(ctx))
+		}
+	}
 }
 
 func grantRaftTerm(g physical.Grant) uint64 {
@@ -125,31 +180,50 @@ func (s *Store) Renew(ctx context.Context, g physical.Grant) (physical.Grant, er
 	if ctx.Err() != nil {
 		return g, context.Cause(ctx)
 	}
-	start := boottime.Now()
-	holds := func() bool {
-		term, leads := run.leads()
-		_, valid := s.lease.valid(term)
-		return leads && valid && term == grantRaftTerm(g) && s.current(g)
-	}
-	if !holds() {
-		return g, physical.ErrLost
-	}
-	if err := run.confirm(ctx, s, grantRaftTerm(g), start); err != nil {
+	epoch, start := s.lease.mark(), boottime.Now()
+	if err := s.stillHeld(run, g); err != nil {
 		return g, err
 	}
-	if !holds() {
-		return g, physical.ErrLost
+	if err := s.confirm(ctx, run, g, start); err != nil {
+		return g, err
+	}
+	if err := s.stillHeld(run, g); err != nil {
+		return g, err
 	}
 	if _, ok := run.gate.acknowledge(grantRaftTerm(g)); !ok {
+		return g, s.lapsing(g)
+	}
+	if !s.lease.extend(epoch, start.Add(2*s.timing.heartbeat)) {
 		return g, physical.ErrLost
 	}
-	s.lease.extend(grantRaftTerm(g), start.Add(2*s.timing.heartbeat))
 	return g, nil
 }
 
-// confirm waits until a majority of the voters acknowledged, in term, a message sent at from or later.
-func (r *running) confirm(ctx context.Context, s *Store, term uint64, from boottime.Instant) error {
-	asked := false
+// stillHeld returns nil while g can be renewed.
+func (s *Store) stillHeld(run *running, g physical.Grant) error {
+	if !s.current(g) || !s.lease.live(grantRaftTerm(g)) {
+		return physical.ErrLost
+	}
+	if term, leads := run.leads(); !leads || term != grantRaftTerm(g) {
+		return s.lapsing(g)
+	}
+	return nil
+}
+
+// lapsing is the error of a renewal by a node that does not lead any more. The lock cannot be another's
+// before the promises to this node have run out; until then it is not lost, and cannot be renewed either.
+func (s *Store) lapsing(g physical.Grant) error {
+	promised := s.lease.until(grantRaftTerm(g)).Add(-s.timing.heartbeat)
+	if boottime.Now().Before(promised) {
+		return fmt.Errorf("%w: this node leads raft no longer, the lock runs out", physical.ErrUnavailable)
+	}
+	return physical.ErrLost
+}
+
+// confirm waits until a majority of the voters acknowledged, in the grant's raft term, a message sent at
+// from or later.
+func (s *Store) confirm(ctx context.Context, r *running, g physical.Grant, from boottime.Instant) error {
+	term, asked := grantRaftTerm(g), false
 	for {
 		changed := s.changed.wait()
 		ok, acked := s.peers.quorum(r.raft.GetConfiguration().Configuration(), term, from)
@@ -157,7 +231,7 @@ func (r *running) confirm(ctx context.Context, s *Store, term uint64, from boott
 			return nil
 		}
 		if now, leads := r.leads(); !leads || now != term {
-			return physical.ErrLost
+			return s.lapsing(g)
 		}
 		if !asked {
 			asked = true
@@ -295,11 +369,17 @@ func (s *Store) effective() (record physical.Record, held bool, until boottime.I
 		return lock.Record, true, 0
 	}
 	term, leads := run.leads()
-	if !leads {
+	if !leads || run.settled.Load() != term {
 		return lock.Record, true, 0
 	}
-	if deadline, valid := s.lease.valid(term); valid && lock.raftTerm == term {
-		return lock.Record, true, deadline
+	// A node alone elects itself without asking anybody, so a lock that it gave out before it was
+	// restarted is waited for here; elsewhere the voters' promises have seen to that.
+	until = run.heldOver
+	if lock.raftTerm == term {
+		until = s.lease.until(term)
+	}
+	if boottime.Now().Before(until) {
+		return lock.Record, true, until
 	}
 	free := lock.Record
 	free.Holder, free.Name, free.Next = "", "", ""

@@ -182,7 +182,7 @@ func (s *snapshotReader) header() (header, error) {
 		}
 	}
 	h.lock.Holder, h.lock.Name, h.lock.Term, h.lock.Next = str(), str(), num(), str()
-	h.lock.raftTerm = num()
+	h.lock.raftTerm, h.lock.floor = num(), num()
 	return h, fail
 }
 

@@ -31,6 +31,7 @@ const stateFormat = 1
 type lockRecord struct {
 	physical.Record
 	raftTerm uint64 // the raft term in which it was acquired
+	floor    uint64 // terms given are above it: the highest of a snapshot that was restored
 }
 
 // header is all of the state but the entries.
@@ -151,13 +152,14 @@ func appendLock(b []byte, l lockRecord) []byte {
 	b = appendBytes(b, l.Name)
 	b = binary.AppendUvarint(b, l.Term)
 	b = appendBytes(b, l.Next)
-	return binary.AppendUvarint(b, l.raftTerm)
+	b = binary.AppendUvarint(b, l.raftTerm)
+	return binary.AppendUvarint(b, l.floor)
 }
 
 func (d *decoder) lock() lockRecord {
 	var l lockRecord
 	l.Holder, l.Name, l.Term, l.Next = d.string(), d.string(), d.uvarint(), d.string()
-	l.raftTerm = d.uvarint()
+	l.raftTerm, l.floor = d.uvarint(), d.uvarint()
 	return l
 }
 

@@ -54,6 +54,9 @@ type running struct {
 	stop    context.CancelFunc
 	done    context.Context
 	work    sync.WaitGroup
+
+	settled  atomic.Uint64    // the raft term that this node leads and in which it has applied all before
+	heldOver boottime.Instant // a lock from before the start may be held until then
 }
 
 // Open opens the store's files, or makes them, and checks them. No raft runs before Start: until then Get,
@@ -192,6 +195,9 @@ func (s *Store) Start(layer Layer) error {
 	alone := len(members.Servers) == 1 && string(members.Servers[0].ID) == s.id
 	g := newGate(boottime.Now, s.timing.heartbeat, s.Initialized() && !alone)
 	run := &running{gate: g}
+	if alone && s.Initialized() {
+		run.heldOver = boottime.Now().Add(s.timing.heartbeat)
+	}
 	run.done, run.stop = context.WithCancel(context.Background())
 	run.trans = newTransport(s, layer, g)
 	run.trans.voteDelay.Store(s.voteDelay.Load())
@@ -210,6 +216,7 @@ func (s *Store) Start(layer Layer) error {
 	s.watchEngine(run)
 	close(run.trans.ready)
 	run.work.Go(func() { s.candidacy(run) })
+	run.work.Go(func() { s.settle(run) })
 	run.work.Go(func() { s.keep(run) })
 	return nil
 }
@@ -265,8 +272,45 @@ func (s *Store) watchEngine(run *running) {
 	}
 }
 
+// settle waits, whenever this node comes to lead, until it has applied everything from before: only then
+// does it know whose the lock is, and only then is an Acquire worth trying.
+func (s *Store) settle(run *running) {
+	for {
+		changed := s.changed.wait()
+		if term, leads := run.leads(); leads && run.settled.Load() != term {
+			if err := run.raft.Barrier(s.timing.rpc).Error(); err == nil {
+				run.settled.Store(term)
+				s.worth.Store(true)
+				s.changed.wake()
+			} else if !s.pause(run, s.timing.stagger) {
+				return
+			}
+			continue
+		}
+		select {
+		case <-changed:
+		case <-run.done.Done():
+			return
+		}
+	}
+}
+
+// pause waits for d; false if the node stops meanwhile.
+func (s *Store) pause(run *running, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-run.done.Done():
+		return false
+	}
+}
+
 func (s *Store) leadershipChanged(run *running, leading bool) {
-	s.worth.Store(leading)
+	if !leading {
+		s.worth.Store(false)
+	}
 	if leading {
 		s.logger.Info("leads raft", "raft_term", run.raft.CurrentTerm())
 	} else {

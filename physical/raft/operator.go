@@ -1,0 +1,253 @@
+package raft
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	hraft "github.com/hashicorp/raft"
+)
+
+// Stats is what there is to know of a node's share in raft, for status pages and metrics.
+type Stats struct {
+	ID            string        `json:"id"`
+	State         string        `json:"state"` // "leader", "follower", "candidate", "stopped"
+	LeaderID      string        `json:"leader_id"`
+	RaftTerm      uint64        `json:"raft_term"`
+	LastIndex     uint64        `json:"last_index"`     // of the log
+	CommitIndex   uint64        `json:"commit_index"`   // as far as this node knows
+	AppliedIndex  uint64        `json:"applied_index"`  // of the state
+	SnapshotIndex uint64        `json:"snapshot_index"` // of the newest snapshot
+	Pending       uint64        `json:"pending"`        // committed entries that wait to be applied
+	LastContact   time.Duration `json:"last_contact_ns"`
+	Voter         bool          `json:"voter"`
+	Members       int           `json:"members"`
+}
+
+// Stats returns a picture of this node. It answers from memory.
+func (s *Store) Stats() Stats {
+	out := Stats{ID: s.id, State: "stopped", AppliedIndex: s.state.header().index, LastIndex: s.log.last.Load()}
+	run := s.running()
+	if run == nil {
+		return out
+	}
+	out.State = map[hraft.RaftState]string{
+		hraft.Leader: "leader", hraft.Follower: "follower", hraft.Candidate: "candidate",
+	}[run.raft.State()]
+	if out.State == "" {
+		out.State = "stopped"
+	}
+	out.LeaderID = s.LeaderID()
+	out.RaftTerm, out.LastIndex = run.raft.CurrentTerm(), run.raft.LastIndex()
+	out.CommitIndex = run.raft.CommitIndex()
+	out.AppliedIndex = max(out.AppliedIndex, min(run.raft.AppliedIndex(), out.CommitIndex))
+	number := func(key string, stats map[string]string) uint64 {
+		n, _ := strconv.ParseUint(stats[key], 10, 64)
+		return n
+	}
+	stats := run.raft.Stats()
+	out.SnapshotIndex, out.Pending = number("last_snapshot_index", stats), number("fsm_pending", stats)
+	if out.State != "leader" {
+		if last := run.raft.LastContact(); !last.IsZero() {
+			out.LastContact = time.Since(last)
+		}
+	}
+	for _, server := range run.raft.GetConfiguration().Configuration().Servers {
+		out.Members++
+		if string(server.ID) == s.id {
+			out.Voter = server.Suffrage == hraft.Voter
+		}
+	}
+	return out
+}
+
+// Snapshot writes this node's copy of the whole state to w, in a format with version and checksum. On the
+// node that holds the lock it is current. The entries are as encrypted as they are in the store.
+func (s *Store) Snapshot(ctx context.Context, w io.Writer) error {
+	if err := s.readable(ctx); err != nil {
+		return err
+	}
+	snap, err := s.fsm.Snapshot()
+	if err != nil {
+		return err
+	}
+	defer snap.Release()
+	return writeSnapshot(&contextWriter{ctx: ctx, w: w}, snap.(*stateSnapshot).tx)
+}
+
+type contextWriter struct {
+	ctx context.Context
+	w   io.Writer
+}
+
+func (c *contextWriter) Write(b []byte) (int, error) {
+	if c.ctx.Err() != nil {
+		return 0, context.Cause(c.ctx)
+	}
+	return c.w.Write(b)
+}
+
+// restoreGap is how far the index of a restored state lies beyond the log's end. The engine puts it at the
+// end or at the index asked for, whichever is higher, and the state has to name the index itself: so it
+// is one that the log cannot reach meanwhile.
+const restoreGap = 1024
+
+// Restore replaces the state of the whole cluster by a snapshot that Snapshot wrote, of this cluster or of
+// another. Term and fence are never lowered: of the present ones and the snapshot's, the higher stay. Only
+// the leader can do it. A snapshot that is damaged or of a newer format is ErrSnapshot, and nothing is
+// changed.
+func (s *Store) Restore(ctx context.Context, r io.Reader) error {
+	run, _, err := s.leading()
+	if err != nil {
+		return err
+	}
+	spool, err := os.CreateTemp(s.dir.raft(), "restore-*")
+	if err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	defer func() { _ = os.Remove(spool.Name()); _ = spool.Close() }()
+	if _, err := io.Copy(&contextWriter{ctx: ctx, w: spool}, r); err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	if err := checkSnapshot(spool); err != nil {
+		return err
+	}
+	s.lockMu.Lock()
+	defer s.lockMu.Unlock()
+	resume := run.commits.pause() // nothing is on its way while the state is exchanged
+	defer resume()
+	return s.install(ctx, run, spool)
+}
+
+// checkSnapshot reads a snapshot to its end and goes back to its beginning.
+func checkSnapshot(f *os.File) error {
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	err := readSnapshot(f, func(header) error { return nil }, func(_, _ []byte) error { return nil })
+	if err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	_, err = f.Seek(0, io.SeekStart)
+	return err
+}
+
+// install puts a checked snapshot through raft.
+func (s *Store) install(ctx context.Context, run *running, spool *os.File) error {
+	if err := run.raft.Barrier(s.timing.rpc).Error(); err != nil {
+		return run.commits.translate(err)
+	}
+	merged, err := os.CreateTemp(s.dir.raft(), "restore-*")
+	if err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	defer func() { _ = os.Remove(merged.Name()); _ = merged.Close() }()
+	now := s.state.header()
+	index := run.raft.LastIndex() + restoreGap
+	var out *snapshotWriter
+	err = readSnapshot(spool,
+		func(h header) error {
+			h.index, h.term = index+1, run.raft.CurrentTerm()
+			if h.fence.Term <= now.fence.Term {
+				h.fence = now.fence
+			}
+			floor := max(h.lock.Term, h.lock.floor, now.lock.floor)
+			h.lock = now.lock // who holds the lock is the cluster's present, not the snapshot's
+			h.lock.floor = floor
+			out = newSnapshotWriter(merged, h)
+			return out.fail
+		},
+		func(key, value []byte) error { return out.entry(key, value) })
+	if err == nil {
+		err = out.finish(merged)
+	}
+	if err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	info, err := merged.Stat()
+	if err == nil {
+		_, err = merged.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	meta := &hraft.SnapshotMeta{Version: hraft.SnapshotVersionMax, Index: index, Size: info.Size()}
+	done := make(chan error, 1)
+	run.work.Go(func() { done <- run.raft.Restore(meta, merged, 0) })
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		err = <-done // the file must outlive it; raft gives up when leadership is lost
+	}
+	if err != nil {
+		return run.commits.translate(err)
+	}
+	s.logger.Info("snapshot restored", "index", index+1)
+	return nil
+}
+
+// Recover rewrites the cluster's configuration in a data directory whose node is stopped: for when a
+// majority of the voters is lost for good. Peers are those that form the cluster from then on, all as
+// voters; the node of this directory must be among them. Terms are kept. All entries in its log count as
+// committed, so it must be the node with the longest log; every other node is emptied and joins anew.
+func Recover(path string, peers []Peer) error {
+	dir := dataDir{path: path}
+	if _, err := os.Stat(dir.log()); err != nil {
+		return fmt.Errorf("recover: no store in %s: %w", path, err)
+	}
+	id, err := dir.prepare()
+	if err != nil {
+		return fmt.Errorf("recover: %w", err)
+	}
+	var cluster hraft.Configuration
+	member := false
+	for _, p := range peers {
+		member = member || p.ID == id
+		cluster.Servers = append(cluster.Servers, hraft.Server{ID: hraft.ServerID(p.ID), Address: hraft.ServerAddress(p.Addr)})
+	}
+	if !member {
+		return fmt.Errorf("recover: this directory is of node %s, which is not among the peers", id)
+	}
+	log, err := openLogStore(dir.log())
+	if err != nil {
+		return fmt.Errorf("recover: %w", err)
+	}
+	return errors.Join(recoverLog(dir, id, log, cluster), log.Close())
+}
+
+func recoverLog(dir dataDir, id string, log *logStore, cluster hraft.Configuration) error {
+	s := &Store{id: id, timing: timingFor(1), engineLog: newEngineLog(Config{}.ensureDefaults().Logger)}
+	snaps, err := hraft.NewFileSnapshotStoreWithLogger(dir.raft(), 2, s.engineLog)
+	if err != nil {
+		return fmt.Errorf("recover: %w", err)
+	}
+	if err := log.verify(0); err != nil {
+		return fmt.Errorf("recover: %w", err)
+	}
+	// The engine plays snapshot and log into a state of its own; the node builds its state from the
+	// result when it is next opened.
+	scratch := filepath.Join(dir.raft(), "recover.db")
+	_ = os.Remove(scratch)
+	state, err := openState(scratch)
+	if err != nil {
+		return fmt.Errorf("recover: %w", err)
+	}
+	defer func() { _ = state.close(); _ = os.Remove(scratch) }()
+	var failed error
+	m := &machine{state: state, fail: func(err error) { failed = err }}
+	err = hraft.RecoverCluster(s.engineConfig(), m, log, log, snaps, offline{}, cluster)
+	if err = errors.Join(failed, err); err != nil {
+		return fmt.Errorf("recover: %w", err)
+	}
+	return nil
+}
+
+// offline is a transport that reaches nobody: the library encodes addresses with one.
+type offline struct{ hraft.Transport }
+
+func (offline) EncodePeer(_ hraft.ServerID, addr hraft.ServerAddress) []byte { return []byte(addr) }

@@ -1,0 +1,127 @@
+package raft
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/locum-ha/locum/physical"
+)
+
+// A snapshot brings the entries back on every node; terms and fence never go down (design.md §3, Fence).
+func TestSnapshotRestore(t *testing.T) {
+	c := newCluster(t, 3, nil)
+	l := c.leader()
+	for i := range 300 {
+		put(t, l.Store, fmt.Sprintf("a/%d", i), "old")
+	}
+	var snap bytes.Buffer
+	must(t, l.Snapshot(t.Context(), &snap))
+
+	g, err := l.Acquire(t.Context(), physical.Record{Holder: l.ID()}, time.Second, 41)
+	must(t, err)
+	fence := physical.Fence{Lineage: "x", Term: g.Term(), Nonce: [16]byte{1}}
+	must(t, l.RaiseFence(t.Context(), physical.Fence{}, fence))
+	must(t, l.Commit(t.Context(), &fence, physical.Put("a/1", []byte("new")), physical.Put("b", []byte("new"))))
+
+	for name, broken := range map[string][]byte{
+		"cut short":      snap.Bytes()[:snap.Len()-1],
+		"a flipped bit":  append(append([]byte{}, snap.Bytes()[:snap.Len()/2]...), append([]byte{snap.Bytes()[snap.Len()/2] ^ 1}, snap.Bytes()[snap.Len()/2+1:]...)...),
+		"something else": []byte("hello"),
+		"newer format":   append([]byte("locumsnp\x02"), snap.Bytes()[9:]...),
+	} {
+		if err := l.Restore(t.Context(), bytes.NewReader(broken)); !errors.Is(err, ErrSnapshot) {
+			t.Errorf("%s: got %v, want ErrSnapshot", name, err)
+		}
+	}
+	wantValue(t, l.Store, "b", "new")
+
+	must(t, l.Restore(t.Context(), bytes.NewReader(snap.Bytes())))
+	for _, n := range c.nodes {
+		wantValue(t, n.Store, "a/1", "old")
+		if _, err := n.Get(t.Context(), "b"); !errors.Is(err, physical.ErrNotFound) {
+			t.Errorf("an entry from after the snapshot: %v", err)
+		}
+		if f, _ := n.Fence(t.Context()); f != fence {
+			t.Errorf("the fence is %v, want it to stay %v", f, fence)
+		}
+	}
+	if _, err := l.Renew(t.Context(), g); err != nil {
+		t.Errorf("the lock did not outlive the restore: %v", err)
+	}
+	must(t, l.Commit(t.Context(), &fence, physical.Put("c", []byte("after"))))
+	for _, n := range c.nodes {
+		wantValue(t, n.Store, "c", "after")
+	}
+
+	// Into another cluster: its terms go on above the snapshot's.
+	var second bytes.Buffer
+	must(t, l.Snapshot(t.Context(), &second))
+	other := newCluster(t, 1, nil)
+	o := other.leader()
+	must(t, o.Restore(t.Context(), bytes.NewReader(second.Bytes())))
+	wantValue(t, o.Store, "c", "after")
+	og, err := o.Acquire(t.Context(), physical.Record{Holder: o.ID()}, time.Second, 0)
+	must(t, err)
+	if og.Term() <= g.Term() {
+		t.Errorf("term %d after a restore of term %d", og.Term(), g.Term())
+	}
+	other.stop(0)
+	other.open(0, false)
+	wantValue(t, other.leader().Store, "c", "after")
+}
+
+// When a majority is lost for good, one node can be made the whole cluster; the term never goes down.
+func TestRecover(t *testing.T) {
+	c := newCluster(t, 3, nil)
+	l := c.leader()
+	g, err := l.Acquire(t.Context(), physical.Record{Holder: l.ID()}, time.Second, 10)
+	must(t, err)
+	put(t, l.Store, "a", "1")
+	for _, n := range c.nodes {
+		wantValue(t, n.Store, "a", "1")
+	}
+	last := c.nodes[2]
+	before := last.Stats().RaftTerm
+	if err := Recover(last.path, []Peer{{ID: last.ID(), Addr: last.addr}}); err == nil {
+		t.Error("recover took a directory that is in use")
+	}
+	id := last.ID()
+	for i := range c.nodes {
+		c.stop(i)
+	}
+	if err := Recover(last.path, []Peer{{ID: "another", Addr: last.addr}}); err == nil {
+		t.Error("recover made a cluster without the node of the directory")
+	}
+	must(t, Recover(last.path, []Peer{{ID: id, Addr: last.addr}}))
+	c.open(2, false)
+	n := c.leader()
+	if n != last {
+		t.Fatal("another leads")
+	}
+	wantValue(t, n.Store, "a", "1")
+	if now := n.Stats().RaftTerm; now <= before {
+		t.Errorf("raft term %d after %d", now, before)
+	}
+	eventually(t, 5*time.Second, func(ctx ctxT) error {
+		again, err := n.Acquire(ctx, physical.Record{Holder: n.ID()}, time.Second, 0)
+		if err == nil && again.Term() <= g.Term() {
+			t.Errorf("term %d after %d", again.Term(), g.Term())
+		}
+		return err
+	})
+	put(t, n.Store, "a", "2")
+
+	// The others come back empty and join anew.
+	for i := range 2 {
+		must(t, removeAll(c.nodes[i].path))
+		c.open(i, false)
+		c.eventually(5*time.Second, func(ctx ctxT) error { return c.leader().AddPeer(ctx, c.nodes[i].ID(), c.nodes[i].addr) })
+	}
+	c.voters(3)
+	for _, n := range c.nodes {
+		wantValue(t, n.Store, "a", "2")
+	}
+}
