@@ -298,3 +298,5 @@ func readLine(t testing.TB, r *bufio.Reader) string {
 	}
 	return strings.TrimRight(s, "\r\n")
 }
+
+func contextCause(r *http.Request) error { return context.Cause(r.Context()) }

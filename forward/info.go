@@ -90,3 +90,12 @@ func Decline(ctx context.Context) {
 		r.declined.Store(true)
 	}
 }
+
+// Disown says that the store did not tell whether the request was carried out: what the handler answers is
+// dropped, and the request goes on as one that was delivered to a node that is not active any more: it is
+// repeated if it may be (P6), else answered "unknown". It has no effect once bytes of the answer were sent.
+func Disown(ctx context.Context) {
+	if r := runFrom(ctx); r != nil {
+		r.disowned.Store(true)
+	}
+}

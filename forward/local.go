@@ -93,6 +93,9 @@ func (g *guardWriter) allow() error {
 	case g.run.declined.Load() && !g.begun:
 		g.dropped = true
 		return errDeclined
+	case g.run.disowned.Load() && !g.begun:
+		g.dropped = true
+		return ErrDeposed
 	case !g.run.t.valid():
 		g.dropped = true
 		return ErrDeposed

@@ -145,6 +145,9 @@ func (w *responseWriter) guard() error {
 	if w.s.declined.Load() && !w.sent {
 		return errDeclined
 	}
+	if w.s.disowned.Load() && !w.sent {
+		return ErrDeposed
+	}
 	if !w.s.exempt.Load() && !w.s.t.valid() {
 		w.refuse(resetDeposed)
 		return ErrDeposed
@@ -279,6 +282,7 @@ func (w *responseWriter) send(f frameFlags, trailers []byte) error {
 		body = w.buf.b
 	}
 	if w.sent && len(body) == 0 && trailers == nil && f&flagEnd == 0 {
+		w.empty()
 		return nil
 	}
 	if !w.sent && len(w.head.b)-frameHeaderLen > maxHead {
@@ -320,10 +324,14 @@ func (w *responseWriter) send(f frameFlags, trailers []byte) error {
 			return err
 		}
 	}
+	w.empty()
+	return nil
+}
+
+func (w *responseWriter) empty() {
 	if w.buf != nil {
 		w.buf.b = w.buf.b[:0]
 	}
-	return nil
 }
 
 // sendRest waits for the window.
@@ -371,6 +379,10 @@ func (w *responseWriter) done() {
 	}
 	if w.s.declined.Load() && !w.sent {
 		w.refuse(resetDeclined)
+		return
+	}
+	if w.s.disowned.Load() && !w.sent {
+		w.refuse(resetDeposed)
 		return
 	}
 	if w.status == 0 {
@@ -438,8 +450,11 @@ func (w *responseWriter) panicked(v any) {
 		w.s.st.fail(&resetError{code: resetAborted})
 	case w.ended:
 	case !w.sent && w.guard() != nil:
-		if w.s.declined.Load() {
+		switch {
+		case w.s.declined.Load():
 			w.refuse(resetDeclined)
+		case w.s.disowned.Load():
+			w.refuse(resetDeposed)
 		}
 	case v == http.ErrAbortHandler && w.sent && w.s.run.isDrained():
 		// An endless answer that a drain has ended: a clean end is how its client is told.

@@ -144,15 +144,21 @@ func (r *Router) Run(ctx context.Context) error {
 // Lead makes this node the one that runs requests, under the lease of this term. A term that is known
 // to be over is ignored.
 func (r *Router) Lead(term uint64, lease Lease, h http.Handler) {
+	if old := r.lead(term, lease, h); old != nil {
+		old.lose(ErrSuperseded)
+	}
+}
+
+func (r *Router) lead(term uint64, lease Lease, h http.Handler) (old *tenure) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed || term < r.known || term <= r.ended {
 		r.log.Warn("not leading: the term is over", "term", term, "known", r.known, "ended", r.ended)
-		return
+		return nil
 	}
 	r.known, r.holding = term, false
 	r.stopFollowing(ErrSuperseded)
-	old := r.retire()
+	old = r.retire()
 	t := newTenure(term, strconv.FormatUint(term, 10), lease, h)
 	r.tenure = t
 	r.work.Add(1)
@@ -167,43 +173,45 @@ func (r *Router) Lead(term uint64, lease Lease, h http.Handler) {
 	}
 	r.update()
 	r.announce(term)
-	if old != nil {
-		old.lose(ErrSuperseded)
-	}
 	r.log.Info("requests run here", "term", term)
+	return old
 }
 
 // Follow makes the target the node that runs requests: they are held until the connection to it is up,
 // and everything in flight on an older connection is cut at once and decided anew. It is ignored if a
 // newer term is known, or if the target's term is known to be over.
 func (r *Router) Follow(t Target) {
+	if old := r.startFollowing(t); old != nil {
+		old.lose(ErrSuperseded)
+	}
+}
+
+func (r *Router) startFollowing(t Target) (old *tenure) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed || t.Term < r.known || t.Term <= r.ended {
-		return
+		return nil
 	}
 	if t.NodeID == r.cfg.NodeID || r.tenure != nil && r.tenure.term == t.Term {
-		return // this node itself: Lead says so
+		return nil // this node itself: Lead says so
 	}
 	if r.follower != nil && r.follower.target.same(&t) {
 		if r.holding {
 			r.holding = false
 			r.update()
 		}
-		return
+		return nil
 	}
 	r.known, r.holding = t.Term, false
-	old := r.retire()
+	old = r.retire()
 	r.stopFollowing(ErrSuperseded)
 	r.follower = newFollower(&t)
 	r.cause = "no connection to the active node"
 	r.update()
 	r.closeServing(ErrSuperseded)
-	if old != nil {
-		old.lose(ErrSuperseded)
-	}
 	signal(r.wake)
 	r.log.Info("requests are forwarded", "term", t.Term, "active", t.Name, "cluster_addr", t.ClusterAddr)
+	return old
 }
 
 // Hold makes new requests wait: nobody is active, or leadership changes. What is in flight goes on.

@@ -48,8 +48,7 @@ func (c *serverConn) serve(st *stream, payload string) {
 	}
 	s.info.Term = t.term
 	s.ctx = runCtx{Context: ctx, run: &s.run}
-	st.setOnFail(cancel)
-	st.out = int(h.window)
+	st.open(int(h.window), cancel)
 	if err := s.build(&h); err != nil {
 		s.leave()
 		c.fail(err)

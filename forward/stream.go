@@ -142,10 +142,10 @@ func (st *stream) fail(err error) {
 	signal(st.writable)
 }
 
-// setOnFail has f called when the stream fails, at once if it has.
-func (st *stream) setOnFail(f func(error)) {
+// open sets the window for the answer, and has f called when the stream fails, at once if it has.
+func (st *stream) open(window int, f func(error)) {
 	st.mu.Lock()
-	st.onFail = f
+	st.out, st.onFail = window, f
 	err := st.err
 	st.mu.Unlock()
 	if err != nil {

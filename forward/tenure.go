@@ -36,6 +36,7 @@ type run struct {
 	info       Info
 	cancel     context.CancelCauseFunc
 	declined   atomic.Bool
+	disowned   atomic.Bool
 
 	// under t.mu
 	endless  bool

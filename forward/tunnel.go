@@ -75,11 +75,11 @@ func (t *tunnel) Close() error {
 	return nil
 }
 
-// kill ends the tunnel without its handler.
+// kill ends the tunnel without its handler. It does not wait for the network.
 func (t *tunnel) kill() {
 	t.s.st.fail(ErrClosed)
 	t.once.Do(func() {
-		t.s.c.reset(t.s.st.id, resetAborted, "", flushInline)
+		t.s.c.reset(t.s.st.id, resetAborted, "", flushAsync)
 		t.release()
 	})
 }

@@ -216,3 +216,33 @@ func TestPrioritiesAndCandidates(t *testing.T) {
 	eventually(t, "node-3 leads", func() bool { return leader() == nodes[2].url })
 	expect(t, nodes[1], token, "a", "1")
 }
+
+// A snapshot that was saved is restored: entries are as they were, the term is not lowered, the cluster goes on.
+func TestSnapshotRestore(t *testing.T) {
+	nodes := testCluster(t, 3)
+	for _, n := range nodes {
+		n.start()
+	}
+	token := initialise(t, nodes[0])
+	ready(t, nodes...)
+	voters(t, nodes[0], token, 3)
+	put(t, nodes[0], token, "a", "before")
+	snapshot := nodes[1].raw("GET", "/v1/sys/storage/raft/snapshot", token, nil, 200)
+	put(t, nodes[0], token, "a", "after")
+	if code, answer := nodes[0].call("POST", "/v1/sys/step-down", token, map[string]any{"wait": "10s"}); code != 200 {
+		t.Fatalf("step-down: %d %v", code, answer)
+	}
+	_, answer := nodes[0].call("GET", "/v1/sys/leader", "", nil)
+	term := answer["term"].(float64)
+	nodes[2].raw("POST", "/v1/sys/storage/raft/snapshot", token, snapshot, 204)
+	ready(t, nodes...)
+	for _, n := range nodes {
+		expect(t, n, token, "a", "before")
+	}
+	if _, answer := nodes[0].call("GET", "/v1/sys/leader", "", nil); answer["term"].(float64) <= term {
+		t.Fatalf("term %v after a restore in term %v", answer["term"], term)
+	}
+	put(t, nodes[2], token, "a", "again")
+	expect(t, nodes[1], token, "a", "again")
+	nodes[1].raw("POST", "/v1/sys/storage/raft/snapshot", token, []byte("not a snapshot"), 400)
+}

@@ -70,12 +70,14 @@ func (s *Server) apiConfig() api.Config {
 	}
 }
 
-// deposed gives a request that the store refused back to the router, which brings it to the node that is active by then.
+// deposed gives a request that the store refused, or whose outcome it did not tell, back to the router, which brings it
+// to the node that is active by then, or answers that nobody knows.
 func deposed(r *http.Request, err error) bool {
 	if errors.Is(err, physical.ErrUnknown) {
-		return false
+		forward.Disown(r.Context())
+	} else {
+		forward.Decline(r.Context())
 	}
-	forward.Decline(r.Context())
 	return true
 }
 

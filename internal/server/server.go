@@ -271,23 +271,5 @@ func (s *Server) closeStorage() error {
 	return nil
 }
 
-// restore replaces the whole state by a snapshot's. Without force it must be of this cluster: the keyring in it must open
-// with this cluster's root key, else nobody could read what was restored.
-func (s *Server) restore(ctx context.Context, r io.Reader, force bool) error {
-	if err := any(s.raft).(snapshotter).Restore(ctx, r); err != nil {
-		return raftAnswer(err)
-	}
-	err := s.barrier.ReloadKeyring(ctx)
-	if err != nil && !force {
-		return err
-	}
-	return nil
-}
-
 // settleListeners bounds how long open requests may take after the node has left the election.
 const settleListeners = 15 * time.Second
-
-type snapshotter interface {
-	Snapshot(ctx context.Context, w io.Writer) error
-	Restore(ctx context.Context, r io.Reader) error
-}

@@ -235,3 +235,23 @@ func TestStepDownGap(t *testing.T) {
 		t.Logf("STEPDOWN answered %v", time.Since(start))
 	}
 }
+
+// raw sends bytes and returns bytes.
+func (n *testNode) raw(method, path, token string, body []byte, want int) []byte {
+	n.t.Helper()
+	req, err := http.NewRequest(method, n.url+path, bytes.NewReader(body))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	req.Header.Set("X-Vault-Token", token)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != want {
+		n.t.Fatalf("%s %s at %s: %d %v %.200s", method, path, n.name, resp.StatusCode, err, data)
+	}
+	return data
+}

@@ -13,6 +13,7 @@ import (
 	"github.com/locum-ha/locum/api"
 	"github.com/locum-ha/locum/auth"
 	"github.com/locum-ha/locum/barrier"
+	"github.com/locum-ha/locum/forward"
 	"github.com/locum-ha/locum/internal/join"
 	"github.com/locum-ha/locum/physical"
 	"github.com/locum-ha/locum/physical/raft"
@@ -116,7 +117,7 @@ func (s *raftService) Configuration(context.Context) (api.RaftConfiguration, err
 	for _, m := range s.node.members.list(memberGone) {
 		names[m.ID] = m.Name
 	}
-	c := api.RaftConfiguration{}
+	c := api.RaftConfiguration{Index: s.node.raft.Stats().CommitIndex}
 	for _, p := range peers {
 		c.Servers = append(c.Servers, api.RaftServer{
 			NodeID: p.ID, Name: names[p.ID], Address: p.Addr, Leader: p.Leader, Voter: p.Voter, ProtocolVersion: "3",
@@ -135,14 +136,31 @@ func (s *raftService) RemovePeer(ctx context.Context, id string) error {
 
 // Snapshot writes the whole state.
 func (s *raftService) Snapshot(ctx context.Context, w io.Writer) error {
-	return any(s.node.raft).(snapshotter).Snapshot(ctx, w)
+	return s.node.raft.Snapshot(ctx, w)
 }
 
-// Restore replaces the whole state. A snapshot of another cluster has other keys, so the nodes seal themselves
-// after it; it takes force.
+// Restore replaces the whole state, and lets this node activate anew with what is in it. A snapshot of another cluster
+// has keys that this cluster's root key does not open: after a restore by force the nodes must be restarted and
+// unsealed with that cluster's keys.
 func (s *raftService) Restore(ctx context.Context, r io.Reader, force bool) error {
-	return s.node.restore(ctx, r, force)
+	n := s.node
+	if err := n.raft.Restore(ctx, r); err != nil {
+		if errors.Is(err, raft.ErrSnapshot) {
+			return api.Errorf(http.StatusBadRequest, "%v", err)
+		}
+		return raftAnswer(err)
+	}
+	n.log.Warn("the whole state was replaced by a snapshot", "force", force)
+	if err := n.barrier.ReloadKeyring(ctx); err != nil {
+		n.log.Error("the restored keyring does not open with this cluster's root key: restart the nodes and unseal them with the other cluster's keys", "error", err)
+	}
+	forward.Detach(ctx) // the answer is true whoever is active by then
+	s.term.Abort(errRestored)
+	return nil
 }
+
+// errRestored ends the leadership under which a snapshot was restored.
+var errRestored = errors.New("a snapshot was restored")
 
 // Challenge is the first round in which a new node and the cluster prove the root key to each other.
 func (s *raftService) Challenge(ctx context.Context, request json.RawMessage) (any, error) {

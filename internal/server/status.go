@@ -43,6 +43,8 @@ func (s *Server) Status() api.Status {
 		}
 	}
 	if s.raft != nil {
+		stats := s.raft.Stats()
+		st.Raft = &api.RaftIndex{Committed: stats.CommitIndex, Applied: stats.AppliedIndex}
 		st.Removed = s.raft.Removed()
 	}
 	switch {
