@@ -52,7 +52,7 @@ func answerTo(err error) (answer *Error, internal bool) {
 	case errors.As(err, &tooBig):
 		return Errorf(http.StatusRequestEntityTooLarge, "the body is larger than the limit of %d bytes: send less at once", tooBig.Limit), false
 	case errors.As(err, &tooLarge):
-		return Errorf(http.StatusRequestEntityTooLarge, "%s: send less at once", tooLarge.Error()), false
+		return Errorf(http.StatusRequestEntityTooLarge, "%s: %s", tooLarge.Error(), smaller(tooLarge)), false
 	case errors.As(err, &invalid):
 		return &Error{Status: http.StatusBadRequest, Message: invalid.Message}, false
 	case errors.Is(err, kv.ErrCASMismatch):
@@ -73,6 +73,18 @@ func answerTo(err error) (answer *Error, internal bool) {
 		return &Error{http.StatusServiceUnavailable, "the request was ended before it was done: it may have been carried out; read before you repeat it", ProcessedUnknown}, false
 	default:
 		return nil, true
+	}
+}
+
+// smaller says what to do about a limit of the store.
+func smaller(e *physical.TooLargeError) string {
+	switch e.What {
+	case "key", "path":
+		return "use a shorter path"
+	case "ops in a commit":
+		return "change fewer things at once"
+	default:
+		return "store less there, or split it over several paths"
 	}
 }
 
