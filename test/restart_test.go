@@ -74,7 +74,7 @@ func TestEmptiedDirectory(t *testing.T) {
 	put(ctx, t, clients[0], "emptied", "kept")
 	active, _ := c.Active(ctx)
 	victim := c.Nodes[(active.Index+1)%3]
-	before := ids(ctx, t, c)
+	old := identity(t, victim)
 	victim.Kill()
 	if err := victim.Empty(); err != nil {
 		t.Fatal(err)
@@ -82,20 +82,23 @@ func TestEmptiedDirectory(t *testing.T) {
 	if err := victim.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.WaitHealthy(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.WaitVoters(ctx, 3); err != nil {
-		t.Fatal(err)
-	}
-	fresh := 0
-	for id := range ids(ctx, t, c) {
-		if !before[id] {
-			fresh++
+	err := cluster.Poll(ctx, "the newcomer votes and its old identity is gone", func() error {
+		servers := ids(ctx, t, c)
+		if _, there := servers[old]; there || len(servers) != 3 {
+			return fmt.Errorf("servers %v", servers)
 		}
+		for id, voter := range servers {
+			if !voter {
+				return fmt.Errorf("%s does not vote yet", id)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
-	if fresh != 1 {
-		t.Errorf("%d new identities, want one: a replaced node must not vote as the one it was", fresh)
+	if identity(t, victim) == old {
+		t.Error("a replaced node must not vote as the one it was")
 	}
 	active.Kill()
 	if _, err := c.WaitActive(ctx, active); err != nil {
@@ -104,15 +107,30 @@ func TestEmptiedDirectory(t *testing.T) {
 	expect(ctx, t, clients[victim.Index], "emptied", "kept")
 }
 
+// identity is the UUID that a node has made with its data directory.
+func identity(t *testing.T, n *cluster.Node) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(n.DataDir(), "node-id"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(data))
+}
+
+// ids asks the active node for the servers, and whether they vote.
 func ids(ctx context.Context, t *testing.T, c *cluster.Cluster) map[string]bool {
 	t.Helper()
-	peers, err := c.Peers(ctx, c.Nodes[0])
+	active, err := c.WaitActive(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	peers, err := c.Peers(ctx, active)
 	if err != nil {
 		t.Fatal(err)
 	}
 	set := map[string]bool{}
 	for _, p := range peers {
-		set[p.ID] = true
+		set[p.ID] = p.Voter
 	}
 	return set
 }

@@ -63,14 +63,20 @@ func (c *Cluster) initialise(ctx context.Context, n *Node) error {
 	var answer struct {
 		RootToken string `json:"root_token"`
 	}
+	var refused error
 	err := Poll(ctx, n.Name+" is initialised", func() error {
 		if !n.Running() {
 			return fmt.Errorf("%s has ended: %w", n.Name, n.process.err)
 		}
-		return c.Call(ctx, n, http.MethodPut, "/v1/sys/init", map[string]any{"recovery_shares": 1, "recovery_threshold": 1}, &answer)
-	})
-	if err != nil {
+		err := c.Call(ctx, n, http.MethodPut, "/v1/sys/init", struct{}{}, &answer)
+		if status := (*StatusError)(nil); errors.As(err, &status) {
+			refused = err
+			return nil
+		}
 		return err
+	})
+	if err := errors.Join(err, refused); err != nil {
+		return fmt.Errorf("init of %s: %w", n.Name, err)
 	}
 	if answer.RootToken == "" {
 		return errors.New("init gave no root token")

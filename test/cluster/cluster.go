@@ -107,15 +107,21 @@ func (c *Cluster) Add(sealKey string) (*Node, error) {
 }
 
 func (c *Cluster) begin(ctx context.Context) error {
-	for _, n := range c.Nodes {
+	// The others start when there is a cluster to join: before, they would try again every few seconds.
+	for i, n := range c.Nodes {
 		if err := n.Start(); err != nil {
 			return err
 		}
+		if i == 0 {
+			if err := c.initialise(ctx, n); err != nil {
+				return err
+			}
+		}
 	}
-	if err := c.initialise(ctx, c.Nodes[0]); err != nil {
+	if err := c.WaitHealthy(ctx); err != nil {
 		return err
 	}
-	return c.WaitHealthy(ctx)
+	return c.WaitVoters(ctx, len(c.Nodes))
 }
 
 // Tails returns the last lines of every node's log, for a failure's message.
