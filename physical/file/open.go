@@ -154,7 +154,7 @@ func openBolt(name string) (db *bolt.DB, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if fault := recover(); fault != nil {
-			db, err = nil, fmt.Errorf("%w: %v", ErrDamaged, fault)
+			db, err = nil, fmt.Errorf("%s is %w: reading it fails: %v", fileName, ErrDamaged, fault)
 		}
 	}()
 	db, err = bolt.Open(name, 0o600, &bolt.Options{Timeout: lockTimeout, FreelistType: bolt.FreelistMapType})

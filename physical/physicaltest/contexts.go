@@ -229,23 +229,20 @@ func checkBackendClosed(s *scene) {
 	b := s.backend(last)
 	s.put(s.writer(), "a", "kept")
 	busy := make(chan error, 8)
+	ctx, stop := context.WithCancel(s.ctx)
+	defer stop()
 	for i := range cap(busy) {
-		go func() {
-			for {
-				_, err := b.List(s.ctx, "", "", 0)
-				if i%2 == 0 {
-					err = b.Commit(s.ctx, nil, physical.Put("busy", nil))
-				}
-				if err != nil && !errors.Is(err, physical.ErrUnavailable) && !errors.Is(err, physical.ErrUnknown) {
-					busy <- err
-					return
-				}
-			}
-		}()
+		go func() { busy <- useUntilClosed(ctx, b, i%2 == 0) }()
 	}
 	s.must(b.Close(), "close")
+	timeout := time.After(s.store.Settle)
 	for range cap(busy) {
-		s.wantErr(<-busy, physical.ErrClosed, "a method that was under way or called later")
+		select {
+		case err := <-busy:
+			s.wantErr(err, physical.ErrClosed, "a method that was under way or called later")
+		case <-timeout:
+			s.Fatalf("methods go on working for %v after Close", s.store.Settle)
+		}
 	}
 	for _, m := range backendMethods(b) {
 		s.wantErr(m.call(s.ctx), physical.ErrClosed, "%s after Close", m.name)
@@ -253,5 +250,18 @@ func checkBackendClosed(s *scene) {
 	s.must(b.Close(), "a second close")
 	if last > 0 && s.store.Nodes == 0 {
 		s.wantValue(s.backend(0), "a", "kept")
+	}
+}
+
+// useUntilClosed calls methods until one says more than that the store cannot serve now.
+func useUntilClosed(ctx context.Context, b physical.Backend, writes bool) error {
+	for {
+		_, err := b.List(ctx, "", "", 0)
+		if writes {
+			err = b.Commit(ctx, nil, physical.Put("busy", nil))
+		}
+		if err != nil && !errors.Is(err, physical.ErrUnavailable) && !errors.Is(err, physical.ErrUnknown) || ctx.Err() != nil {
+			return err
+		}
 	}
 }

@@ -62,7 +62,7 @@ func (s *scene) ttl() time.Duration {
 	if s.quickly {
 		return max(caps.MinTTL, 150*time.Millisecond)
 	}
-	return max(10*caps.MinTTL, 10*time.Second)
+	return max(10*caps.MinTTL, 4*time.Second)
 }
 
 // quick has the check work with TTLs that it can wait for. What it says of a lock must then allow for a machine

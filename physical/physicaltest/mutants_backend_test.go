@@ -341,16 +341,29 @@ var commitMutants = []mutant{
 		}
 	}},
 	{name: "open after close", checks: []string{"Closed"}, wrap: breaks(func(b *broken, _ *memory.Handle) {
+		b.close = func() error { return nil }
+	})},
+	{name: "closed twice", checks: []string{"Closed"}, wrap: breaks(func(b *broken, h *memory.Handle) {
 		n := 0
-		b.close = func() error { // the handle stays open, and counts
+		b.close = func() error {
 			if n++; n > 1 {
 				return fmt.Errorf("closed %d times", n)
 			}
-			b.commit = func(context.Context, *physical.Fence, ...physical.Op) error { return physical.ErrClosed }
-			b.list = func(context.Context, string, string, int) ([]string, error) { return nil, physical.ErrClosed }
-			return nil
+			return h.Close()
 		}
 	})},
+	{name: "close closes for all", checks: []string{"Closed"}, wrap: func(h *memory.Handle, s *sharedState, _ int) Handle {
+		b := &broken{Handle: h}
+		all := shared(s, "all", []*memory.Handle{})
+		*all = append(*all, h)
+		b.close = func() error {
+			for _, h := range *all {
+				_ = h.Close()
+			}
+			return nil
+		}
+		return b
+	}},
 }
 
 var fenceMutants = []mutant{

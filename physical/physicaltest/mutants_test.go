@@ -99,17 +99,25 @@ func shared[T any](s *sharedState, name string, initial T) *T {
 // They mostly wait, so many are played at once.
 func expectCaught(t *testing.T, mutants []mutant, checks []check) {
 	t.Helper()
+	type game struct {
+		name   string
+		played chan *recorder
+	}
+	var games []game
 	slots := make(chan struct{}, 16)
 	for _, m := range mutants {
 		for _, name := range m.checks {
-			played := make(chan *recorder, 1)
+			g := game{name: m.name + "/" + name, played: make(chan *recorder, 1)}
+			games = append(games, g)
 			go func() {
 				slots <- struct{}{}
 				defer func() { <-slots }()
-				played <- playRecorded(t, m.make(), checks, name)
+				g.played <- playRecorded(t, m.make(), checks, name)
 			}()
-			defer t.Run(m.name+"/"+name, func(t *testing.T) { noticed(t, <-played) })
 		}
+	}
+	for _, g := range games {
+		t.Run(g.name, func(t *testing.T) { noticed(t, <-g.played) })
 	}
 }
 
