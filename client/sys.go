@@ -128,11 +128,11 @@ func (c *Client) Seal(ctx context.Context) error {
 
 // NewActive is the active node after a step-down that was waited for.
 type NewActive struct {
-	NodeID      string `json:"node_id"`
-	Hostname    string `json:"hostname"`
-	APIAddress  string `json:"api_address"`
-	ClusterAddr string `json:"cluster_address"`
-	Term        uint64 `json:"term"`
+	Node              string `json:"node"`
+	NodeID            string `json:"node_id"`
+	Term              uint64 `json:"term"`
+	LeaderAddress     string `json:"leader_address"`
+	LeaderClusterAddr string `json:"leader_cluster_address"`
 }
 
 // StepDown hands leadership on, to the node named or, if to is "", to whichever the cluster chooses. With wait > 0 it

@@ -2,11 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"io"
 	"log/slog"
 
 	"github.com/locum-ha/locum/internal/config"
+	"github.com/locum-ha/locum/internal/server"
 )
 
 // node is what the server command runs.
@@ -18,6 +18,6 @@ type node interface {
 }
 
 // newNode makes one; ready is called when it listens, and the start-up table goes to out.
-func newNode(_ *config.Config, _ *slog.Logger, _ io.Writer, _ func()) (node, error) {
-	return nil, errors.New("this build has no server")
+func newNode(c *config.Config, logger *slog.Logger, out io.Writer, ready func()) (node, error) {
+	return server.New(c, server.Options{Version: version, BuildDate: buildDate, Out: out, Logger: logger, Ready: ready})
 }

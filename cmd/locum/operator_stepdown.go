@@ -26,13 +26,13 @@ func (a *app) stepDownCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if next.Hostname == "" && next.APIAddress == "" {
+		if next == (client.NewActive{}) {
 			return a.show(*format, struct{}{}, func(w io.Writer) {
 				_, _ = io.WriteString(w, "The active node steps down. Who follows: locum status\n")
 			})
 		}
 		return a.show(*format, next, func(w io.Writer) {
-			pairs(w, "Active Node", next.Hostname, "Active Node Address", next.APIAddress,
+			pairs(w, "Active Node", next.Node, "Active Node Address", next.LeaderAddress,
 				"Term", strconv.FormatUint(next.Term, 10), "Took", time.Since(start).Round(time.Millisecond).String())
 		})
 	})

@@ -3,71 +3,74 @@ package main
 import (
 	"errors"
 	"fmt"
-	"strings"
+	"os"
 
 	"github.com/spf13/cobra"
 
+	"github.com/locum-ha/locum/cluster"
 	"github.com/locum-ha/locum/internal/config"
+	"github.com/locum-ha/locum/physical/raft"
 )
 
 func (a *app) recoverCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "recover -config FILE [-peer ID=HOST:PORT…]",
-		Short: "Make a quorum again when it is lost for good (offline)",
+		Use:   "recover -config FILE -yes",
+		Short: "Go on with this node alone when a quorum is lost for good (offline)",
 		Long: `For when so many servers are lost for good that the rest can never form a quorum again. It works on the data directory of a
-node that does not run, and writes the servers that the cluster is to have from now on into it: this node alone unless
--peer is given. The term is not lowered. Run it on one surviving node, or with the same -peer list on each; what the lost
-servers had acknowledged alone may be lost with them. Then start the node, and let new ones join.`,
-		Example: "  locum operator raft recover -config /etc/locum/locum.hcl\n  locum operator raft recover -config locum.hcl -peer 5b1f…=10.0.0.1:8401 -peer 77ac…=10.0.0.2:8401",
+node that does not run, and makes that node the cluster's only server. Everything in its log counts as committed; the term
+is not lowered. So:
+
+  1. End all nodes that are left. Choose the one with the most recent data.
+  2. Run this there, then start that node.
+  3. Empty the data directories of the others, and start them: they join anew.
+
+What only the lost servers had is lost with them. If they ever come back with their old data, empty them first.`,
+		Example: "  locum operator raft recover -config /etc/locum/locum.hcl -yes",
 		Args:    cobra.NoArgs,
 	}
 	paths := cmd.Flags().StringArray("config", nil, "`file` or directory of the node's configuration; may be repeated")
-	list := cmd.Flags().StringArray("peer", nil, "`ID=HOST:PORT` of a server that the cluster is to have; may be repeated")
-	yes := cmd.Flags().Bool("yes", false, "do not ask")
+	yes := cmd.Flags().Bool("yes", false, "I have read what it does")
 	cmd.RunE = func(*cobra.Command, []string) error {
 		if len(*paths) == 0 {
 			return withHint(errors.New("no configuration"), "name the one of the node whose data is to be recovered: -config FILE")
 		}
 		c, err := config.Load(config.Source{Paths: *paths, LookupEnv: a.env})
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
-		}
-		if c.Storage.Type != "raft" {
+		case c.Storage.Type != "raft":
 			return fmt.Errorf("the storage is %q: only raft storage is recovered so", c.Storage.Type)
+		case !*yes:
+			return withHint(fmt.Errorf("this makes the node the only server of the cluster, for good (%s)", c.Storage.Raft.Path),
+				"read locum operator raft recover -help, end the node, and write -yes")
 		}
-		peers, err := parsePeers(*list)
+		id, err := recoverRaft(c)
 		if err != nil {
 			return err
 		}
-		if !*yes {
-			return withHint(fmt.Errorf("this rewrites the members in %s", c.Storage.Raft.Path), "end the node, and write -yes if you are sure")
-		}
-		written, err := recoverRaft(c, peers)
-		if err != nil {
-			return err
-		}
-		a.say("The cluster's servers are now: %s", strings.Join(written, ", "))
+		a.say("Server %s at %s is now the only one of the cluster. Start it, then let the others join anew.", id, c.ClusterAddr)
 		return nil
 	}
 	return cmd
 }
 
-// peer is a server named on the command line.
-type peer struct{ id, address string }
-
-func parsePeers(list []string) ([]peer, error) {
-	var peers []peer
-	for _, text := range list {
-		id, address, ok := strings.Cut(text, "=")
-		if !ok || id == "" || !strings.Contains(address, ":") {
-			return nil, withHint(fmt.Errorf("peer %q is not ID=HOST:PORT", text), "the ids stood in: locum operator raft list-peers")
-		}
-		peers = append(peers, peer{id, address})
+// recoverRaft makes the node of this configuration the only server, and returns its identity.
+func recoverRaft(c *config.Config) (id string, err error) {
+	path := c.Storage.Raft.Path
+	if entries, err := os.ReadDir(path); err != nil || len(entries) == 0 {
+		return "", errors.Join(fmt.Errorf("there is no data of a node in %s", path), err)
 	}
-	return peers, nil
-}
-
-// recoverRaft writes the servers, and returns them as they are written.
-func recoverRaft(*config.Config, []peer) ([]string, error) {
-	return nil, errors.New("this build cannot recover raft storage")
+	address, err := cluster.HostPort(c.ClusterAddr)
+	if err != nil {
+		return "", err
+	}
+	store, err := raft.Open(raft.Config{Path: path})
+	if err != nil {
+		return "", withHint(err, "is the node still running? End it first")
+	}
+	id = store.ID()
+	if err := store.Close(); err != nil {
+		return "", err
+	}
+	return id, raft.Recover(path, []raft.Peer{{ID: id, Addr: address, Voter: true}})
 }

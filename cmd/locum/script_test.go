@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,7 +18,20 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"locum": main})
+	testscript.Main(tidy{m}, map[string]func(){"locum": main})
+}
+
+// tidy removes what the tests built, after all of them.
+type tidy struct{ *testing.M }
+
+func (t tidy) Run() int {
+	code := t.M.Run()
+	if built.path != "" {
+		if err := os.RemoveAll(filepath.Dir(built.path)); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}
+	return code
 }
 
 // The scripts show what a user types and sees, against a fake of the API.
@@ -110,7 +124,7 @@ func (f *fakeAPI) active(w http.ResponseWriter, r *http.Request, path string, in
 			w.WriteHeader(204)
 			return
 		}
-		reply(w, 200, map[string]any{"hostname": "node-b", "api_address": "http://10.0.0.2:8400", "term": 8})
+		reply(w, 200, map[string]any{"node": "node-b", "leader_address": "http://10.0.0.2:8400", "term": 8})
 	case "sys/seal", "sys/rotate", "sys/storage/raft/remove-peer":
 		w.WriteHeader(204)
 	case "sys/key-status":

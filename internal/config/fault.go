@@ -1,7 +1,10 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -37,12 +40,33 @@ func (f Faults) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// err is nil for no faults, so that an error comparison with nil is right.
+// err is nil for no faults, so that an error comparison with nil is right. It puts them in the order of the lines.
 func (f Faults) err() error {
 	if len(f) == 0 {
 		return nil
 	}
+	files := map[string]int{} // in the order of their first fault
+	for _, one := range f {
+		if file, _ := one.place(); files[file] == 0 {
+			files[file] = len(files) + 1
+		}
+	}
+	slices.SortStableFunc(f, func(a, b Fault) int {
+		fileA, lineA := a.place()
+		fileB, lineB := b.place()
+		return cmp.Or(files[fileA]-files[fileB], lineA-lineB)
+	})
 	return f
+}
+
+// place splits Where into file and line.
+func (f Fault) place() (file string, line int) {
+	cut := strings.LastIndexByte(f.Where, ':')
+	if cut < 0 {
+		return f.Where, 0
+	}
+	line, _ = strconv.Atoi(f.Where[cut+1:])
+	return f.Where[:cut], line
 }
 
 // positions knows where each setting was written, by its path: "storage.path", "listener[1].address".
