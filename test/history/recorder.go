@@ -20,6 +20,7 @@ type Recorder struct {
 	counts  Counts
 	lastOK  time.Duration
 	longest time.Duration
+	seconds []int // answers in each second
 }
 
 // Counts says what a history is made of.
@@ -62,6 +63,10 @@ func (c *Call) Answered(out Output) {
 	}
 	c.r.longest = max(c.r.longest, now-c.r.lastOK)
 	c.r.lastOK = now
+	for len(c.r.seconds) <= int(now/time.Second) {
+		c.r.seconds = append(c.r.seconds, 0)
+	}
+	c.r.seconds[now/time.Second]++
 	c.r.add(c, out, now)
 }
 
@@ -92,6 +97,7 @@ type Result struct {
 	Counts
 	Keys    int
 	Longest time.Duration // the longest time without any answered operation, the start included
+	Seconds []int         // answers in each second
 	Bad     []string      // keys whose history no order explains
 	Open    []string      // keys whose check took too long: no verdict
 	Drawing string        // a page that shows the first bad key, if asked for
@@ -121,7 +127,7 @@ func (r *Recorder) Check(limit time.Duration, drawing string) Result {
 	keys := r.Keys()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	result := Result{Counts: r.counts, Keys: len(keys), Longest: r.longest}
+	result := Result{Counts: r.counts, Keys: len(keys), Longest: r.longest, Seconds: r.seconds}
 	for _, key := range keys {
 		verdict, info := porcupine.CheckOperationsVerbose(model, r.keys[key], limit)
 		switch verdict {
