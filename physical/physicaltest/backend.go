@@ -27,6 +27,7 @@ var backendChecks = []check{
 	{"AllOrNothing", checkAllOrNothing},
 	{"OneClaimWins", checkOneClaimWins},
 	{"CompareAndSwap", checkCompareAndSwap},
+	{"Linearizable", checkLinearizable},
 	{"FenceFirst", checkFenceFirst},
 	{"FenceGuardsCommit", checkFenceGuardsCommit},
 	{"FenceRises", checkFenceRises},

@@ -15,9 +15,15 @@
 //		physicaltest.Backend(t, harness)
 //	}
 //
+// A store with the lock calls [HABackend] with the same harness. What else a harness can say of a store, and do to
+// it, are the fields of [Store]; all but Open may be left out.
+//
 // The suites run in real time, since most stores are reached over sockets, and with the TTLs that the
 // store's Caps name; on a store with a MinTTL of 100 ms they take some ten seconds. "go test -short" runs
 // fewer rounds of the same checks.
+//
+// Histories of concurrent calls, on the lock and on entries, are checked with porcupine, the only package beyond
+// the standard library and physical that this one imports.
 //
 // # Faults
 //

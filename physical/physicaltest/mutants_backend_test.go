@@ -173,7 +173,7 @@ var entryMutants = []mutant{
 			return h.Get(ctx, strings.ToLower(key))
 		}
 	})},
-	{name: "other nodes lag", checks: []string{"OtherNodesSee"}, wrap: func(h *memory.Handle, s *sharedState, n int) Handle {
+	{name: "other nodes lag", checks: []string{"OtherNodesSee", "Linearizable"}, wrap: func(h *memory.Handle, s *sharedState, n int) Handle {
 		b := &broken{Handle: h}
 		old := make(map[string]*physical.Entry)
 		b.get = func(ctx context.Context, key string) (*physical.Entry, error) {
@@ -260,7 +260,7 @@ var commitMutants = []mutant{
 			return h.Commit(ctx, f, slices.DeleteFunc(slices.Clone(ops), func(op physical.Op) bool { return !op.IsCondition() })...)
 		}
 	})},
-	{name: "checks, then writes", checks: []string{"OneClaimWins", "CompareAndSwap"}, wrap: breaks(func(b *broken, h *memory.Handle) {
+	{name: "checks, then writes", checks: []string{"OneClaimWins", "CompareAndSwap", "Linearizable"}, wrap: breaks(func(b *broken, h *memory.Handle) {
 		b.commit = func(ctx context.Context, f *physical.Fence, ops ...physical.Op) error {
 			if err := h.Commit(ctx, f, slices.DeleteFunc(slices.Clone(ops), func(op physical.Op) bool { return !op.IsCondition() })...); err != nil {
 				return err
