@@ -13,7 +13,9 @@ import (
 //
 //	format            the format of the directory: "1"
 //	node-id           the identity that was made with it
-//	raft/log.db       the log, the term and the vote: synced
+//	raft/lock         taken by the process that has the directory
+//	raft/log/         the log, in segments: synced
+//	raft/vote         the term and the vote: synced
 //	raft/state.db     the state: a cache of the log
 //	raft/state.mark   whether the state can be trusted
 //	raft/snapshots/   snapshots, newest and one before
@@ -23,7 +25,8 @@ type dataDir struct{ path string }
 
 func (d dataDir) file(name string) string { return filepath.Join(d.path, name) }
 func (d dataDir) raft() string            { return d.file("raft") }
-func (d dataDir) log() string             { return filepath.Join(d.raft(), "log.db") }
+func (d dataDir) lock() string            { return filepath.Join(d.raft(), "lock") }
+func (d dataDir) log() string             { return filepath.Join(d.raft(), "log") }
 func (d dataDir) state() string           { return filepath.Join(d.raft(), "state.db") }
 func (d dataDir) mark() string            { return filepath.Join(d.raft(), "state.mark") }
 

@@ -14,11 +14,12 @@ type keeper struct {
 	store *Store
 	run   *running
 
-	snapshotAt   int64     // bytes written to the log when the last snapshot was taken
-	snapshotTry  time.Time // when one was last tried
-	commitSaved  uint64    // the commit index that was last written down
-	commitSeen   uint64    // the commit index at the last look
-	silentRounds int
+	snapshotAt      int64     // bytes written to the log when the last snapshot was taken
+	snapshotEntries int64     // and entries
+	snapshotTry     time.Time // when one was last tried
+	commitSaved     uint64    // the commit index that was last written down
+	commitSeen      uint64    // the commit index at the last look
+	silentRounds    int
 
 	silence     map[string]boottime.Instant // since when a member has been silent in silenceTerm
 	silenceTerm uint64
@@ -36,13 +37,13 @@ const (
 func (k *keeper) storage() {
 	s, engine := k.store, k.run.raft
 	written := s.log.bytes.Load()
-	if written-k.snapshotAt >= s.cfg.SnapshotBytes && time.Since(k.snapshotTry) > 5*time.Second {
+	if k.due(written) && time.Since(k.snapshotTry) > 5*time.Second {
 		k.snapshotTry = time.Now()
 		k.trail(written - k.snapshotAt)
 		start := time.Now()
 		err := engine.Snapshot().Error()
 		if err == nil {
-			k.snapshotAt = written
+			k.snapshotAt, k.snapshotEntries = written, int64(s.log.entries.Load())
 		} else if !errors.Is(err, hraft.ErrNothingNewToSnapshot) {
 			s.logger.Warn("snapshot failed", "error", err)
 		}
@@ -56,17 +57,24 @@ func (k *keeper) storage() {
 		return
 	}
 	if k.silentRounds++; k.silentRounds >= 5 && commit != k.commitSaved {
-		if err := s.log.saveCommit(); err != nil {
-			s.logger.Warn("commit index was not written down", "error", err)
+		if err := s.log.saveMarks(); err != nil {
+			s.logger.Warn("the log's end was not written down", "error", err)
 		}
 		k.commitSaved = commit
 	}
 }
 
+// snapshotMaxEntries is how many entries may gather whatever their size: each takes memory.
+const snapshotMaxEntries = 64 << 10
+
+func (k *keeper) due(written int64) bool {
+	return written-k.snapshotAt >= k.store.cfg.SnapshotBytes ||
+		int64(k.store.log.entries.Load())-k.snapshotEntries >= snapshotMaxEntries
+}
+
 // trail chooses how many entries stay in the log: about a quarter of the bytes that a snapshot replaces.
 func (k *keeper) trail(gathered int64) {
-	log := k.store.log
-	entries := int64(log.last.Load()) - int64(log.first.Load()) + 1
+	entries := int64(k.store.log.entries.Load()) - k.snapshotEntries
 	mean := max(gathered/max(entries, 1), 1)
 	c := k.run.raft.ReloadableConfig()
 	c.TrailingLogs = uint64(min(max(k.store.cfg.SnapshotBytes/4/mean, trailingMin), trailingMax))

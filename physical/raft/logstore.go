@@ -1,32 +1,30 @@
 package raft
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	hraft "github.com/hashicorp/raft"
-	"go.etcd.io/bbolt"
-	berrors "go.etcd.io/bbolt/errors"
 )
 
-var (
-	bucketLog    = []byte("log")    // index, big endian -> entry
-	bucketStable = []byte("stable") // the term, the vote, the commit index
-
-	keyCommit = []byte("CommitIndex")
-
-	castagnoli = crc32.MakeTable(crc32.Castagnoli)
+const (
+	keyCommit = "commit" // an index that is known to be committed
+	keySynced = "synced" // an index that the log is known to reach
 )
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // errNotFound carries the text by which the raft library knows a key that was never set.
 var errNotFound = errors.New("not found")
+
+// errInUse: another process has the data directory.
+var errInUse = errors.New("in use by another process")
 
 // DamagedError says which file of a node cannot be trusted any more. The data is still whole on the other
 // nodes: the hint says how to get it back.
@@ -53,16 +51,28 @@ func (e *DamagedError) Hint() string {
 }
 
 // logStore is the durable half of a node: the log, the term and the vote. Every write is synced before it
-// returns. It implements raft's LogStore and StableStore.
+// returns. It implements raft's LogStore, MonotonicLogStore and StableStore.
 //
-// Each entry carries a checksum over its index and its content. An entry that does not match is an error,
-// never a shorter log: the node may have promised it to the others.
+// What it once acknowledged it never loses silently: an entry that does not match its checksum, or a log
+// that ends before an index that it is known to have reached, is an error and never a shorter log. The
+// node may have promised the entry to the others.
 type logStore struct {
-	db    *bbolt.DB
-	path  string
-	first atomic.Uint64 // index of the first entry, 0 if there is none
-	last  atomic.Uint64 // of the last
-	bytes atomic.Int64  // size of entries stored since the store was opened
+	dir   string
+	votes *voteFile
+
+	writing sync.Mutex // one write or removal at a time: raft stores and compacts from two goroutines
+	wal     *wal
+
+	mu sync.RWMutex // guards what follows
+
+	index []location // of the entries first, first+1, …
+	first uint64     // index of the first entry; 0 if there is none
+	buf   []byte     // of the record being written
+
+	commit  uint64        // highest commit index found in records and votes
+	bytes   atomic.Int64  // size of the entries stored since the store was opened
+	entries atomic.Uint64 // how many those were
+	broken  atomic.Bool   // the last write failed
 
 	// commitHint returns an index that is known to be committed. It is written along with entries, so
 	// that after a power loss the state can be built again up to there. Nil before raft runs.
@@ -72,144 +82,164 @@ type logStore struct {
 	recent recentLogs
 }
 
-// openLogStore opens or makes the log at path. It waits a second at most for another process that has it.
-func openLogStore(path string) (*logStore, error) {
-	db, err := openBolt(path, &bbolt.Options{
-		Timeout:         time.Second,
-		NoFreelistSync:  true,
-		FreelistType:    bbolt.FreelistMapType,
-		InitialMmapSize: 512 << 20,
-		NoStatistics:    true,
-	})
-	if err != nil {
+// location is where an entry is.
+type location struct {
+	seg *segment
+	at  uint32
+	len uint32
+}
+
+// openLogStore opens or makes the log in dir, reads it through and checks it.
+func openLogStore(dir string) (*logStore, error) {
+	s := &logStore{dir: dir}
+	var err error
+	if s.votes, err = openVoteFile(filepath.Join(filepath.Dir(dir), "vote")); err != nil {
 		return nil, err
 	}
-	s := &logStore{db: db, path: path}
-	err = db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range [][]byte{bucketLog, bucketStable} {
-			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
-				return err
-			}
-		}
-		cursor := tx.Bucket(bucketLog).Cursor()
-		if k, _ := cursor.First(); k != nil {
-			s.first.Store(binary.BigEndian.Uint64(k))
-		}
-		if k, _ := cursor.Last(); k != nil {
-			s.last.Store(binary.BigEndian.Uint64(k))
-		}
-		return nil
-	})
-	if err != nil {
-		_ = db.Close()
-		return nil, fmt.Errorf("prepare %s: %w", path, err)
+	if s.wal, err = openWAL(dir, s.replay); err != nil {
+		return nil, errors.Join(err, s.votes.close())
+	}
+	s.commit = max(s.commit, s.number(keyCommit))
+	if synced := s.number(keySynced); s.last() < synced {
+		err := &DamagedError{Path: dir, What: fmt.Sprintf("the log ends at entry %d, and it had reached %d", s.last(), synced)}
+		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
 
-// openBolt opens a bbolt file and translates what can go wrong.
-func openBolt(path string, options *bbolt.Options) (db *bbolt.DB, err error) {
-	defer func() {
-		// bbolt asserts the shape of pages that it reads: on a torn file it panics.
-		if r := recover(); r != nil {
-			db, err = nil, &DamagedError{Path: path, What: fmt.Sprint(r)}
+func (s *logStore) number(key string) uint64 {
+	v, err := s.GetUint64([]byte(key))
+	if err != nil {
+		return 0
+	}
+	return v
+}
+
+// last returns the index of the newest entry, 0 for none. The caller holds mu, or nothing else runs yet.
+func (s *logStore) last() uint64 {
+	if s.first == 0 {
+		return 0
+	}
+	return s.first + uint64(len(s.index)) - 1
+}
+
+// An entries record is: index of the first entry, commit index, number of entries (8, 8 and 4 bytes), and
+// for each its length (4) and the entry. A truncate record is the index (8) from which on everything goes.
+const entriesHeader = 8 + 8 + 4
+
+// replay takes one record over while the log is opened.
+func (s *logStore) replay(seg *segment, at int64, kind byte, payload []byte) error {
+	bad := func(what string) error {
+		return &DamagedError{Path: seg.path, What: fmt.Sprintf("record at %d: %s", at-recHeader, what)}
+	}
+	switch kind {
+	case recTruncate:
+		if len(payload) != 8 {
+			return bad("malformed")
 		}
-	}()
-	db, err = bbolt.Open(path, 0o600, options)
-	switch {
-	case err == nil:
-		return db, nil
-	case errors.Is(err, berrors.ErrTimeout):
-		return nil, fmt.Errorf("%s is in use by another process", path)
-	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), errors.Is(err, berrors.ErrVersionMismatch):
-		return nil, &DamagedError{Path: path, What: "not a readable database", Cause: err}
-	case errors.Is(err, os.ErrPermission):
-		return nil, fmt.Errorf("open %s: %w", path, err)
+		s.cut(binary.LittleEndian.Uint64(payload))
+		return nil
+	case recEntries:
 	default:
-		return nil, fmt.Errorf("open %s: %w", path, err)
+		return fmt.Errorf("%s: record of kind %d, which this version does not know", seg.path, kind)
+	}
+	if len(payload) < entriesHeader {
+		return bad("malformed")
+	}
+	first, count := binary.LittleEndian.Uint64(payload), binary.LittleEndian.Uint32(payload[16:])
+	s.commit = max(s.commit, binary.LittleEndian.Uint64(payload[8:]))
+	if first == 0 || s.first != 0 && first != s.last()+1 {
+		return bad(fmt.Sprintf("entry %d follows on entry %d", first, s.last()))
+	}
+	at, rest := at+entriesHeader, payload[entriesHeader:]
+	for i := range uint64(count) {
+		if len(rest) < 4 {
+			return bad("malformed")
+		}
+		n := binary.LittleEndian.Uint32(rest)
+		if uint64(n) > uint64(len(rest)-4) {
+			return bad("malformed")
+		}
+		var entry hraft.Log
+		if err := decodeLog(first+i, rest[4:4+n], &entry); err != nil {
+			return bad(fmt.Sprintf("entry %d: %v", first+i, err))
+		}
+		s.append(first+i, location{seg: seg, at: uint32(at + 4), len: n})
+		at, rest = at+4+int64(n), rest[4+n:]
+	}
+	return nil
+}
+
+func (s *logStore) append(index uint64, at location) {
+	if s.first == 0 {
+		s.first = index
+	}
+	s.index = append(s.index, at)
+}
+
+// cut forgets the entries from an index on.
+func (s *logStore) cut(from uint64) {
+	switch {
+	case s.first == 0 || from > s.last():
+	case from <= s.first:
+		s.first, s.index = 0, nil
+	default:
+		s.index = s.index[:from-s.first]
 	}
 }
 
-// verify reads every entry above from, and reports the first that is damaged or missing.
-func (s *logStore) verify(from uint64) error {
-	return s.view(func(tx *bbolt.Tx) error {
-		cursor := tx.Bucket(bucketLog).Cursor()
-		for k, v := cursor.Seek(indexKey(from + 1)); k != nil; k, v = cursor.Next() {
-			index := binary.BigEndian.Uint64(k)
-			var entry hraft.Log
-			if err := decodeLog(index, v, &entry, false); err != nil {
-				return &DamagedError{Path: s.path, What: fmt.Sprintf("log entry %d", index), Cause: err}
-			}
-		}
-		return nil
-	})
-}
-
-// view is bbolt's View that turns the panics of a damaged file into an error.
-func (s *logStore) view(fn func(*bbolt.Tx) error) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = &DamagedError{Path: s.path, What: fmt.Sprint(r)}
-		}
-	}()
-	return s.db.View(fn)
-}
-
-func indexKey(index uint64) []byte { return binary.BigEndian.AppendUint64(nil, index) }
-
 // FirstIndex returns the index of the oldest entry, 0 for none.
-func (s *logStore) FirstIndex() (uint64, error) { return s.first.Load(), nil }
+func (s *logStore) FirstIndex() (uint64, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.first, nil
+}
 
 // LastIndex returns the index of the newest entry, 0 for none.
-func (s *logStore) LastIndex() (uint64, error) { return s.last.Load(), nil }
+func (s *logStore) LastIndex() (uint64, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.last(), nil
+}
+
+// IsMonotonic tells raft that the log has no gaps: it is emptied when a snapshot jumps ahead of it.
+func (s *logStore) IsMonotonic() bool { return true }
 
 // GetLog reads one entry.
 func (s *logStore) GetLog(index uint64, out *hraft.Log) error {
 	if s.recent.get(index, out) {
 		return nil
 	}
-	return s.view(func(tx *bbolt.Tx) error {
-		v := tx.Bucket(bucketLog).Get(indexKey(index))
-		if v == nil {
-			return hraft.ErrLogNotFound
-		}
-		if err := decodeLog(index, v, out, true); err != nil {
-			return &DamagedError{Path: s.path, What: fmt.Sprintf("log entry %d", index), Cause: err}
-		}
-		return nil
-	})
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.first == 0 || index < s.first || index > s.last() {
+		return hraft.ErrLogNotFound
+	}
+	at := s.index[index-s.first]
+	raw, err := s.wal.read(at.seg, int64(at.at), int(at.len))
+	if err != nil {
+		return err
+	}
+	if err := decodeLog(index, raw, out); err != nil {
+		return &DamagedError{Path: at.seg.path, What: fmt.Sprintf("log entry %d", index), Cause: err}
+	}
+	return nil
 }
 
 // StoreLog stores one entry.
 func (s *logStore) StoreLog(entry *hraft.Log) error { return s.StoreLogs([]*hraft.Log{entry}) }
 
-// StoreLogs stores entries in one synced write.
+// StoreLogs stores entries in one synced write: all or none.
 func (s *logStore) StoreLogs(entries []*hraft.Log) error {
 	if len(entries) == 0 {
 		return nil
 	}
 	start := time.Now()
-	var written int64
-	err := s.db.Update(func(tx *bbolt.Tx) error {
-		bucket := tx.Bucket(bucketLog)
-		bucket.FillPercent = 1 // entries are only ever appended
-		for _, entry := range entries {
-			v := encodeLog(entry)
-			written += int64(len(v))
-			if err := bucket.Put(indexKey(entry.Index), v); err != nil {
-				return err
-			}
-		}
-		return s.putCommit(tx, entries[len(entries)-1].Index)
-	})
+	err := s.store(entries)
+	s.broken.Store(err != nil)
 	if err != nil {
-		return fmt.Errorf("write %s: %w", s.path, err)
+		return err
 	}
-	if s.first.Load() == 0 {
-		s.first.Store(entries[0].Index)
-	}
-	s.last.Store(max(s.last.Load(), entries[len(entries)-1].Index))
-	s.bytes.Add(written)
 	s.recent.add(entries)
 	if s.onStore != nil {
 		s.onStore(len(entries), time.Since(start))
@@ -217,103 +247,158 @@ func (s *logStore) StoreLogs(entries []*hraft.Log) error {
 	return nil
 }
 
-// putCommit writes down the commit index as far as it is known, in the transaction that also makes the
-// entries durable: it never exceeds the log's end.
-func (s *logStore) putCommit(tx *bbolt.Tx, last uint64) error {
-	hint := s.commitHint.Load()
-	if hint == nil {
-		return nil
+func (s *logStore) store(entries []*hraft.Log) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	s.mu.RLock()
+	first, last, commit := entries[0].Index, s.last(), s.commit
+	s.mu.RUnlock()
+	if last != 0 && first != last+1 {
+		return fmt.Errorf("log entry %d cannot follow on entry %d", first, last)
 	}
-	commit := min((*hint)(), last)
-	bucket := tx.Bucket(bucketStable)
-	if old := bucket.Get(keyCommit); len(old) == 8 && binary.BigEndian.Uint64(old) >= commit {
-		return nil
+	if hint := s.commitHint.Load(); hint != nil {
+		commit = max(commit, min((*hint)(), entries[len(entries)-1].Index))
 	}
-	return bucket.Put(keyCommit, indexKey(commit))
-}
-
-// saveCommit writes the commit index down without an entry: for when the log falls silent.
-func (s *logStore) saveCommit() error {
-	return s.db.Update(func(tx *bbolt.Tx) error { return s.putCommit(tx, s.last.Load()) })
-}
-
-// commitIndex returns the highest index that was known to be committed when it was last written down.
-func (s *logStore) commitIndex() (uint64, error) {
-	commit, err := s.GetUint64(keyCommit)
-	if errors.Is(err, errNotFound) {
-		return 0, nil
-	}
-	return min(commit, s.last.Load()), err
-}
-
-// deleteChunk is how many entries are removed in one transaction while the log's head is cut off, so that
-// writers wait for milliseconds at most.
-const deleteChunk = 1024
-
-// DeleteRange removes the entries from low to high, both included. A tail goes in one step: a crash must
-// not leave a hole in the middle. A head goes in steps from the oldest on.
-func (s *logStore) DeleteRange(low, high uint64) error {
-	s.recent.drop(low, high)
-	tail := high >= s.last.Load()
-	for at := low; at <= high; {
-		next := high + 1
-		if !tail && high-at >= deleteChunk {
-			next = at + deleteChunk
+	b := append(s.buf[:0], make([]byte, recHeader)...)
+	b = binary.LittleEndian.AppendUint64(b, first)
+	b = binary.LittleEndian.AppendUint64(b, commit)
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(entries)))
+	at := make([]location, len(entries))
+	for i, entry := range entries {
+		if entry.Index != first+uint64(i) {
+			return fmt.Errorf("log entry %d cannot follow on entry %d", entry.Index, first+uint64(i)-1)
 		}
-		if err := s.deleteStep(at, next-1); err != nil {
-			return fmt.Errorf("truncate %s: %w", s.path, err)
+		b = append(b, 0, 0, 0, 0)
+		from := len(b)
+		b = appendLog(b, entry)
+		binary.LittleEndian.PutUint32(b[from-4:], uint32(len(b)-from))
+		at[i] = location{at: uint32(from - recHeader), len: uint32(len(b) - from)}
+	}
+	if cap(b) <= keepBuf {
+		s.buf = b
+	} else {
+		s.buf = nil
+	}
+	seg, payload, err := s.wal.append(recEntries, b)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range at {
+		at[i].seg = seg
+		at[i].at += uint32(payload)
+		s.append(first+uint64(i), at[i])
+	}
+	s.commit = commit
+	s.bytes.Add(int64(len(b)))
+	s.entries.Add(uint64(len(entries)))
+	return nil
+}
+
+// keepBuf is how large the buffer of a record may be to be kept for the next.
+const keepBuf = 4 << 20
+
+// saveMarks writes the commit index and the log's end down without an entry: for when the log falls
+// silent. From then on a log that ends before is known to be damaged.
+func (s *logStore) saveMarks() error {
+	s.mu.RLock()
+	last, commit := s.last(), s.commit
+	s.mu.RUnlock()
+	if hint := s.commitHint.Load(); hint != nil {
+		commit = max(commit, min((*hint)(), last))
+	}
+	if s.number(keyCommit) < commit {
+		if err := s.SetUint64([]byte(keyCommit), commit); err != nil {
+			return err
 		}
-		at = next
+	}
+	if s.number(keySynced) != last {
+		return s.SetUint64([]byte(keySynced), last)
 	}
 	return nil
 }
 
-func (s *logStore) deleteStep(low, high uint64) error {
-	var first, last uint64
-	err := s.db.Update(func(tx *bbolt.Tx) error {
-		bucket := tx.Bucket(bucketLog)
-		for index := low; index <= high; index++ {
-			if err := bucket.Delete(indexKey(index)); err != nil {
-				return err
-			}
-		}
-		cursor := bucket.Cursor()
-		if k, _ := cursor.First(); k != nil {
-			first = binary.BigEndian.Uint64(k)
-		}
-		if k, _ := cursor.Last(); k != nil {
-			last = binary.BigEndian.Uint64(k)
-		}
+// commitIndex returns the highest index that was known to be committed when it was last written down.
+func (s *logStore) commitIndex() uint64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return min(s.commit, s.last())
+}
+
+// DeleteRange removes the entries from low to high, both included: a head, a tail, or all.
+func (s *logStore) DeleteRange(low, high uint64) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	s.mu.RLock()
+	first, last := s.first, s.last()
+	s.mu.RUnlock()
+	switch {
+	case first == 0 || high < first || low > last || low > high:
 		return nil
-	})
-	if err == nil {
-		s.first.Store(first)
-		s.last.Store(last)
+	case high >= last:
+		return s.truncate(max(low, first))
+	case low <= first:
+		return s.dropHead(high)
+	default:
+		return fmt.Errorf("log entries %d to %d are in the middle of %d to %d", low, high, first, last)
 	}
-	return err
+}
+
+// truncate removes the tail from an index on, durably.
+func (s *logStore) truncate(from uint64) error {
+	end := from - 1
+	if from == s.first {
+		end = 0
+	}
+	if s.number(keySynced) > end { // else a crash now would make the shorter log look damaged
+		if err := s.SetUint64([]byte(keySynced), end); err != nil {
+			return err
+		}
+	}
+	record := binary.LittleEndian.AppendUint64(make([]byte, recHeader), from)
+	if _, _, err := s.wal.append(recTruncate, record); err != nil {
+		s.broken.Store(true)
+		return err
+	}
+	s.recent.drop(from)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cut(from)
+	if s.first == 0 {
+		return s.wal.dropBefore(nil)
+	}
+	return nil
+}
+
+// dropHead forgets the entries up to an index and removes the segments that held only such. What remains
+// of them in a segment comes back when the log is opened, which does no harm: it is in the snapshot.
+func (s *logStore) dropHead(high uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.index = append([]location(nil), s.index[high+1-s.first:]...)
+	s.first = high + 1
+	if err := s.wal.dropBefore(s.index[0].seg); err != nil {
+		return fmt.Errorf("remove a segment of the log: %w", err)
+	}
+	return nil
 }
 
 // Set stores a value of raft's own.
-func (s *logStore) Set(key, value []byte) error {
-	return s.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketStable).Put(key, value) })
-}
+func (s *logStore) Set(key, value []byte) error { return s.votes.set(string(key), value) }
 
 // Get returns a value of raft's own, or an error whose text is "not found".
 func (s *logStore) Get(key []byte) ([]byte, error) {
-	var out []byte
-	err := s.view(func(tx *bbolt.Tx) error {
-		v := tx.Bucket(bucketStable).Get(key)
-		if v == nil {
-			return errNotFound
-		}
-		out = bytes.Clone(v)
-		return nil
-	})
-	return out, err
+	if value, ok := s.votes.get(string(key)); ok {
+		return value, nil
+	}
+	return nil, errNotFound
 }
 
 // SetUint64 stores a number of raft's own.
-func (s *logStore) SetUint64(key []byte, value uint64) error { return s.Set(key, indexKey(value)) }
+func (s *logStore) SetUint64(key []byte, value uint64) error {
+	return s.Set(key, binary.BigEndian.AppendUint64(nil, value))
+}
 
 // GetUint64 returns a number of raft's own; 0 and an error whose text is "not found" if it was never set.
 func (s *logStore) GetUint64(key []byte) (uint64, error) {
@@ -322,134 +407,17 @@ func (s *logStore) GetUint64(key []byte) (uint64, error) {
 		return 0, err
 	}
 	if len(v) != 8 {
-		return 0, &DamagedError{Path: s.path, What: fmt.Sprintf("value of %s", key)}
+		return 0, &DamagedError{Path: s.votes.path, What: fmt.Sprintf("value of %s", key)}
 	}
 	return binary.BigEndian.Uint64(v), nil
 }
 
-func (s *logStore) Close() error { return s.db.Close() }
-
-// An entry on disk: format byte, type byte, term and time (8 bytes each, big endian), length of the
-// extensions, extensions, data, and a CRC-32C over the index and all before it (4 bytes).
-const (
-	logFormat   = 1
-	logOverhead = 2 + 8 + 8 + 4
-)
-
-func encodeLog(entry *hraft.Log) []byte {
-	b := make([]byte, 0, logOverhead+binary.MaxVarintLen64+len(entry.Extensions)+len(entry.Data))
-	b = append(b, logFormat, byte(entry.Type))
-	b = binary.BigEndian.AppendUint64(b, entry.Term)
-	var at int64
-	if !entry.AppendedAt.IsZero() {
-		at = entry.AppendedAt.UnixNano()
+// Close writes the marks down and closes the files.
+func (s *logStore) Close() error {
+	s.commitHint.Store(nil)
+	var err error
+	if s.wal.fail == nil {
+		err = s.saveMarks()
 	}
-	b = binary.BigEndian.AppendUint64(b, uint64(at))
-	b = appendBytes(b, entry.Extensions)
-	b = append(b, entry.Data...)
-	return binary.BigEndian.AppendUint32(b, logSum(entry.Index, b))
-}
-
-func logSum(index uint64, b []byte) uint32 {
-	return crc32.Update(crc32.Checksum(indexKey(index), castagnoli), castagnoli, b)
-}
-
-// decodeLog reads an entry into out. With own, its data is copied; else it aliases b.
-func decodeLog(index uint64, b []byte, out *hraft.Log, own bool) error {
-	if len(b) < logOverhead+1 {
-		return errors.New("cut short")
-	}
-	body, sum := b[:len(b)-4], binary.BigEndian.Uint32(b[len(b)-4:])
-	if logSum(index, body) != sum {
-		return errors.New("checksum does not match")
-	}
-	if body[0] != logFormat {
-		return fmt.Errorf("format %d, this version knows %d", body[0], logFormat)
-	}
-	*out = hraft.Log{Index: index, Type: hraft.LogType(body[1]), Term: binary.BigEndian.Uint64(body[2:])}
-	if at := int64(binary.BigEndian.Uint64(body[10:])); at != 0 {
-		out.AppendedAt = time.Unix(0, at)
-	}
-	d := decoder{b: body[18:]}
-	extensions := d.bytes()
-	if d.bad {
-		return errors.New("malformed")
-	}
-	if own {
-		extensions, d.b = bytes.Clone(extensions), bytes.Clone(d.b)
-	}
-	if len(extensions) > 0 {
-		out.Extensions = extensions
-	}
-	if len(d.b) > 0 {
-		out.Data = d.b
-	}
-	return nil
-}
-
-// recentLogs keeps the newest entries in memory: replication and application read each entry right after
-// it was written. It is bounded in entries and in bytes (P12).
-type recentLogs struct {
-	mu    sync.Mutex
-	ring  [recentEntries]*hraft.Log
-	bytes int
-	low   uint64 // the lowest index that may still be held
-	high  uint64 // the highest
-}
-
-const (
-	recentEntries = 512
-	recentBytes   = 8 << 20
-)
-
-func (r *recentLogs) get(index uint64, out *hraft.Log) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	entry := r.ring[index%recentEntries]
-	if entry == nil || entry.Index != index {
-		return false
-	}
-	*out = *entry
-	return true
-}
-
-func (r *recentLogs) add(entries []*hraft.Log) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, entry := range entries {
-		held := *entry // the caller's may be reused; data is never written again
-		r.remove(held.Index % recentEntries)
-		r.ring[held.Index%recentEntries] = &held
-		r.bytes += len(held.Data)
-		if r.high == 0 || held.Index <= r.low {
-			r.low = held.Index
-		}
-		r.high = held.Index
-		if r.high > recentEntries {
-			r.low = max(r.low, r.high-recentEntries)
-		}
-		for r.bytes > recentBytes && r.low < r.high {
-			if e := r.ring[r.low%recentEntries]; e != nil && e.Index == r.low {
-				r.remove(r.low % recentEntries)
-			}
-			r.low++
-		}
-	}
-}
-
-func (r *recentLogs) remove(slot uint64) {
-	if e := r.ring[slot]; e != nil {
-		r.bytes -= len(e.Data)
-		r.ring[slot] = nil
-	}
-}
-
-func (r *recentLogs) drop(low, high uint64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for slot, e := range r.ring {
-		if e != nil && e.Index >= low && e.Index <= high {
-			r.remove(uint64(slot))
-		}
-	}
+	return errors.Join(err, s.wal.close(), s.votes.close())
 }

@@ -31,7 +31,7 @@ type Stats struct {
 
 // Stats returns a picture of this node. It answers from memory.
 func (s *Store) Stats() Stats {
-	out := Stats{ID: s.id, State: "stopped", AppliedIndex: s.state.header().index, LastIndex: s.log.last.Load()}
+	out := Stats{ID: s.id, State: "stopped", AppliedIndex: s.state.header().index, LastIndex: lastOf(s.log)}
 	run := s.running()
 	if run == nil {
 		return out
@@ -64,6 +64,11 @@ func (s *Store) Stats() Stats {
 		}
 	}
 	return out
+}
+
+func lastOf(log *logStore) uint64 {
+	last, _ := log.LastIndex()
+	return last
 }
 
 // Snapshot writes this node's copy of the whole state to w, in a format with version and checksum. On the
@@ -213,20 +218,21 @@ func Recover(path string, peers []Peer) error {
 	if !member {
 		return fmt.Errorf("recover: this directory is of node %s, which is not among the peers", id)
 	}
-	log, err := openLogStore(dir.log())
+	lock, err := lockDir(dir.lock())
 	if err != nil {
 		return fmt.Errorf("recover: %w", err)
 	}
-	return errors.Join(recoverLog(dir, id, log, cluster), log.Close())
+	log, err := openLogStore(dir.log())
+	if err != nil {
+		return errors.Join(fmt.Errorf("recover: %w", err), lock.Close())
+	}
+	return errors.Join(recoverLog(dir, id, log, cluster), log.Close(), lock.Close())
 }
 
 func recoverLog(dir dataDir, id string, log *logStore, cluster hraft.Configuration) error {
 	s := &Store{id: id, timing: timingFor(1), engineLog: newEngineLog(Config{}.ensureDefaults().Logger)}
 	snaps, err := hraft.NewFileSnapshotStoreWithLogger(dir.raft(), 2, s.engineLog)
 	if err != nil {
-		return fmt.Errorf("recover: %w", err)
-	}
-	if err := log.verify(0); err != nil {
 		return fmt.Errorf("recover: %w", err)
 	}
 	// The engine plays snapshot and log into a state of its own; the node builds its state from the

@@ -111,10 +111,7 @@ func rebuildState(dir dataDir, log *logStore, snaps hraft.SnapshotStore, meta *h
 
 // replay applies the committed part of the log above from.
 func replay(s *state, log *logStore, from uint64) error {
-	commit, err := log.commitIndex()
-	if err != nil {
-		return err
-	}
+	commit := log.commitIndex()
 	var failed error
 	m := &machine{state: s, fail: func(err error) { failed = err }}
 	var batch []*hraft.Log
@@ -122,7 +119,7 @@ func replay(s *state, log *logStore, from uint64) error {
 		var entry hraft.Log
 		if err := log.GetLog(index, &entry); err != nil {
 			if errors.Is(err, hraft.ErrLogNotFound) {
-				return &DamagedError{Path: log.path, What: fmt.Sprintf("log entry %d is missing", index)}
+				return &DamagedError{Path: log.dir, What: fmt.Sprintf("log entry %d is missing", index)}
 			}
 			return err
 		}

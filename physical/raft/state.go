@@ -3,6 +3,7 @@ package raft
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"sync"
 
 	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 
 	"github.com/locum-ha/locum/physical"
 )
@@ -64,6 +66,27 @@ func boltStateOptions() *bbolt.Options {
 		InitialMmapSize: 1 << 30,
 		NoStatistics:    true,
 		Timeout:         1e9,
+	}
+}
+
+// openBolt opens a bbolt file and translates what can go wrong.
+func openBolt(path string, options *bbolt.Options) (db *bbolt.DB, err error) {
+	defer func() {
+		// bbolt asserts the shape of pages that it reads: on a torn file it panics.
+		if r := recover(); r != nil {
+			db, err = nil, &DamagedError{Path: path, What: fmt.Sprint(r)}
+		}
+	}()
+	db, err = bbolt.Open(path, 0o600, options)
+	switch {
+	case err == nil:
+		return db, nil
+	case errors.Is(err, berrors.ErrTimeout):
+		return nil, fmt.Errorf("%s: %w", path, errInUse)
+	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), errors.Is(err, berrors.ErrVersionMismatch):
+		return nil, &DamagedError{Path: path, What: "not a readable database", Cause: err}
+	default:
+		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
 }
 
@@ -132,7 +155,7 @@ func readHeader(meta *bbolt.Bucket) (header, error) {
 }
 
 func writeHeader(meta *bbolt.Bucket, old, h header) error {
-	applied := binary.BigEndian.AppendUint64(indexKey(h.index), h.term)
+	applied := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, h.index), h.term)
 	if err := meta.Put(keyApplied, applied); err != nil {
 		return err
 	}

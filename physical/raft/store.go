@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,6 +28,7 @@ type Store struct {
 	dir       dataDir
 	id        string
 
+	lock  *os.File
 	log   *logStore
 	snaps *hraft.FileSnapshotStore
 	state *state
@@ -78,17 +80,20 @@ func Open(cfg Config) (*Store, error) {
 		return nil, err
 	}
 	s.peers = newPeerBook(s.local())
-	if s.log, err = openLogStore(s.dir.log()); err != nil {
+	if s.lock, err = lockDir(s.dir.lock()); err != nil {
 		return nil, err
 	}
+	if s.log, err = openLogStore(s.dir.log()); err != nil {
+		return nil, errors.Join(err, s.lock.Close())
+	}
 	s.log.onStore = cfg.Observer.Stored
-	if err := s.openRest(); err != nil {
-		return nil, errors.Join(err, s.log.Close())
+	if err := s.openState(); err != nil {
+		return nil, errors.Join(err, s.log.Close(), s.lock.Close())
 	}
 	return s, nil
 }
 
-func (s *Store) openRest() error {
+func (s *Store) openState() error {
 	var err error
 	s.snaps, err = hraft.NewFileSnapshotStoreWithLogger(s.dir.raft(), 2, s.engineLog)
 	if err != nil {
@@ -96,13 +101,6 @@ func (s *Store) openRest() error {
 	}
 	if s.state, err = loadState(s.dir, s.log, s.snaps, s.logger); err != nil {
 		return err
-	}
-	from := uint64(0)
-	if list, err := s.snaps.List(); err == nil && len(list) > 0 {
-		from = list[0].Index
-	}
-	if err := s.log.verify(from); err != nil {
-		return errors.Join(err, s.state.close())
 	}
 	s.fsm = &machine{state: s.state, logger: s.logger, fail: s.stateFailed, changed: func(header) { s.changed.wake() }}
 	return nil
@@ -174,7 +172,7 @@ func (s *Store) engineConfig() *hraft.Config {
 }
 
 // maxAppend is how many log entries go into one message. Each may carry many commits.
-const maxAppend = 64
+const maxAppend = 32
 
 // Start takes part in the cluster over layer, which the store closes when it stops. It returns at once;
 // whether and when somebody leads is for Watch and Peers to tell.
@@ -389,7 +387,7 @@ func (s *Store) Close() error {
 	} else {
 		err = errors.Join(err, syncErr, s.state.close())
 	}
-	return errors.Join(err, s.log.Close())
+	return errors.Join(err, s.log.Close(), s.lock.Close())
 }
 
 // SetVoteDelay changes Config.VoteDelay while the store runs.
