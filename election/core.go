@@ -84,6 +84,7 @@ type state struct {
 	lookGap    duration // grows while looks fail or tell nothing new
 	acquire    pending
 	above      uint64  // what it was sent with
+	careful    bool    // it was sent after the wait for a store that forgot
 	tryAt      instant // no attempt to acquire, or to yield, before this
 	lastTry    instant
 	tries      int  // attempts to acquire or to hand on since the record changed

@@ -285,7 +285,7 @@ func (m *machine) compete() {
 	if m.now >= m.mayTry() {
 		e := effect{kind: doAcquire, above: max(m.fence.Term, m.maxTerm)}
 		e.record = physical.Record{Holder: m.p.id, Name: m.p.name}
-		m.lastTry, m.above = m.now, e.above
+		m.lastTry, m.above, m.careful = m.now, e.above, m.forgetFrom != 0
 		m.call(e, &m.acquire, m.p.ttl-m.p.margin(m.p.ttl)) // a later answer would be of no use
 	}
 }

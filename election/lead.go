@@ -28,7 +28,7 @@ func (m *machine) win(ev event, sent instant) {
 		term: g.Term(), grant: g, ttl: ttl, won: m.now,
 		expiry: sent.Add(ttl), deadline: sent.Add(ttl - m.p.margin(ttl)),
 		renewing: true, renewAt: sent.Add(ttl / 3),
-		strict: m.forgetFrom != 0, from: m.fence,
+		strict: m.careful, from: m.fence,
 		to:      physical.Fence{Lineage: m.fence.Lineage, Term: g.Term(), Nonce: ev.nonce},
 		raiseAt: m.now, raiseEnd: m.now.Add(m.p.fenceLimit),
 	}

@@ -41,7 +41,7 @@ func newWorld(seed uint64, mut mutation) *world {
 	w := &world{seed: seed, mut: mut, rng: rand.New(rand.NewPCG(seed, 20)), owner: map[uint64]int{}, chaos: true}
 	kind := storeKind(w.rng.IntN(int(storeKinds)))
 	count := 3 + w.rng.IntN(3)
-	w.store = simStore{w: w, kind: kind, leader: -1, rows: make([]rowSeen, count)}
+	w.store = simStore{w: w, kind: kind, leader: -1, rows: make([]rowSeen, count), ends: map[uint64]int64{}}
 	w.cutLock, w.cutStore = make([]int64, count), make([]int64, count)
 	// Each schedule has its own mixture of faults, and lacks some.
 	some := func(most float64) float64 {
@@ -86,6 +86,13 @@ func (w *world) disturb() {
 	}
 	if w.store.kind == raftLock && w.now >= w.store.beat && w.chance(0.5) || w.store.leader < 0 {
 		w.store.elect(w.rng.IntN(len(w.nodes)))
+	}
+	if w.chance(0.3) { // a Watch may return early
+		waiting := w.store.watchers
+		w.store.watchers = nil
+		for _, c := range waiting {
+			w.reply(c.node, c.life, &c.eff, event{record: w.store.view(c.node)})
+		}
 	}
 	if w.chance(w.forgets) {
 		w.trace("the lock store forgets")
@@ -215,7 +222,10 @@ func TestSimulation(t *testing.T) {
 		return
 	}
 	count := uint64(*simSchedules)
-	if testing.Short() {
+	switch {
+	case underRace:
+		count = min(count, 2000)
+	case testing.Short():
 		count = min(count, 5000)
 	}
 	began := time.Now()

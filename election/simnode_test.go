@@ -195,6 +195,7 @@ func (n *simNode) one(e *effect) {
 			return
 		}
 		n.lease.deadline = max(n.lease.deadline, e.deadline)
+		w.bounded(n)
 		if n.valid() && w.store.fence.Term > e.term {
 			w.broken("P4: %s extends its lease of term %d, the fence stands at %d", n.id, e.term, w.store.fence.Term)
 		}
@@ -238,6 +239,7 @@ func (n *simNode) activate(e *effect) {
 		n.lease.deadline = never
 	}
 	w.opened(n, e.term)
+	w.bounded(n)
 	d := w.upTo(20 * time.Millisecond)
 	if w.chaos && w.chance(0.2) {
 		d = w.upTo(2 * simTTL)

@@ -27,10 +27,11 @@ type simStore struct {
 	kind storeKind
 
 	rec     physical.Record
-	token   uint64 // of the grant in force
-	tokens  uint64 // given so far
-	until   int64  // real time at which the lock runs out
-	version uint64 // of the row: renewals change it too
+	token   uint64           // of the grant in force
+	tokens  uint64           // given so far
+	until   int64            // real time at which the lock runs out
+	ends    map[uint64]int64 // until, of every grant
+	version uint64           // of the row: renewals change it too
 	rows    []rowSeen
 
 	leader int   // raft: which node; -1: none
@@ -172,6 +173,7 @@ func (s *simStore) prolong() {
 		s.until += s.w.upTo(simTTL / 5)
 	}
 	s.beat = s.until
+	s.ends[s.token] = s.until
 	if s.kind == watchedLock {
 		s.w.at(s.until, item{kind: itExpiry})
 	}

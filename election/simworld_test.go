@@ -1,6 +1,7 @@
 package election
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -255,7 +256,9 @@ func (w *world) reply(node, life int, e *effect, ev event) {
 		ev.nonce[0], ev.nonce[1], ev.nonce[2], ev.nonce[3] = byte(node), byte(w.order), byte(w.order>>8), byte(w.order>>16)
 		ev.lineage = "sim"
 	}
-	w.trace("%s: %s → %v %v", w.nodes[node].id, effectNames[e.kind], show(ev), ev.err)
+	if w.tracing {
+		w.trace("%s: %s → %v %v", w.nodes[node].id, effectNames[e.kind], show(ev), ev.err)
+	}
 	if w.chaos && w.chance(w.loss) {
 		return
 	}
@@ -263,7 +266,11 @@ func (w *world) reply(node, life int, e *effect, ev event) {
 		return
 	}
 	w.at(w.now+w.latency(), item{kind: itAnswer, node: node, life: life, ev: ev})
-	if w.chaos && w.chance(0.1) {
+	twice := 0.1
+	if w.mut == mutStaleAnswers {
+		twice = 0.5
+	}
+	if w.chaos && w.chance(twice) {
 		w.at(w.now+w.latency()+w.upTo(simTTL/2), item{kind: itAnswer, node: node, life: life, ev: ev})
 	}
 }
@@ -326,6 +333,13 @@ func (w *world) opened(n *simNode, term uint64) {
 		if o != n && o.valid() {
 			w.broken("P2: leases of %s (term %d) and %s (term %d) are valid at once", n.id, term, o.id, o.lease.term)
 		}
+	}
+}
+
+// bounded checks P2 and P4 at their root: a lease never outlasts the lock, in real time, as its holder's clock goes.
+func (w *world) bounded(n *simNode) {
+	if n.lease.deadline == never || n.real(n.lease.deadline) > w.store.ends[binary.BigEndian.Uint64(n.s.lead.grant.Token)] {
+		w.broken("P2: the lease of %s (term %d) outlasts its lock", n.id, n.lease.term)
 	}
 }
 
