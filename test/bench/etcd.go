@@ -13,6 +13,7 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 	"google.golang.org/grpc/grpclog"
 
 	"github.com/locum-ha/locum/test/cluster"
@@ -26,8 +27,8 @@ type etcd struct {
 }
 
 func startEtcd(ctx context.Context, dir string) (*etcd, error) {
-	if _, err := exec.LookPath("etcd"); err != nil {
-		return nil, errors.New("etcd is not installed (Debian: apt-get install etcd-server)")
+	if err := installEtcd(ctx); err != nil {
+		return nil, err
 	}
 	grpclog.SetLoggerV2(grpclog.NewLoggerV2(discard{}, discard{}, discard{}))
 	e := &etcd{}
@@ -51,7 +52,7 @@ func startEtcd(ctx context.Context, dir string) (*etcd, error) {
 		e.processes = append(e.processes, p)
 	}
 	for range 4 { // connections; one alone is a bottleneck of its own
-		client, err := clientv3.New(clientv3.Config{Endpoints: endpoints, DialTimeout: 5 * time.Second})
+		client, err := clientv3.New(clientv3.Config{Endpoints: endpoints, DialTimeout: 5 * time.Second, Logger: zap.NewNop()})
 		if err != nil {
 			e.close()
 			return nil, err
@@ -71,6 +72,18 @@ func startEtcd(ctx context.Context, dir string) (*etcd, error) {
 		return nil, err
 	}
 	return e, nil
+}
+
+// installEtcd gets the peer, where that can be done without asking.
+func installEtcd(ctx context.Context) error {
+	if _, err := exec.LookPath("etcd"); err == nil {
+		return nil
+	}
+	install := exec.CommandContext(ctx, "sh", "-c", "apt-get install -y -qq etcd-server || { apt-get update -qq && apt-get install -y -qq etcd-server; }")
+	if out, err := install.CombinedOutput(); err != nil {
+		return fmt.Errorf("etcd, the peer of this part, is not installed (Debian: apt-get install etcd-server): %w: %.300s", err, out)
+	}
+	return nil
 }
 
 type discard struct{}

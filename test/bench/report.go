@@ -107,6 +107,7 @@ func Show[T cmp.Ordered](r Rounds[T], format func(T) string) string {
 
 func whole(f float64) string { return fmt.Sprintf("%.0f", f) }
 func two(f float64) string   { return fmt.Sprintf("%.2f", f) }
+func three(f float64) string { return fmt.Sprintf("%.3f", f) }
 
 func micros(d time.Duration) string { return fmt.Sprintf("%d µs", d.Microseconds()) }
 func millis(d time.Duration) string { return fmt.Sprintf("%d ms", d.Milliseconds()) }

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
@@ -21,12 +22,13 @@ import (
 //	direct ADDRESS                             the origin alone
 //	stock-active ADDRESS DIR                   the origin behind mutual TLS, HTTP/2
 //	stock-standby ADDRESS ACTIVE DIR           httputil.ReverseProxy in front of it
+//	tuned-standby ADDRESS ACTIVE DIR           the same with a buffer pool
 //	locum-active ADDRESS CLUSTERADDRESS DIR    the origin behind a Router that leads
 //	locum-standby ADDRESS DIR                  a Router that follows it
 func role(name string, args []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	if want := map[string]int{"direct": 1, "stock-active": 2, "stock-standby": 3, "locum-active": 3, "locum-standby": 2}[name]; want != len(args) {
+	if want := map[string]int{"direct": 1, "stock-active": 2, "stock-standby": 3, "tuned-standby": 3, "locum-active": 3, "locum-standby": 2}[name]; want != len(args) {
 		return fmt.Errorf("role %s with %d arguments", name, len(args))
 	}
 	switch name {
@@ -43,6 +45,13 @@ func role(name string, args []string) error {
 		if err != nil {
 			return err
 		}
+		return serve(ctx, &http.Server{Addr: args[0], Handler: proxy}, false)
+	case "tuned-standby":
+		proxy, err := stockProxy(args[1], args[2])
+		if err != nil {
+			return err
+		}
+		proxy.BufferPool = &buffers{}
 		return serve(ctx, &http.Server{Addr: args[0], Handler: proxy}, false)
 	case "locum-active":
 		return front.Active(ctx, front.Address{HTTP: args[0], Cluster: args[1], Dir: args[2]}, http.HandlerFunc(origin))
@@ -94,7 +103,7 @@ func stockTLS(dir string) (*tls.Config, error) {
 }
 
 // stockProxy is httputil.ReverseProxy over mutual-TLS HTTP/2 as its documentation shows it.
-func stockProxy(active, dir string) (http.Handler, error) {
+func stockProxy(active, dir string) (*httputil.ReverseProxy, error) {
 	config, err := stockTLS(dir)
 	if err != nil {
 		return nil, err
@@ -112,3 +121,15 @@ func stockProxy(active, dir string) (http.Handler, error) {
 		Transport: &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 100, IdleConnTimeout: time.Minute},
 	}, nil
 }
+
+// buffers spares the proxy an allocation of 32 KiB per request.
+type buffers struct{ pool sync.Pool }
+
+func (b *buffers) Get() []byte {
+	if p, ok := b.pool.Get().(*[]byte); ok {
+		return *p
+	}
+	return make([]byte, 32<<10)
+}
+
+func (b *buffers) Put(p []byte) { b.pool.Put(&p) }

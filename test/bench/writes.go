@@ -92,7 +92,7 @@ func writes(ctx context.Context, o options) (*Section, error) {
 	mine, theirs := result[order[0]][1].p50, result["etcd"][1].p50
 	latency := ratios(floats(mine), floats(theirs))
 	s.Targets = []Target{
-		{"writes/s through a standby, 64 connections", "≥ 1 × etcd", Show(rate, two) + " ×", rate.Median() >= 1},
+		{"writes/s through a standby, 64 connections", "≥ 1 × etcd", Show(rate, three) + " ×", rate.Median() >= 1},
 		{"median latency of a write through a standby, 1 connection", "≤ 1.5 × etcd", Show(latency, two) + " ×", latency.Median() <= 1.5},
 	}
 	return s, nil
