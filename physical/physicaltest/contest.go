@@ -129,17 +129,20 @@ func (c *contest) acquire(ctx context.Context, client int, lock physical.HABacke
 
 // use does with a lock what holders do, and then what they must not get away with.
 func (c *contest) use(ctx context.Context, client int, lock physical.HABackend, g physical.Grant) error {
+	moment := func() { pause(ctx, rand.N(min(c.ttl()/50, 3*time.Millisecond))) }
+	moment() // in which others meet a lock that is held
 	for range rand.N(3) {
-		pause(ctx, rand.N(min(c.ttl()/50, 3*time.Millisecond))) // others meet a lock that is held
 		if err := c.renew(ctx, client, lock, g); err != nil {
 			return err
 		}
+		moment()
 	}
 	if rand.N(8) == 0 && c.abandons.Add(-1) >= 0 {
 		pause(ctx, g.TTL+g.TTL/10) // meanwhile it runs out, and another takes it
 	} else if err := c.release(ctx, client, lock, g); err != nil {
 		return err
 	}
+	moment() // in which another takes it
 	if rand.N(4) == 0 {
 		if err := c.renew(ctx, client, lock, g); err != nil {
 			return err

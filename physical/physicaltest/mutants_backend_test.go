@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -175,8 +176,11 @@ var entryMutants = []mutant{
 	})},
 	{name: "other nodes lag", checks: []string{"OtherNodesSee", "Linearizable"}, wrap: func(h *memory.Handle, s *sharedState, n int) Handle {
 		b := &broken{Handle: h}
+		var mu sync.Mutex
 		old := make(map[string]*physical.Entry)
 		b.get = func(ctx context.Context, key string) (*physical.Entry, error) {
+			mu.Lock()
+			defer mu.Unlock()
 			e, err := h.Get(ctx, key)
 			if was := old[key]; was != nil && n > 0 {
 				e = was

@@ -223,7 +223,7 @@ var lockMutants = []mutant{
 			}
 		})},
 	{name: "lost too soon", checks: []string{"RunsOut", "NoOverlap", "CloseLeavesLock", "Contest"},
-		wrap: withTTL(func(ttl time.Duration) time.Duration { return ttl / 2 })},
+		wrap: withTTL(func(ttl time.Duration) time.Duration { return ttl / 5 })},
 	{name: "lost much later", checks: []string{"RunsOut", "WatchWakesWhenLockRunsOut"},
 		wrap: withTTL(func(ttl time.Duration) time.Duration { return ttl + 500*time.Millisecond })},
 	{name: "above ignored", checks: []string{"TermsRise"},
