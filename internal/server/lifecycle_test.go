@@ -10,7 +10,7 @@ import (
 )
 
 // initialise makes the first node's cluster and returns the root token.
-func initialise(t *testing.T, n *testNode) string {
+func initialise(t testing.TB, n *testNode) string {
 	t.Helper()
 	code, answer := n.call("PUT", "/v1/sys/init", "", map[string]any{})
 	if code != 200 {
@@ -19,14 +19,14 @@ func initialise(t *testing.T, n *testNode) string {
 	return answer["root_token"].(string)
 }
 
-func ready(t *testing.T, nodes ...*testNode) {
+func ready(t testing.TB, nodes ...*testNode) {
 	t.Helper()
 	for _, n := range nodes {
 		eventually(t, n.name+" ready", func() bool { code, _ := n.call("GET", "/v1/sys/ready", "", nil); return code == 200 })
 	}
 }
 
-func voters(t *testing.T, n *testNode, token string, want int) {
+func voters(t testing.TB, n *testNode, token string, want int) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%d voters", want), func() bool {
 		code, answer := n.call("GET", "/v1/sys/storage/raft/configuration", token, nil)
@@ -34,7 +34,7 @@ func voters(t *testing.T, n *testNode, token string, want int) {
 	})
 }
 
-func put(t *testing.T, n *testNode, token, path, value string) {
+func put(t testing.TB, n *testNode, token, path, value string) {
 	t.Helper()
 	code, answer := n.call("POST", "/v1/secret/data/"+path, token, map[string]any{"data": map[string]any{"v": value}})
 	if code != 200 {
@@ -42,7 +42,7 @@ func put(t *testing.T, n *testNode, token, path, value string) {
 	}
 }
 
-func expect(t *testing.T, n *testNode, token, path, value string) {
+func expect(t testing.TB, n *testNode, token, path, value string) {
 	t.Helper()
 	code, answer := n.call("GET", "/v1/secret/data/"+path, token, nil)
 	if got := fmt.Sprint(answer["data"]); code != 200 || !strings.Contains(got, "map[v:"+value+"]") {

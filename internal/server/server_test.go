@@ -20,9 +20,10 @@ import (
 
 // testNode is one node in this process.
 type testNode struct {
-	t      *testing.T
+	t      testing.TB
 	name   string
 	url    string
+	quiet  bool
 	config *config.Config
 	server *Server
 	stop   context.CancelFunc
@@ -30,7 +31,7 @@ type testNode struct {
 }
 
 // testCluster makes the configurations of n nodes; none is started.
-func testCluster(t *testing.T, n int) []*testNode {
+func testCluster(t testing.TB, n int) []*testNode {
 	t.Helper()
 	dir := t.TempDir()
 	key := filepath.Join(dir, "seal.key")
@@ -59,6 +60,7 @@ storage "raft" {
   path = %q
 %s}
 seal "static" { key_file = %q }
+telemetry { unauthenticated_metrics_access = true }
 `, node.name, node.url, ports[2*i+1], ports[2*i], ports[2*i+1], filepath.Join(dir, node.name), join.String(), key)
 		c, err := config.Parse(node.name+".hcl", []byte(text))
 		if err == nil {
@@ -72,7 +74,7 @@ seal "static" { key_file = %q }
 	return nodes
 }
 
-func freePorts(t *testing.T, n int) []string {
+func freePorts(t testing.TB, n int) []string {
 	t.Helper()
 	var ports []string
 	for range n {
@@ -91,6 +93,9 @@ func freePorts(t *testing.T, n int) []string {
 func (n *testNode) start() {
 	n.t.Helper()
 	logger := slog.New(slog.NewTextHandler(&testLog{n.t}, &slog.HandlerOptions{Level: slog.LevelInfo})).With("node", n.name)
+	if n.quiet {
+		logger = nil
+	}
 	ready := make(chan struct{})
 	s, err := New(n.config, Options{Version: "test", Logger: logger, Ready: func() { close(ready) }})
 	if err != nil {
@@ -119,7 +124,7 @@ func (n *testNode) end() {
 	}
 }
 
-type testLog struct{ t *testing.T }
+type testLog struct{ t testing.TB }
 
 func (l *testLog) Write(p []byte) (int, error) {
 	l.t.Logf("%s %s", time.Now().Format("05.000"), bytes.TrimRight(p, "\n"))
@@ -154,7 +159,7 @@ func (n *testNode) call(method, path, token string, body any) (int, map[string]a
 }
 
 // eventually waits until check holds.
-func eventually(t *testing.T, what string, check func() bool) {
+func eventually(t testing.TB, what string, check func() bool) {
 	t.Helper()
 	limit := time.NewTimer(20 * time.Second)
 	defer limit.Stop()

@@ -154,8 +154,9 @@ func (s *raftService) Restore(ctx context.Context, r io.Reader, force bool) erro
 	if err := n.barrier.ReloadKeyring(ctx); err != nil {
 		n.log.Error("the restored keyring does not open with this cluster's root key: restart the nodes and unseal them with the other cluster's keys", "error", err)
 	}
-	forward.Detach(ctx) // the answer is true whoever is active by then
-	s.term.Abort(errRestored)
+	// Not before the answer was sent: a standby that passed this request on would be cut off.
+	forward.Detach(ctx)
+	context.AfterFunc(ctx, func() { s.term.Abort(errRestored) })
 	return nil
 }
 
