@@ -19,5 +19,5 @@ type node interface {
 
 // newNode makes one; ready is called when it listens, and the start-up table goes to out.
 func newNode(c *config.Config, logger *slog.Logger, out io.Writer, ready func()) (node, error) {
-	return server.New(c, server.Options{Version: version, BuildDate: buildDate, Out: out, Logger: logger, Ready: ready})
+	return server.New(c, server.Options{Version: version, BuildDate: buildDate, Out: out, Logger: logger, Ready: ready, OwnProcess: true})
 }

@@ -46,6 +46,10 @@ type Options struct {
 	Out       io.Writer    // gets the start-up table; default: nowhere
 	Logger    *slog.Logger // default: nowhere
 	Ready     func()       // called once the node listens; may be nil
+
+	// OwnProcess says that this process runs this node alone, so that what is global in it is the node's: the raft
+	// library's own metrics.
+	OwnProcess bool
 }
 
 // Server is one Locum node.
@@ -98,6 +102,11 @@ func New(cfg *config.Config, opts Options) (*Server, error) {
 	s.sealing.Store(&sealing{})
 	s.metrics = metrics.New(opts.Version)
 	s.metrics.Watch(s.state)
+	if opts.OwnProcess {
+		if err := s.metrics.CaptureRaft(); err != nil {
+			return nil, err
+		}
+	}
 	if cfg.ClusterAddr != "" {
 		hostPort, err := cluster.HostPort(cfg.ClusterAddr)
 		if err != nil {
