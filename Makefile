@@ -37,8 +37,8 @@ test: deps ## vet and every test, of the main module and of test/
 	@.ci/test $(TIMEOUT)
 
 .PHONY: race
-race: deps ## the tests of the packages in RACE under the race detector
-	go test -race -timeout $(TIMEOUT) $$(go list ./... | grep -E '^$(MODULE)/($(RACE))(/|$$)')
+race: deps ## the tests of the packages in RACE under the race detector, the long ones cut short
+	go test -race -short -timeout $(TIMEOUT) $$(go list ./... | grep -E '^$(MODULE)/($(RACE))(/|$$)')
 
 .PHONY: check
 check: ## gofmt, vet, staticcheck, and the repo's own rules
