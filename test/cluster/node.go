@@ -103,3 +103,17 @@ func (n *Node) LogTail(lines int) string {
 	all := strings.Split(strings.TrimRight(string(data), "\n"), "\n")
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
+
+// broke returns the first line of its log that no node may ever print, and some lines after it; "" for none.
+func (n *Node) broke() string {
+	data, err := os.ReadFile(n.LogPath())
+	if err != nil {
+		return ""
+	}
+	for _, sign := range []string{"panic: ", "fatal error: ", "WARNING: DATA RACE", "panic serving"} {
+		if at := strings.Index(string(data), sign); at >= 0 {
+			return string(data[at:min(len(data), at+3000)])
+		}
+	}
+	return ""
+}

@@ -27,13 +27,18 @@ func New(t testing.TB, options Options) *Cluster {
 
 // finish is the end of a test's cluster.
 func (c *Cluster) finish(t testing.TB) {
+	_ = c.CloseKeep()
+	for _, n := range c.Nodes {
+		if what := n.broke(); what != "" {
+			t.Errorf("%s: %s", n.Name, what)
+		}
+	}
 	if !t.Failed() {
 		if err := c.Close(); err != nil {
 			t.Errorf("ending the cluster: %v", err)
 		}
 		return
 	}
-	_ = c.CloseKeep()
 	t.Logf("logs of the failed test are in %s\n%s", c.dir, c.Tails(40))
 	if target := os.Getenv("LOCUM_TEST_LOGS"); target != "" {
 		for _, n := range c.Nodes {

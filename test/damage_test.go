@@ -1,12 +1,14 @@
 package test
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,9 +16,9 @@ import (
 	"github.com/locum-ha/locum/test/cluster"
 )
 
-// A write that power loss has torn, in the log or in the state, and a file that lost its second half, each end in a
-// healthy cluster or in a node that says clearly what is wrong, never in one that serves something else.
-func TestTornFiles(t *testing.T) {
+// Files as power loss and failing disks leave them: each ends in a healthy cluster or in a node that says clearly what is
+// wrong, never in one that serves something else or votes as if it remembered.
+func TestDamagedFiles(t *testing.T) {
 	c := cluster.New(t, cluster.Options{})
 	ctx := within(t, 2*time.Minute)
 	client := clientsOf(t, c)[0]
@@ -24,15 +26,18 @@ func TestTornFiles(t *testing.T) {
 		put(ctx, t, client, fmt.Sprintf("torn/%d", i), "kept")
 	}
 	for _, damage := range []struct {
-		name, file string
-		do         func(path string) error
+		name    string
+		forgets bool // the node cannot know any more how it voted and what it acknowledged
+		do      func(raftDir string) error
 	}{
-		{"the log's last write torn", "raft/log.db", tearMeta},
-		{"the state's last write torn", "raft/state.db", tearMeta},
-		{"the log cut in half", "raft/log.db", halve},
-		{"the state cut in half", "raft/state.db", halve},
-		{"the state lost", "raft/state.db", os.Remove},
-		{"the log lost", "raft/log.db", os.Remove},
+		{"the log's last write torn", false, onLog(tearTail)},
+		{"a byte of the log flipped", false, onLog(flipByte)},
+		{"the log cut in half", true, onLog(halve)},
+		{"the log lost", true, func(dir string) error { return os.RemoveAll(filepath.Join(dir, "log")) }},
+		{"the vote lost", true, func(dir string) error { return os.Remove(filepath.Join(dir, "vote")) }},
+		{"the state's last write torn", false, onState(tearMeta)},
+		{"the state cut in half", false, onState(halve)},
+		{"the state lost", false, onState(os.Remove)},
 	} {
 		t.Run(damage.name, func(t *testing.T) {
 			active, err := c.WaitActive(ctx)
@@ -40,16 +45,16 @@ func TestTornFiles(t *testing.T) {
 				t.Fatal(err)
 			}
 			victim := c.Nodes[(active.Index+1)%3]
+			put(ctx, t, client, "torn/last", strings.Repeat("x", 4096)) // the last record spans several sectors
 			victim.Kill()
-			if err := damage.do(filepath.Join(victim.DataDir(), damage.file)); err != nil {
+			if err := damage.do(filepath.Join(victim.DataDir(), "raft")); err != nil {
 				t.Fatal(err)
 			}
 			before := identity(t, victim)
 			comeBack(ctx, t, c, victim)
-			if damage.name == "the log lost" && identity(t, victim) == before {
-				// It has forgotten its vote and what it had acknowledged: as the same voter it could elect one who lacks
-				// committed entries (P3).
-				t.Error("a node that lost its log goes on as the voter that it was")
+			if damage.forgets && identity(t, victim) == before {
+				// As the same voter it could elect one who lacks committed entries (P3).
+				t.Error("a node that has forgotten its log or its vote goes on as the voter that it was")
 			}
 			own := clientsOf(t, c)[victim.Index]
 			for i := range 50 {
@@ -100,6 +105,40 @@ func comeBack(ctx context.Context, t *testing.T, c *cluster.Cluster, victim *clu
 	if err := c.WaitVoters(ctx, 3); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func onState(f func(path string) error) func(string) error {
+	return func(raftDir string) error { return f(filepath.Join(raftDir, "state.db")) }
+}
+
+// onLog applies f to the segment of the log that is written to.
+func onLog(f func(path string) error) func(string) error {
+	return func(raftDir string) error {
+		segments, err := filepath.Glob(filepath.Join(raftDir, "log", "*.wal"))
+		if err != nil || len(segments) == 0 {
+			return fmt.Errorf("no segments in %s: %w", raftDir, err)
+		}
+		return f(slices.Max(segments))
+	}
+}
+
+// tearTail leaves the last sector that was written as it was before: zero.
+func tearTail(path string) error {
+	return change(path, func(used []byte) { clear(used[(len(used)-1)&^511:]) })
+}
+
+func flipByte(path string) error {
+	return change(path, func(used []byte) { used[len(used)/2] ^= 0x10 })
+}
+
+// change edits the part of a zero-filled file that was written.
+func change(path string, edit func(used []byte)) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	edit(bytes.TrimRight(data, "\x00"))
+	return os.WriteFile(path, data, 0o600)
 }
 
 // tearMeta destroys half of the newer of a bbolt file's two meta pages: the last thing that a commit writes. The page is
