@@ -2,6 +2,7 @@ package raft
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -38,21 +39,17 @@ func newPeerBook(self identity) *peerBook {
 	}
 }
 
-// ServerAddr gives the library the target to dial for a peer.
-func (b *peerBook) ServerAddr(id hraft.ServerID) (hraft.ServerAddress, error) {
-	if string(id) == b.self.id {
-		return hraft.ServerAddress(joinTarget(b.self.id, b.self.addr)), nil
-	}
+// addr returns where to dial a peer.
+func (b *peerBook) addr(id string) (string, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	addr := b.learned[string(id)]
-	if addr == "" {
-		addr = b.config[string(id)]
+	if addr := b.learned[id]; addr != "" {
+		return addr, nil
 	}
-	if addr == "" {
-		return "", fmt.Errorf("no address is known for %q", string(id))
+	if addr := b.config[id]; addr != "" && !strings.HasPrefix(addr, replacedMark) {
+		return addr, nil
 	}
-	return hraft.ServerAddress(joinTarget(string(id), addr)), nil
+	return "", fmt.Errorf("no address is known for node %s", id)
 }
 
 // configure takes the addresses over that the cluster has agreed on.

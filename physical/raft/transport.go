@@ -3,9 +3,8 @@ package raft
 import (
 	"context"
 	"errors"
-	"fmt"
+	"io"
 	"net"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,15 +22,18 @@ var (
 
 // transport carries raft's messages and puts the gate around them: every acknowledgement and every vote
 // passes it on its way out. It also keeps book of what each peer acknowledged, from which leases and
-// promotions are decided.
+// promotions are decided. It implements hraft.Transport.
 type transport struct {
-	*hraft.NetworkTransport
+	self    identity
+	layer   Layer
 	gate    *gate
 	peers   *peerBook
 	timing  timing
+	logger  *engineLog
 	refused func(what string)
 
 	voteDelay atomic.Int64 // nanoseconds, see Config.VoteDelay
+	unfit     func() bool  // this node should not ask for votes now
 
 	handMu   sync.Mutex
 	handover uint64 // the raft term that this leader is handing over, 0 for none
@@ -39,201 +41,93 @@ type transport struct {
 
 	ready      chan struct{} // closed once engineTerm is set
 	engineTerm func() uint64 // raft's current term
+	heartbeat  atomic.Pointer[func(hraft.RPC)]
+	consumer   chan hraft.RPC
 
-	consumer chan hraft.RPC
-	stop     chan struct{}
-	work     sync.WaitGroup
-	streams  *streamLayer
+	stop context.Context
+	end  context.CancelFunc
+	work sync.WaitGroup
+
+	poolMu sync.Mutex
+	idle   map[string][]*wireConn // by identity
+	open   map[net.Conn]struct{}  // all connections, in either direction
 }
 
 func newTransport(s *Store, layer Layer, g *gate) *transport {
 	t := &transport{
-		gate: g, peers: s.peers, timing: s.timing, refused: s.refused,
-		consumer: make(chan hraft.RPC),
-		stop:     make(chan struct{}),
-		ready:    make(chan struct{}),
-		streams:  &streamLayer{layer: layer, local: s.local(), conns: map[net.Conn]struct{}{}},
+		self: s.local(), layer: layer, gate: g, peers: s.peers, timing: s.timing, logger: s.engineLog, refused: s.refused,
+		unfit: s.log.broken.Load,
+		ready: make(chan struct{}), consumer: make(chan hraft.RPC),
+		idle: map[string][]*wireConn{}, open: map[net.Conn]struct{}{},
 	}
-	t.NetworkTransport = hraft.NewNetworkTransportWithConfig(&hraft.NetworkTransportConfig{
-		ServerAddressProvider: s.peers,
-		Logger:                s.engineLog,
-		Stream:                t.streams,
-		MaxPool:               4,
-		MaxRPCsInFlight:       1, // requests are never pipelined: the commits in them are grouped already
-		Timeout:               s.timing.rpc,
-	})
-	t.work.Add(1)
-	go t.pump()
+	t.stop, t.end = context.WithCancel(context.Background())
+	t.work.Go(t.accept)
 	return t
 }
 
 // Consumer gives raft the messages that passed the gate.
 func (t *transport) Consumer() <-chan hraft.RPC { return t.consumer }
 
+// LocalAddr is what raft calls this node's address: with its identity, like everybody's.
+func (t *transport) LocalAddr() hraft.ServerAddress {
+	return hraft.ServerAddress(joinTarget(t.self.id, t.self.addr))
+}
+
+// EncodePeer puts identity and address together. Raft remembers by it whom it voted for, and an address
+// alone can be another node's tomorrow.
+func (t *transport) EncodePeer(id hraft.ServerID, addr hraft.ServerAddress) []byte {
+	if strings.Contains(string(addr), "@") {
+		return []byte(addr)
+	}
+	return []byte(joinTarget(string(id), string(addr)))
+}
+
+// DecodePeer is the other way.
+func (t *transport) DecodePeer(b []byte) hraft.ServerAddress { return hraft.ServerAddress(b) }
+
+// SetHeartbeatHandler takes raft's way to answer heartbeats beside its main loop.
+func (t *transport) SetHeartbeatHandler(handle func(hraft.RPC)) { t.heartbeat.Store(&handle) }
+
+// AppendEntriesPipeline is not supported: the commits in an entry are grouped already, and one message
+// that waits for its answer gathers all entries that come meanwhile.
+func (t *transport) AppendEntriesPipeline(hraft.ServerID, hraft.ServerAddress) (hraft.AppendPipeline, error) {
+	return nil, hraft.ErrPipelineReplicationNotSupported
+}
+
 // Close ends all traffic and waits for what was under way.
 func (t *transport) Close() error {
-	select {
-	case <-t.stop:
+	t.poolMu.Lock()
+	if t.stop.Err() != nil {
+		t.poolMu.Unlock()
 		return nil
-	default:
 	}
-	close(t.stop)
-	err := t.NetworkTransport.Close()
-	t.NetworkTransport.CloseStreams()
-	t.streams.closeAll()
+	t.end()
+	for conn := range t.open {
+		_ = conn.Close()
+	}
+	clear(t.idle)
+	t.poolMu.Unlock()
+	err := t.layer.Close()
 	t.work.Wait()
 	return err
 }
 
-// pump takes messages in.
-func (t *transport) pump() {
-	defer t.work.Done()
-	select {
-	case <-t.ready:
-	case <-t.stop:
-		return
-	}
-	for {
-		select {
-		case rpc := <-t.NetworkTransport.Consumer():
-			t.work.Add(1)
-			go func() {
-				defer t.work.Done()
-				t.receive(rpc)
-			}()
-		case <-t.stop:
-			return
+// AppendEntries sends entries or a heartbeat, and notes from when on the peer's promise counts. A message
+// that would be too large is shortened: raft sends the rest next.
+func (t *transport) AppendEntries(id hraft.ServerID, _ hraft.ServerAddress, args *hraft.AppendEntriesRequest, resp *hraft.AppendEntriesResponse) error {
+	size := 0
+	for i, e := range args.Entries {
+		if size += len(e.Data) + len(e.Extensions); size > maxMessage && i > 0 {
+			args.Entries = args.Entries[:i]
+			break
 		}
 	}
-}
-
-// SetHeartbeatHandler puts the gate around the fast path too.
-func (t *transport) SetHeartbeatHandler(handle func(hraft.RPC)) {
-	t.NetworkTransport.SetHeartbeatHandler(func(rpc hraft.RPC) {
-		out, replies := rpc.RespChan, make(chan hraft.RPCResponse, 1)
-		rpc.RespChan = replies
-		t.learn(rpc.Command)
-		handle(rpc)
-		select {
-		case reply := <-replies:
-			out <- t.admitAck(rpc.Command, reply)
-		default: // raft is shutting down and answers nothing
-			out <- hraft.RPCResponse{Error: errStopping}
-		}
-	})
-}
-
-// receive passes one message on to raft, and its answer through the gate.
-func (t *transport) receive(rpc hraft.RPC) {
-	out, replies := rpc.RespChan, make(chan hraft.RPCResponse, 1)
-	rpc.RespChan = replies
-	t.learn(rpc.Command)
-	admit := func(r hraft.RPCResponse) hraft.RPCResponse { return r }
-	switch cmd := rpc.Command.(type) {
-	case *hraft.AppendEntriesRequest:
-		admit = func(r hraft.RPCResponse) hraft.RPCResponse { return t.admitAck(cmd, r) }
-	case *hraft.RequestVoteRequest:
-		if !t.awaitVote(cmd.Term, cmd.LeadershipTransfer) {
-			t.refused("vote")
-			out <- hraft.RPCResponse{Response: &hraft.RequestVoteResponse{RPCHeader: t.header(), Term: t.engineTerm()}}
-			return
-		}
-		admit = func(r hraft.RPCResponse) hraft.RPCResponse { return t.admitVote(cmd, r) }
-	case *hraft.RequestPreVoteRequest:
-		if !t.awaitVote(cmd.Term, false) {
-			t.refused("pre-vote")
-			out <- hraft.RPCResponse{Response: &hraft.RequestPreVoteResponse{RPCHeader: t.header(), Term: t.engineTerm()}}
-			return
-		}
-	case *hraft.TimeoutNowRequest:
-		if !t.admitHandover(cmd) {
-			t.refused("handover")
-			out <- hraft.RPCResponse{Response: &hraft.TimeoutNowResponse{RPCHeader: t.header()}, Error: errors.New("the handover is of the past")}
-			return
-		}
-	}
-	select {
-	case t.consumer <- rpc:
-	case <-t.stop:
-		out <- hraft.RPCResponse{Error: errStopping}
-		return
-	}
-	select {
-	case reply := <-replies:
-		out <- admit(reply)
-	case <-t.stop:
-		out <- hraft.RPCResponse{Error: errStopping}
-	}
-}
-
-func (t *transport) header() hraft.RPCHeader {
-	return hraft.RPCHeader{ProtocolVersion: hraft.ProtocolVersionMax, ID: []byte(t.streams.local.id)}
-}
-
-// admitAck makes an acknowledgement a promise, or a refusal if this node has moved on.
-func (t *transport) admitAck(cmd any, reply hraft.RPCResponse) hraft.RPCResponse {
-	req, isAppend := cmd.(*hraft.AppendEntriesRequest)
-	resp, isReply := reply.Response.(*hraft.AppendEntriesResponse)
-	if !isAppend || !isReply || !resp.Success || reply.Error != nil {
-		return reply
-	}
-	if newer, ok := t.gate.acknowledge(req.Term); !ok {
-		t.refused("ack")
-		held := *resp
-		held.Success, held.Term = false, max(resp.Term, newer)
-		reply.Response = &held
-	}
-	return reply
-}
-
-// admitVote lets a granted vote out only while no promise stands against it.
-func (t *transport) admitVote(req *hraft.RequestVoteRequest, reply hraft.RPCResponse) hraft.RPCResponse {
-	resp, ok := reply.Response.(*hraft.RequestVoteResponse)
-	if !ok || !resp.Granted {
-		return reply
-	}
-	if !t.gate.vote(req.Term, req.LeadershipTransfer) {
-		t.refused("vote")
-		held := *resp
-		held.Granted = false
-		reply.Response = &held
-	}
-	return reply
-}
-
-// admitHandover accepts a TimeoutNow only from the leader of the present term.
-func (t *transport) admitHandover(cmd *hraft.TimeoutNowRequest) bool {
-	term, err := strconv.ParseUint(strings.TrimPrefix(string(cmd.Addr), handoverMark), 10, 64)
-	return err == nil && term == t.engineTerm() && t.gate.handedOver(term)
-}
-
-// awaitVote waits for a promise that is about to end: whoever asks heard the leader last a little earlier
-// than this node did. Any other promise refuses at once.
-func (t *transport) awaitVote(term uint64, transfer bool) bool {
-	for {
-		_, renewed := t.gate.promise()
-		ok, wait := t.gate.wouldVote(term, transfer)
-		if ok || wait <= 0 || wait > t.timing.heartbeat/2 {
-			return ok
-		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-renewed:
-			timer.Stop()
-			return false
-		case <-t.stop:
-			timer.Stop()
-			return false
-		}
-	}
-}
-
-// AppendEntries sends entries or a heartbeat, and notes from when on the peer's promise counts.
-func (t *transport) AppendEntries(id hraft.ServerID, target hraft.ServerAddress, args *hraft.AppendEntriesRequest, resp *hraft.AppendEntriesResponse) error {
 	sent := boottime.Now()
-	*resp = hraft.AppendEntriesResponse{}
-	if err := t.NetworkTransport.AppendEntries(id, target, args, resp); err != nil {
+	err := t.call(string(id), t.timing.rpc+transferTime(int64(size)),
+		func(b []byte) []byte { return appendAppend(b, args) },
+		nil,
+		func(body []byte) error { return decodeAppendAnswer(body, resp) })
+	if err != nil {
 		t.peers.failed(string(id))
 		return err
 	}
@@ -241,16 +135,30 @@ func (t *transport) AppendEntries(id hraft.ServerID, target hraft.ServerAddress,
 	return nil
 }
 
+// transferTime is how long n bytes may take on a slow network.
+func transferTime(n int64) time.Duration { return time.Duration(n) * time.Second / (4 << 20) }
+
 // RequestPreVote asks once no promise of this node's own stands against it and its delay has passed.
-func (t *transport) RequestPreVote(id hraft.ServerID, target hraft.ServerAddress, args *hraft.RequestPreVoteRequest, resp *hraft.RequestPreVoteResponse) error {
+func (t *transport) RequestPreVote(id hraft.ServerID, _ hraft.ServerAddress, args *hraft.RequestPreVoteRequest, resp *hraft.RequestPreVoteResponse) error {
 	if err := t.awaitCandidacy(); err != nil {
 		return err
 	}
-	return t.NetworkTransport.RequestPreVote(id, target, args, resp)
+	return t.call(string(id), t.timing.rpc,
+		func(b []byte) []byte {
+			return appendVote(b, msgPreVote, args.Term, args.LastLogIndex, args.LastLogTerm, false)
+		},
+		nil,
+		func(body []byte) (err error) {
+			resp.Term, resp.Granted, err = decodeVoteAnswer(body)
+			return err
+		})
 }
 
 // awaitCandidacy waits until this node may ask for votes, at most one heartbeat timeout and its delay.
 func (t *transport) awaitCandidacy() error {
+	if t.unfit() {
+		return errors.New("the log cannot be written")
+	}
 	until, renewed := t.gate.promise()
 	wait := boottime.Until(until.Add(time.Duration(t.voteDelay.Load())))
 	if wait <= 0 {
@@ -263,30 +171,41 @@ func (t *transport) awaitCandidacy() error {
 		return nil
 	case <-renewed:
 		return errPromised
-	case <-t.stop:
+	case <-t.stop.Done():
 		return errStopping
 	}
 }
 
 // RequestVote asks for a vote unless a promise stands against it.
-func (t *transport) RequestVote(id hraft.ServerID, target hraft.ServerAddress, args *hraft.RequestVoteRequest, resp *hraft.RequestVoteResponse) error {
+func (t *transport) RequestVote(id hraft.ServerID, _ hraft.ServerAddress, args *hraft.RequestVoteRequest, resp *hraft.RequestVoteResponse) error {
 	ok, transfer := t.gate.ask(args.Term, args.LeadershipTransfer)
 	if !ok {
 		t.refused("candidacy")
 		return errPromised
 	}
-	req := *args
-	req.LeadershipTransfer = transfer
-	return t.NetworkTransport.RequestVote(id, target, &req, resp)
+	return t.call(string(id), t.timing.rpc,
+		func(b []byte) []byte {
+			return appendVote(b, msgVote, args.Term, args.LastLogIndex, args.LastLogTerm, transfer)
+		},
+		nil,
+		func(body []byte) (err error) {
+			resp.Term, resp.Granted, err = decodeVoteAnswer(body)
+			return err
+		})
 }
 
-// handoverMark stands before the term in a TimeoutNow. The message has no field of its own for it, and
-// raft does not read the one it is put in.
-const handoverMark = "term/"
+// InstallSnapshot sends a snapshot. Each write has the time of a call; the answer comes when the peer has
+// made the state its own.
+func (t *transport) InstallSnapshot(id hraft.ServerID, _ hraft.ServerAddress, args *hraft.InstallSnapshotRequest, resp *hraft.InstallSnapshotResponse, data io.Reader) error {
+	return t.call(string(id), 15*t.timing.rpc+transferTime(args.Size),
+		func(b []byte) []byte { return appendSnapshotRequest(b, args) },
+		data,
+		func(body []byte) error { return decodeSnapshotAnswer(body, resp) })
+}
 
 // TimeoutNow asks a peer to take over. It names the term, and from here on this node acquires no lock in
 // it any more: the message may arrive at any time.
-func (t *transport) TimeoutNow(id hraft.ServerID, target hraft.ServerAddress, args *hraft.TimeoutNowRequest, resp *hraft.TimeoutNowResponse) error {
+func (t *transport) TimeoutNow(id hraft.ServerID, _ hraft.ServerAddress, _ *hraft.TimeoutNowRequest, _ *hraft.TimeoutNowResponse) error {
 	term := t.engineTerm()
 	t.handMu.Lock()
 	if t.handover != term {
@@ -295,9 +214,10 @@ func (t *transport) TimeoutNow(id hraft.ServerID, target hraft.ServerAddress, ar
 	}
 	t.tainted = term
 	t.handMu.Unlock()
-	req := *args
-	req.Addr = []byte(handoverMark + strconv.FormatUint(term, 10))
-	return t.NetworkTransport.TimeoutNow(id, target, &req, resp)
+	return t.call(string(id), t.timing.rpc,
+		func(b []byte) []byte { return endFrame(appendUvarint(beginFrame(b, msgHandover), term)) },
+		nil,
+		func([]byte) error { return nil })
 }
 
 // beginHandover allows the leadership of term to be handed over until endHandover.
@@ -319,108 +239,26 @@ func (t *transport) handed(term uint64) bool {
 // stepDown makes raft give up the leadership of term, by a request for votes in the next term that no
 // server grants: the engine has no call for it.
 func (t *transport) stepDown(term uint64) {
-	self := []byte(joinTarget(t.streams.local.id, t.streams.local.addr))
+	self := []byte(t.LocalAddr())
 	replies := make(chan hraft.RPCResponse, 1)
 	rpc := hraft.RPC{RespChan: replies, Command: &hraft.RequestVoteRequest{
-		RPCHeader: hraft.RPCHeader{ProtocolVersion: hraft.ProtocolVersionMax, ID: []byte(t.streams.local.id), Addr: self},
+		RPCHeader: hraft.RPCHeader{ProtocolVersion: hraft.ProtocolVersionMax, ID: []byte(t.self.id), Addr: self},
 		Term:      term + 1,
 		Candidate: self,
 	}}
 	select {
 	case t.consumer <- rpc:
 		<-replies
-	case <-t.stop:
-	}
-}
-
-// learn takes the sender's address from a message: a peer that came back elsewhere says so itself.
-func (t *transport) learn(cmd any) {
-	h, ok := cmd.(hraft.WithRPCHeader)
-	if !ok {
-		return
-	}
-	header := h.GetRPCHeader()
-	if id, addr, ok := splitTarget(string(header.Addr)); ok && id == string(header.ID) {
-		t.peers.learn(id, addr)
+	case <-t.stop.Done():
 	}
 }
 
 // A target is an address that says who must answer there: id@host:port.
 func joinTarget(id, addr string) string { return id + "@" + addr }
 
-func splitTarget(target string) (id, addr string, ok bool) {
-	id, addr, ok = strings.Cut(target, "@")
-	return id, addr, ok && id != "" && addr != ""
-}
-
-// identity is who this node is and where it is reached.
+// identity is who a node is and where it is reached.
 type identity struct{ id, addr string }
 
-// streamLayer makes the library's StreamLayer from a Layer.
-type streamLayer struct {
-	layer Layer
-	local identity
-
-	mu     sync.Mutex
-	conns  map[net.Conn]struct{} // accepted and open
-	closed bool
-}
-
-func (s *streamLayer) Accept() (net.Conn, error) {
-	conn, err := s.layer.Accept()
-	if err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		_ = conn.Close()
-		return nil, net.ErrClosed
-	}
-	tracked := &trackedConn{Conn: conn, layer: s}
-	s.conns[tracked] = struct{}{}
-	return tracked, nil
-}
-
-type trackedConn struct {
-	net.Conn
-	layer *streamLayer
-}
-
-func (c *trackedConn) Close() error {
-	c.layer.mu.Lock()
-	delete(c.layer.conns, c)
-	c.layer.mu.Unlock()
-	return c.Conn.Close()
-}
-
-func (s *streamLayer) Dial(target hraft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	id, addr, ok := splitTarget(string(target))
-	if !ok {
-		return nil, fmt.Errorf("no address is known for %q", string(target))
-	}
-	ctx, cancel := context.WithTimeoutCause(context.Background(), timeout, errors.New("dial timed out"))
-	defer cancel()
-	return s.layer.Dial(ctx, id, addr)
-}
-
-func (s *streamLayer) Close() error { return s.layer.Close() }
-
-func (s *streamLayer) closeAll() {
-	s.mu.Lock()
-	s.closed = true
-	conns := s.conns
-	s.conns = map[net.Conn]struct{}{}
-	s.mu.Unlock()
-	for conn := range conns {
-		_ = conn.(*trackedConn).Conn.Close()
-	}
-}
-
-// Addr is what raft calls this node's address: with its identity, like everybody's.
-func (s *streamLayer) Addr() net.Addr { return targetAddr(joinTarget(s.local.id, s.local.addr)) }
-
-type targetAddr string
-
-func (targetAddr) Network() string  { return "locum" }
-func (a targetAddr) String() string { return string(a) }
+var _ hraft.Transport = (*transport)(nil)
+var _ hraft.WithPreVote = (*transport)(nil)
+var _ hraft.WithClose = (*transport)(nil)
