@@ -132,9 +132,17 @@ func (s *scene) takeOver(nodes []int, above uint64) *held {
 	return h
 }
 
-// mayRetry reports whether err is what a contender for the lock lives with.
+// mayRetry reports whether err is what a contender for the lock lives with. The end of a context is part of
+// it: an attempt may have had too little time.
 func mayRetry(err error) bool {
-	return errors.Is(err, physical.ErrHeld) || errors.Is(err, physical.ErrUnavailable) || errors.Is(err, physical.ErrUnknown)
+	for _, kind := range []error{
+		physical.ErrHeld, physical.ErrUnavailable, physical.ErrUnknown, context.DeadlineExceeded, context.Canceled,
+	} {
+		if errors.Is(err, kind) {
+			return true
+		}
+	}
+	return false
 }
 
 // tryBriefly makes one attempt that does not wait longer than a TTL for a node that is cut off.
