@@ -112,3 +112,14 @@ func TestMargin(t *testing.T) {
 		}
 	}
 }
+
+// What a check of the lease costs a request.
+func BenchmarkLeaseValid(b *testing.B) {
+	l := newLease(b.Context(), boottime.Now, boottime.Now().Add(time.Hour))
+	defer l.end(ErrShutdown)
+	for b.Loop() {
+		if !l.Valid() {
+			b.Fatal("not valid")
+		}
+	}
+}

@@ -84,22 +84,7 @@ func (w *world) disturb() {
 			}
 		}
 	}
-	if w.store.kind == raftLock && w.now >= w.store.beat && w.chance(0.5) || w.store.leader < 0 {
-		w.store.elect(w.rng.IntN(len(w.nodes)))
-	}
-	if w.chance(0.3) { // a Watch may return early
-		waiting := w.store.watchers
-		w.store.watchers = nil
-		for _, c := range waiting {
-			w.reply(c.node, c.life, &c.eff, event{record: w.store.view(c.node)})
-		}
-	}
-	if w.chance(w.forgets) {
-		w.trace("the lock store forgets")
-		w.store.forget()
-		return
-	}
-	if !n.up {
+	if w.disturbStore() || !n.up {
 		return
 	}
 	if w.chance(w.freeze) && !n.frozen {
@@ -135,6 +120,27 @@ func (w *world) disturb() {
 	case 10:
 		n.deliver(event{kind: evSkipDrain})
 	}
+}
+
+// disturbStore does something to the lock store, and reports whether that is enough.
+func (w *world) disturbStore() bool {
+	s := &w.store
+	if s.kind == raftLock && w.now >= s.beat && w.chance(0.5) || s.leader < 0 {
+		s.elect(w.rng.IntN(len(w.nodes)))
+	}
+	if w.chance(0.3) { // a Watch may return early
+		waiting := s.watchers
+		s.watchers = nil
+		for _, c := range waiting {
+			w.reply(c.node, c.life, &c.eff, event{record: s.view(c.node)})
+		}
+	}
+	if !w.chance(w.forgets) {
+		return false
+	}
+	w.trace("the lock store forgets")
+	s.forget()
+	return true
 }
 
 // calm ends the faults: what is frozen goes on, what is cut off is joined, everybody may lead.
@@ -187,12 +193,12 @@ func simulate(seed uint64, mut mutation, tracing bool) (w *world, took time.Dura
 	}
 	took = time.Duration(w.now - w.ends)
 	// What the faults left behind may still end a leadership; then it is quiet.
-	w.runUntil(w.now + int64(3*simTTL))
+	w.runUntil(w.now + int64(2*simTTL))
 	if !w.led() {
 		return w, simBound
 	}
 	leader := w.active()
-	w.runUntil(w.now + int64(3*simTTL))
+	w.runUntil(w.now + int64(3*simTTL/2))
 	if w.failure == nil && w.active() != leader {
 		w.broken("%s leads without faults, then does not", w.nodes[leader].id)
 	}
