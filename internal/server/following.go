@@ -35,7 +35,7 @@ func (u *unsealed) follow(ctx context.Context) error {
 // follower remembers what it saw last.
 type follower struct {
 	*unsealed
-	seen  []byte // the advertisement's bytes; nil if there was none, or if this node led since
+	seen  []byte // the advertisement as it is stored; nil if there was none, or if this node led since
 	known bool   // it names another node, which is followed
 	held  bool   // it names none, and the router was told
 }
@@ -73,7 +73,11 @@ func (f *follower) look(ctx context.Context) {
 		*f = follower{unsealed: f.unsealed}
 		return
 	}
-	entry, err := f.barrier.View(nil).Get(ctx, keyLeader)
+	// Compared as it is stored: a look that finds nothing new decrypts nothing.
+	stored, err := f.storage.Get(ctx, keyLeader)
+	if err == nil && f.seen != nil && bytes.Equal(stored.Value, f.seen) {
+		return
+	}
 	f.role.Lock()
 	defer f.role.Unlock()
 	switch {
@@ -83,22 +87,32 @@ func (f *follower) look(ctx context.Context) {
 	case err != nil:
 		// The store does not answer: whoever is followed may well be active still.
 		f.log.Debug("advertisement not read", "error", err)
-	case !bytes.Equal(entry.Value, f.seen):
-		f.take(entry.Value)
+	default:
+		f.take(ctx, stored.Value)
 	}
 }
 
-func (f *follower) take(value []byte) {
-	ad, err := cluster.ParseAdvertisement(value)
+func (f *follower) take(ctx context.Context, stored []byte) {
+	ad, err := f.advertisement(ctx)
 	switch {
+	case errors.Is(err, physical.ErrNotFound):
+		f.hold(nil, "no node is active")
 	case err != nil:
-		f.hold(value, "the active node's advertisement cannot be read")
+		f.hold(stored, "the active node's advertisement cannot be read")
 		f.log.Error("advertisement cannot be read: this node stays standby and cannot forward", "error", err)
 	case ad.NodeID == f.id:
-		f.hold(value, "this node was active and is not any more")
+		f.hold(stored, "this node was active and is not any more")
 	default:
-		f.followAd(value, ad)
+		f.followAd(stored, ad)
 	}
+}
+
+func (f *follower) advertisement(ctx context.Context) (cluster.Advertisement, error) {
+	entry, err := f.barrier.View(nil).Get(ctx, keyLeader)
+	if err != nil {
+		return cluster.Advertisement{}, err
+	}
+	return cluster.ParseAdvertisement(entry.Value)
 }
 
 func (f *follower) hold(seen []byte, cause string) {
