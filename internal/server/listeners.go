@@ -65,14 +65,22 @@ func (s *Server) apiConfig() api.Config {
 			info := forward.InfoFrom(ctx)
 			return api.RequestInfo{ID: info.ID, Slot: info.Slot, Key: info.Key, Repeat: info.Repeat}
 		},
-		Deposed:  deposed,
+		Deposed:  s.deposed,
 		Observer: s.metrics.API(),
 	}
 }
 
 // deposed gives a request that the store refused, or whose outcome it did not tell, back to the router, which brings it
 // to the node that is active by then, or answers that nobody knows.
-func deposed(r *http.Request, err error) bool {
+func (s *Server) deposed(r *http.Request, err error) bool {
+	if errors.Is(err, physical.ErrFenced) {
+		// Another term may write: this one is over, whatever its lease says.
+		if u := s.life.Load(); u != nil {
+			if l := u.leading.Load(); l != nil && l.term.Term == forward.InfoFrom(r.Context()).Term {
+				l.term.Abort(err)
+			}
+		}
+	}
 	if errors.Is(err, physical.ErrUnknown) {
 		forward.Disown(r.Context())
 	} else {
