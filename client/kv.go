@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"strconv"
 	"strings"
@@ -17,11 +16,11 @@ func (c *Client) KV() KV { return KV{c} }
 
 // Version describes one version of an entry.
 type Version struct {
-	Version      uint64          `json:"version"`
-	CreatedTime  time.Time       `json:"created_time"`
-	DeletionTime string          `json:"deletion_time"` // "" while it is not deleted
-	Destroyed    bool            `json:"destroyed"`
-	Custom       json.RawMessage `json:"custom_metadata,omitempty"`
+	Version      uint64            `json:"version"`
+	CreatedTime  time.Time         `json:"created_time"`
+	DeletionTime string            `json:"deletion_time"` // "" while it is not deleted
+	Destroyed    bool              `json:"destroyed"`
+	Custom       map[string]string `json:"custom_metadata,omitempty"`
 }
 
 // Entry is one version of an entry. Data is nil where the version was deleted.

@@ -55,7 +55,10 @@ func (a *app) dev(ctx context.Context, o devOptions) (err error) {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	caught := make(chan os.Signal, 4)
-	signal.Notify(caught, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	signal.Notify(caught, syscall.SIGINT, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) { // as it is under nohup
+		signal.Notify(caught, syscall.SIGHUP)
+	}
 	defer signal.Stop(caught)
 	go func() {
 		select {
