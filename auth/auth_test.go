@@ -13,28 +13,93 @@ import (
 	"time"
 
 	"github.com/locum-ha/locum/physical"
+	"github.com/locum-ha/locum/physical/memory"
 )
 
-// entries is a store that counts reads.
-type entries struct {
-	mu    sync.Mutex
-	m     map[string][]byte
-	reads int
-	err   error
+// view is a store in plain that counts reads, and whose commits can be made to fail.
+type view struct {
+	store physical.Backend
+
+	mu       sync.Mutex
+	reads    int
+	err      error
+	onCommit func(ops []physical.Op, commit func() error) error
+	onGet    func(key string)
 }
 
-func (e *entries) Get(_ context.Context, key string) (*physical.Entry, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.reads++
-	if e.err != nil {
-		return nil, e.err
+func newView(t testing.TB) *view {
+	t.Helper()
+	h := memory.NewStore().Open()
+	t.Cleanup(func() { _ = h.Close() })
+	return &view{store: h}
+}
+
+func (v *view) Get(ctx context.Context, key string) (*physical.Entry, error) {
+	v.mu.Lock()
+	v.reads++
+	err, hook := v.err, v.onGet
+	v.mu.Unlock()
+	if err != nil {
+		return nil, err
 	}
-	v, ok := e.m[key]
-	if !ok {
-		return nil, physical.ErrNotFound
+	e, err := v.store.Get(ctx, key)
+	if hook != nil {
+		hook(key)
 	}
-	return &physical.Entry{Key: key, Value: bytes.Clone(v)}, nil
+	return e, err
+}
+
+func (v *view) List(ctx context.Context, prefix, after string, limit int) ([]string, error) {
+	return v.store.List(ctx, prefix, after, limit)
+}
+
+func (v *view) Commit(ctx context.Context, ops ...physical.Op) error {
+	v.mu.Lock()
+	hook := v.onCommit
+	v.mu.Unlock()
+	commit := func() error { return v.store.Commit(ctx, nil, ops...) }
+	if hook != nil {
+		return hook(ops, commit)
+	}
+	return commit()
+}
+
+func (v *view) setCommit(f func(ops []physical.Op, commit func() error) error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.onCommit = f
+}
+
+func (v *view) fail(err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.err = err
+}
+
+// all gives everything stored, by key.
+func (v *view) all(t testing.TB) map[string]string {
+	t.Helper()
+	m := map[string]string{}
+	var walk func(prefix string)
+	walk = func(prefix string) {
+		names, err := v.store.List(t.Context(), prefix, "", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			if strings.HasSuffix(name, "/") {
+				walk(prefix + name)
+				continue
+			}
+			e, err := v.store.Get(t.Context(), prefix+name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m[prefix+name] = string(e.Value)
+		}
+	}
+	walk("")
+	return m
 }
 
 var (
@@ -42,18 +107,28 @@ var (
 	testNow = time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
 )
 
-func newStore(t *testing.T) (*Store, *entries, Secret) {
+// newStore makes a store with a root token. Its clock is the one of the test's bubble, or goes with testNow.
+func newStore(t testing.TB) (*Store, *view, Secret) {
 	t.Helper()
-	secret, op, err := NewRootToken(testKey, testNow)
+	secret, ops, err := NewRootToken(testKey, testNow)
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &entries{m: map[string][]byte{op.Key: op.Value}}
-	s, err := New(e, testKey)
+	v := newView(t)
+	if err := v.Commit(context.Background(), ops...); err != nil {
+		t.Fatal(err)
+	}
+	return again(t, v), v, secret
+}
+
+// again makes the store of the next leadership.
+func again(t testing.TB, v *view) *Store {
+	t.Helper()
+	s, err := New(v, testKey, Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s, e, secret
+	return s
 }
 
 func TestRootToken(t *testing.T) {
@@ -82,18 +157,24 @@ func TestRootToken(t *testing.T) {
 
 // P8, P9: the store holds nothing that is, or gives, a token.
 func TestStoreHoldsNoToken(t *testing.T) {
-	_, e, secret := newStore(t)
-	for k, v := range e.m {
-		if strings.Contains(k+string(v), secret.Reveal()) || strings.Contains(k+string(v), secret.Reveal()[4:]) {
-			t.Errorf("%s: %s", k, v)
-		}
-		if len(k) != len("core/token/")+64 {
-			t.Error(k)
+	s, v, root := newStore(t)
+	secrets := []string{root.Reveal()}
+	for i := range 3 {
+		made := create(t, s, root, Creation{Policies: []string{"default"}}, Request{ID: fmt.Sprint(i), Slot: "node/1/0"})
+		secrets = append(secrets, made.Secret.Reveal(), made.Token.Accessor)
+	}
+	root2, _ := s.Verify(t.Context(), root)
+	secrets = append(secrets, root2.Accessor)
+	for k, value := range v.all(t) {
+		for i, secret := range secrets {
+			if isToken := strings.HasPrefix(secret, prefix); strings.Contains(k, strings.TrimPrefix(secret, prefix)) || isToken && strings.Contains(value, secret[4:]) {
+				t.Errorf("secret %d shows at %s", i, k)
+			}
 		}
 	}
 	otherKey := bytes.Repeat([]byte{4}, 32)
-	s, _ := New(e, otherKey)
-	if _, err := s.Verify(t.Context(), secret); !errors.Is(err, ErrDenied) {
+	other, _ := New(v, otherKey, Config{})
+	if _, err := other.Verify(t.Context(), root); !errors.Is(err, ErrDenied) {
 		t.Error("the hash does not depend on the key", err)
 	}
 }
@@ -108,12 +189,12 @@ func TestDenied(t *testing.T) {
 	if len(s.known) != 0 {
 		t.Error("guesses are kept")
 	}
-	e.err = physical.ErrUnavailable
+	e.fail(physical.ErrUnavailable)
 	if _, err := s.Verify(t.Context(), secret); !errors.Is(err, physical.ErrUnavailable) || errors.Is(err, ErrDenied) {
 		t.Error(err)
 	}
 	for _, key := range [][]byte{nil, testKey[:31]} {
-		if _, err := New(e, key); err == nil {
+		if _, err := New(e, key, Config{}); err == nil {
 			t.Error("a short key")
 		}
 		if _, _, err := NewRootToken(key, testNow); err == nil {
@@ -123,48 +204,67 @@ func TestDenied(t *testing.T) {
 }
 
 func TestExpiry(t *testing.T) {
-	tok := &Token{CreationTime: testNow, TTL: time.Minute}
+	tok := &Token{ExpireTime: testNow.Add(time.Minute)}
 	if tok.Expired(testNow.Add(time.Minute-1)) || !tok.Expired(testNow.Add(time.Minute)) || (&Token{CreationTime: testNow}).Expired(testNow.Add(1e6*time.Hour)) {
 		t.Error("expires at another time")
 	}
-	s, e, secret := newStore(t)
-	short := &Token{Accessor: "a", CreationTime: testNow, TTL: time.Minute}
-	value, _ := short.marshal()
-	for k := range e.m {
-		e.m[k] = value
-	}
-	s.now = func() time.Time { return testNow }
-	if _, err := s.Verify(t.Context(), secret); err != nil {
-		t.Error(err)
-	}
-	s.now = func() time.Time { return testNow.Add(time.Hour) }
-	if _, err := s.Verify(t.Context(), secret); !errors.Is(err, ErrDenied) {
-		t.Error("it runs out in memory too", err)
-	}
 }
 
-// The stored format is frozen.
+// The stored formats are frozen.
 func TestFormat(t *testing.T) {
 	m, _ := newMACs(testKey)
-	if got := entryKey(m.sum("lcm.0123456789ABCDEFGHIJKLMNOPQR")); got != "core/token/288cb676e9edd918c19eb347b3b9a4edabd55c3e3ca40900a4cb122163fe87a4" {
+	d := m.sum("lcm.0123456789ABCDEFGHIJKLMNOPQR")
+	if got := tokenKey(d); got != "core/token/288cb676e9edd918c19eb347b3b9a4edabd55c3e3ca40900a4cb122163fe87a4" {
 		t.Error(got)
 	}
-	const stored = `{"format":1,"accessor":"acc","display_name":"root","policies":["root"],"path":"auth/token/root","creation_time":"2026-01-02T03:04:05.000000006Z","ttl_ns":60000000000,"parent":"p"}`
-	tok, err := parseToken([]byte(stored))
+	if got := m.child("lcm.0123456789ABCDEFGHIJKLMNOPQR", "node/1/2/3"); got != "lcm.U5Mt8Z0mKSr8pxaJkr8WRCemKZvd" {
+		t.Error(got.Reveal())
+	}
+	const first = `{"format":1,"accessor":"acc","display_name":"root","policies":["root"],"path":"auth/token/root","creation_time":"2026-01-02T03:04:05.000000006Z","ttl_ns":60000000000,"parent":"p"}`
+	tok, err := parseToken([]byte(first))
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Token{Accessor: "acc", DisplayName: "root", Policies: []string{"root"}, Path: "auth/token/root", CreationTime: testNow, TTL: time.Minute, Parent: "p"}
+	want := Token{Accessor: "acc", DisplayName: "root", Policies: []string{"root"}, Path: "auth/token/root", CreationTime: testNow, TTL: time.Minute, ExpireTime: testNow.Add(time.Minute)}
 	if fmt.Sprint(*tok) != fmt.Sprint(want) {
 		t.Errorf("%+v", tok)
 	}
-	if again, err := tok.marshal(); err != nil || string(again) != stored {
+	const second = `{"format":2,"accessor":"acc","display_name":"token-x","policies":["a","default"],"path":"auth/token/create","creation_time":"2026-01-02T03:04:05Z","ttl_ns":60000000000,"expire_time":"2026-01-02T03:06:05Z","last_renewal":"2026-01-02T03:05:05Z","renewable":true,"explicit_max_ttl_ns":3600000000000,"period_ns":60000000000,"num_uses":3,"uses":["node/1/2/3"],"meta":{"k":"v"},"parent":"288cb676e9edd918c19eb347b3b9a4edabd55c3e3ca40900a4cb122163fe87a4"}`
+	if tok, err = parseToken([]byte(second)); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := tok.marshal(); err != nil || string(again) != second || *tok.parent != d {
 		t.Errorf("%s, %v", again, err)
 	}
-	for data, want := range map[string]error{`{"format":2}`: ErrNewerFormat, `{}`: ErrDamaged, `x`: ErrDamaged, `{"format":1}`: ErrDamaged} {
+	value, _ := (&Token{Accessor: "acc", Policies: []string{"root"}, CreationTime: testNow}).marshal()
+	if want := `{"format":2,"accessor":"acc","policies":["root"],"creation_time":"2026-01-02T03:04:05.000000006Z"}`; string(value) != want {
+		t.Errorf("%s", value)
+	}
+	for data, want := range map[string]error{
+		`{"format":3}`: ErrNewerFormat, `{}`: ErrDamaged, `x`: ErrDamaged, `{"format":1}`: ErrDamaged,
+		`{"format":2,"accessor":"a","parent":"p"}`: ErrDamaged, `{"format":2,"accessor":"a","num_uses":-2}`: ErrDamaged,
+	} {
 		if _, err := parseToken([]byte(data)); !errors.Is(err, want) {
 			t.Errorf("%s: %v", data, err)
 		}
+	}
+	ops, _ := m.store(d, tok)
+	keys := ""
+	for _, op := range ops {
+		keys += op.Key + "\n"
+	}
+	if want := `core/token/288cb676e9edd918c19eb347b3b9a4edabd55c3e3ca40900a4cb122163fe87a4
+core/token-accessor/3c239ad84a964fb87176b0c61291fc3c4ea52daf2add7fd4e058e1dd180086d0
+core/token-expiry/0000000001c1741a/288cb676e9edd918c19eb347b3b9a4edabd55c3e3ca40900a4cb122163fe87a4
+core/token-child/288cb676e9edd918c19eb347b3b9a4edabd55c3e3ca40900a4cb122163fe87a4/288cb676e9edd918c19eb347b3b9a4edabd55c3e3ca40900a4cb122163fe87a4
+`; keys != want {
+		t.Errorf("keys\n%s", keys)
+	}
+	if got := string(ops[1].Value); got != `{"format":1,"token":"288cb676e9edd918c19eb347b3b9a4edabd55c3e3ca40900a4cb122163fe87a4"}` {
+		t.Error(got)
+	}
+	if got := string(marshalPolicy("a/b", "path \"x\" {}")); got != `{"format":1,"name":"a/b","text":"path \"x\" {}"}` || policyKey("a/b") != "core/policy/a%2Fb" || policyKey("..") != "core/policy/%2E%2E" {
+		t.Error(got, policyKey("a/b"), policyKey(".."))
 	}
 }
 
@@ -189,7 +289,7 @@ func TestSecretHidesItself(t *testing.T) {
 func TestKnownIsBounded(t *testing.T) {
 	s, _, _ := newStore(t)
 	for i := range 2 * maxKnown {
-		s.keep(s.macs.sum(Secret(fmt.Sprint(i))), &Token{})
+		s.keep(s.macs.sum(Secret(fmt.Sprint(i))), &Token{}, 0)
 	}
 	if len(s.known) != maxKnown {
 		t.Error(len(s.known))
@@ -233,8 +333,7 @@ func FuzzParseToken(f *testing.F) {
 }
 
 func BenchmarkVerify(b *testing.B) {
-	secret, op, _ := NewRootToken(testKey, testNow)
-	s, _ := New(&entries{m: map[string][]byte{op.Key: op.Value}}, testKey)
+	s, _, secret := newStore(b)
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := s.Verify(b.Context(), secret); err != nil {
@@ -242,3 +341,9 @@ func BenchmarkVerify(b *testing.B) {
 		}
 	}
 }
+
+func contextWithCancel(t testing.TB) (context.Context, context.CancelFunc) {
+	return context.WithCancel(t.Context())
+}
+
+type ctxType = context.Context

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -30,6 +31,9 @@ type leading struct {
 	unport  func() // closes the cluster listener to forwarding
 	history []api.Leadership
 	planned atomic.Bool // the advertisement was withdrawn
+
+	endUpkeep context.CancelFunc
+	upkeep    sync.WaitGroup // what goes on beside requests
 }
 
 // activate makes this node the active one: design.md's steps from "load the keyring" on. Each step is undone by
@@ -110,11 +114,18 @@ func (l *leading) serve() error {
 	u := l.node
 	view := u.barrier.View(&l.term.Fence)
 	entries := kv.New(view)
-	tokens, err := newTokens(u.barrier, view)
+	tokens, err := u.newTokens(view)
 	if err != nil {
 		return err
 	}
 	l.tokens = tokens
+	upkeep, cancel := context.WithCancel(l.term.Lease.Context())
+	l.endUpkeep = cancel
+	l.upkeep.Go(func() {
+		if err := tokens.Run(upkeep); err != nil {
+			u.log.Error("removing expired tokens ended", "error", err)
+		}
+	})
 	service := &service{leading: l}
 	var members api.Raft
 	if u.raft != nil {
@@ -162,6 +173,8 @@ func (u *unsealed) deactivate(term *election.Leadership, cause error) {
 		l.unport()
 	}
 	if l.tokens != nil {
+		l.endUpkeep()
+		l.upkeep.Wait()
 		l.tokens.Reset()
 	}
 	u.leading.Store(nil)

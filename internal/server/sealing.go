@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/locum-ha/locum/api"
@@ -85,14 +86,14 @@ func (s *Server) Init(ctx context.Context, req api.InitRequest) (*api.InitRespon
 	if err != nil {
 		return nil, err
 	}
-	token, tokenOp, err := newRootToken(rootKey)
+	token, tokenOps, err := newRootToken(rootKey)
 	if err != nil {
 		return nil, err
 	}
 	if err := s.bootstrap(ctx, ring); err != nil {
 		return nil, err
 	}
-	err = s.barrier.Initialize(ctx, rootKey, append(protected.ops, physical.Put(keyAuthority, ringData), tokenOp)...)
+	err = s.barrier.Initialize(ctx, rootKey, slices.Concat(protected.ops, []physical.Op{physical.Put(keyAuthority, ringData)}, tokenOps)...)
 	if errors.Is(err, barrier.ErrInitialized) {
 		return nil, api.Errorf(http.StatusBadRequest, "the cluster is already initialised: another node did it at the same time")
 	}
@@ -247,19 +248,19 @@ func (s *Server) seal(ctx context.Context) error {
 }
 
 // newTokens gives the token store of a term.
-func newTokens(b *barrier.Barrier, view *barrier.View) (*auth.Store, error) {
-	key, err := b.DeriveKey(auth.Purpose)
+func (s *Server) newTokens(view *barrier.View) (*auth.Store, error) {
+	key, err := s.barrier.DeriveKey(auth.Purpose)
 	if err != nil {
 		return nil, err
 	}
-	return auth.New(view, key)
+	return auth.New(view, key, auth.Config{Logger: s.log.With("part", "auth")})
 }
 
 // newRootToken makes the token that init hands out.
-func newRootToken(rootKey []byte) (auth.Secret, physical.Op, error) {
+func newRootToken(rootKey []byte) (auth.Secret, []physical.Op, error) {
 	key, err := barrier.Derive(rootKey, auth.Purpose)
 	if err != nil {
-		return "", physical.Op{}, err
+		return "", nil, err
 	}
 	return auth.NewRootToken(key, time.Now())
 }

@@ -114,7 +114,7 @@ func (s *Server) Authorize(ctx context.Context, token string, _ api.Access) erro
 	if s.life.Load() == nil {
 		return api.ErrDenied
 	}
-	tokens, err := newTokens(s.barrier, s.barrier.View(nil))
+	tokens, err := s.newTokens(s.barrier.View(nil))
 	if err != nil {
 		return err
 	}
