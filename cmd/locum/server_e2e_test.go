@@ -167,6 +167,7 @@ func TestServer(t *testing.T) {
 
 	reloads(t, s, config, port)
 	s.stop(t)
+	recovers(t, config, address, secrets)
 }
 
 // reloads: a bad file leaves the running configuration as it is; a good one changes the log level.
@@ -182,4 +183,24 @@ func reloads(t *testing.T, s *serverRun, config string, port int) {
 		t.Fatal(err)
 	}
 	await(t, "the good file is taken", func() bool { return strings.Contains(s.output(), "configuration reloaded") })
+}
+
+// recovers: the data survives the recovery of a node that stands alone.
+func recovers(t *testing.T, config, address string, secrets initOutput) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, builtBinary(t), "operator", "raft", "recover", "-config", config, "-yes").CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "is now the only one") {
+		t.Fatalf("recover: %v\n%s", err, out)
+	}
+	s := startServer(t, config, address)
+	await(t, "the node answers", func() bool { code, _ := s.locum(t, "", "", "status"); return code == 2 })
+	s.must(t, "", secrets.UnsealKeysB64[0]+"\n", "operator", "unseal")
+	s.must(t, "", secrets.UnsealKeysB64[1]+"\n", "operator", "unseal")
+	await(t, "the entry is there", func() bool {
+		_, out := s.locum(t, secrets.RootToken, "", "kv", "get", "-field=a", "app/x")
+		return strings.TrimSpace(out) == "2"
+	})
+	s.stop(t)
 }
