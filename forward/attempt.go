@@ -188,8 +188,7 @@ func (x *exchange) relayBody(st *stream, header http.Header) result {
 	for {
 		t := st.take()
 		if t.c != nil {
-			_, err := x.w.Write(t.c.b[t.off:])
-			st.consumed(t)
+			err := t.writeTo(st, x.w)
 			if err != nil && !errors.Is(err, http.ErrBodyNotAllowed) {
 				x.open = !t.end
 				return result{done: true}
@@ -239,6 +238,7 @@ func (x *exchange) tunnel(st *stream) result {
 		return result{delivered: true, err: err}
 	}
 	x.begun = true
+	st.reopen()
 	up := make(chan struct{})
 	go func() {
 		defer close(up)
@@ -257,9 +257,7 @@ func (x *exchange) tunnel(st *stream) result {
 	for {
 		t := st.take()
 		if t.c != nil {
-			_, err := nc.Write(t.c.b[t.off:])
-			st.consumed(t)
-			if err != nil {
+			if t.writeTo(st, nc) != nil {
 				return result{done: true}
 			}
 		}

@@ -43,7 +43,8 @@ type conn struct {
 	budget budget
 	info   func() []byte
 
-	stop chan struct{} // closed by fail
+	stop   chan struct{} // closed by fail
+	synced chan struct{} // the answer to sync has arrived; capacity 1
 
 	mu      sync.Mutex
 	streams map[uint64]*stream
@@ -61,6 +62,7 @@ func newConn(nc net.Conn, local hello, budgetBytes int64) *conn {
 		br:      bufio.NewReaderSize(nc, maxPlain+frameHeaderLen),
 		streams: make(map[uint64]*stream),
 		stop:    make(chan struct{}),
+		synced:  make(chan struct{}, 1),
 	}
 	c.budget.limit = budgetBytes
 	c.w = newWriter(nc, c.fail)
@@ -315,6 +317,13 @@ func (c *conn) toStream(st *stream, h frameHeader, payload []byte) error {
 // the node info.
 func (c *conn) echo(h frameHeader, payload string) error {
 	now := time.Now()
+	switch h.flags & (flagSync | flagAck) {
+	case flagSync:
+		return ignoreClosed(c.w.frame(frameEcho, flagSync|flagAck, 0, nil, flushAsync))
+	case flagSync | flagAck:
+		signal(c.synced)
+		return nil
+	}
 	if h.flags&flagAck == 0 {
 		if len(payload) < 8 {
 			return fmt.Errorf("%w: echo", errProtocol)
@@ -337,6 +346,20 @@ func (c *conn) echo(h frameHeader, payload string) error {
 	skew := time.Duration(theirs - asked - int64(rtt)/2)
 	c.role.echoed(payload[16:], rtt, skew)
 	return nil
+}
+
+// sync returns when the peer has read all that was sent before, or the connection or ctx has ended.
+func (c *conn) sync(ctx context.Context) {
+	select { // an answer to an earlier call that was given up
+	case <-c.synced:
+	default:
+	}
+	_ = c.w.frame(frameEcho, flagSync, 0, nil, flushAsync)
+	select {
+	case <-c.synced:
+	case <-c.stop:
+	case <-ctx.Done():
+	}
 }
 
 // ignoreClosed: a reader that cannot answer because the connection is being closed learns that from its

@@ -63,6 +63,13 @@ func (d *deadline) expired() <-chan struct{} {
 	return d.done
 }
 
+// over reports whether the deadline has passed.
+func (d *deadline) over() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.ended
+}
+
 // stop gives up the timer.
 func (d *deadline) stop() {
 	d.mu.Lock()

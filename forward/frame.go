@@ -51,6 +51,7 @@ const (
 	flagHijack   frameFlags = 1 << 2 // RESPONSE without a head: raw bytes both ways from here on
 	flagContinue frameFlags = 1 << 3 // WINDOW: the handler wants the body (Expect: 100-continue)
 	flagAck      frameFlags = 1 << 0 // ECHO: the answer to one
+	flagSync     frameFlags = 1 << 1 // ECHO: only to learn that all before it was read
 )
 
 // resetCode says why a stream was ended before its end.

@@ -73,7 +73,9 @@ func newNode(t testing.TB, name string, change ...func(*Config)) *node {
 }
 
 func (n *node) stop() {
+	n.mu.Lock() // no dial is half way
 	n.cancel()
+	n.mu.Unlock()
 	if n.http != nil {
 		n.http.CloseClientConnections()
 		n.http.Close()
@@ -98,8 +100,13 @@ func (n *node) dial(from *node) func(context.Context) (net.Conn, error) {
 	return func(ctx context.Context) (net.Conn, error) {
 		a, b := tlsPair(n.t)
 		n.mu.Lock()
+		defer n.mu.Unlock()
+		if n.ctx.Err() != nil {
+			a.Close()
+			b.Close()
+			return nil, net.ErrClosed
+		}
 		n.pipes = append(n.pipes, b)
-		n.mu.Unlock()
 		n.work.Go(func() { _ = n.ServeConn(n.ctx, b, from.cfg.NodeID, from.name) })
 		return a, nil
 	}

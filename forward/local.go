@@ -14,8 +14,9 @@ import (
 // allocation.
 type localRun struct {
 	run
-	ctx runCtx
-	g   guardWriter
+	ctx  runCtx
+	g    guardWriter
+	body localBody
 }
 
 // runLocal lets the handler answer, if the lease allows it. A dropped answer makes the request go on.
@@ -37,7 +38,8 @@ func (x *exchange) runLocal(t *tenure) (res result) {
 	req := x.req.WithContext(&l.ctx)
 	if x.up != nil {
 		x.up.setLocal(true)
-		req.Body = x.up
+		l.body = localBody{u: x.up, run: &l.run}
+		req.Body = &l.body
 	}
 	if !x.r.running.enter(&l.ctx, &l.info) {
 		l.leave()

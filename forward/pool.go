@@ -6,6 +6,7 @@ import "sync"
 type chunk struct {
 	b     []byte
 	class int
+	next  *chunk // in a stream's queue
 }
 
 var chunkSizes = [...]int{4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20}
@@ -31,7 +32,17 @@ func (c *chunk) free() {
 	if c == nil || c.class < 0 || cap(c.b) != chunkSizes[c.class] {
 		return // grown by append: not of its class any more
 	}
+	c.next = nil
 	chunkPools[c.class].Put(c)
+}
+
+// freeAll frees a queue.
+func (c *chunk) freeAll() {
+	for c != nil {
+		next := c.next
+		c.free()
+		c = next
+	}
 }
 
 // grow moves c to a chunk with room for n bytes more.

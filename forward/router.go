@@ -243,6 +243,14 @@ func (r *Router) Drain(ctx context.Context) error {
 		c.sendGoaway("hold")
 	}
 	r.log.Info("draining", "term", t.term)
+	if err := r.awaitIdle(ctx, t); err != nil {
+		return err
+	}
+	r.syncStandbys(ctx, conns)
+	return nil
+}
+
+func (r *Router) awaitIdle(ctx context.Context, t *tenure) error {
 	grace := time.NewTimer(endlessGrace)
 	defer grace.Stop()
 	for {
@@ -259,6 +267,20 @@ func (r *Router) Drain(ctx context.Context) error {
 		}
 	}
 }
+
+// syncStandbys returns when the standbys have read the last answers: a standby that learns of the next
+// active node before that would take them for lost. One that does not react is not waited for long.
+func (r *Router) syncStandbys(ctx context.Context, conns []*serverConn) {
+	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, c := range conns {
+		wg.Go(func() { c.sync(ctx) })
+	}
+	wg.Wait()
+}
+
+const syncTimeout = 500 * time.Millisecond
 
 // endlessGrace is how long the handlers of endless requests have to end them in their own words before
 // their connections are closed.

@@ -24,51 +24,33 @@ type served struct {
 	w    responseWriter
 }
 
-// serve runs the handler of one stream.
-func (c *serverConn) serve(st *stream, payload string) {
+// serve decodes the request, runs its handler and ends its answer. The tenure has let it in.
+func (s *served) serve(payload string) {
 	h, err := decodeRequest(payload)
+	if err == nil {
+		err = s.build(&h)
+	}
 	if err != nil {
-		c.fail(err)
+		s.c.fail(err)
+		s.finish()
 		return
 	}
-	p := c.r.place.Load()
-	s := &served{c: c, st: st}
-	s.info = Info{
-		ID: h.id, Slot: h.slot, Key: h.key, Repeat: h.bits&headRepeat != 0,
-		ForwardedBy: c.peerName[0], RemoteAddr: h.remoteAddr,
-	}
-	ctx, cancel := context.WithCancelCause(context.Background())
-	s.cancel = cancel
-	t := p.local
-	if t == nil || !t.valid() || !t.enter(&s.run) {
-		cancel(nil)
-		c.end(st)
-		c.reset(st.id, resetNotProcessed, "", flushInline)
-		return
-	}
-	s.info.Term = t.term
-	s.ctx = runCtx{Context: ctx, run: &s.run}
-	st.open(int(h.window), cancel)
-	if err := s.build(&h); err != nil {
-		s.leave()
-		c.fail(err)
-		return
-	}
+	s.st.open(int(h.window), s.cancel)
 	start := time.Now()
-	if c.r.running.enter(&s.ctx, &s.info) {
-		s.handle(t)
-		c.r.running.leave(&s.info)
+	if s.t.valid() && s.c.r.running.enter(&s.ctx, &s.info) {
+		s.handle()
+		s.c.r.running.leave(&s.info)
 	} else {
-		s.refuse(resetNotProcessed)
+		s.w.refuse(resetNotProcessed)
 	}
 	if !s.w.hijacked {
 		s.finish()
 	}
-	c.r.cfg.Observer.Local(time.Since(start), s.w.status)
+	s.c.r.cfg.Observer.Local(time.Since(start), s.w.status)
 }
 
 // handle calls the handler and ends its answer, whatever it does.
-func (s *served) handle(t *tenure) {
+func (s *served) handle() {
 	defer func() {
 		s.body.close()
 		if v := recover(); v != nil {
@@ -78,13 +60,8 @@ func (s *served) handle(t *tenure) {
 			}
 		}
 	}()
-	t.handler.ServeHTTP(&s.w, s.req)
+	s.t.handler.ServeHTTP(&s.w, s.req)
 	s.w.done()
-}
-
-func (s *served) refuse(code resetCode) {
-	s.w.ended = true
-	s.c.reset(s.st.id, code, "", flushInline)
 }
 
 // finish gives back what the request held.
@@ -97,6 +74,10 @@ func (s *served) finish() {
 
 // build makes the request as the standby's client sent it.
 func (s *served) build(h *requestHead) error {
+	s.info = Info{
+		ID: h.id, Slot: h.slot, Key: h.key, Repeat: h.bits&headRepeat != 0,
+		ForwardedBy: s.c.peerName[0], Term: s.t.term, RemoteAddr: h.remoteAddr,
+	}
 	u, err := parseURI(h.method, h.uri)
 	if err != nil {
 		return errors.Join(errProtocol, err)

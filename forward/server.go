@@ -123,38 +123,50 @@ func (c *serverConn) echoed(info string, rtt, skew time.Duration) {
 func (c *serverConn) lost(error) {}
 
 // request opens a stream and hands it to a goroutine of its own.
+//
+// Whether the request is taken in or refused is settled, and a refusal queued, while c.mu is held, as
+// sendGoaway takes it: so a drain that has sent GOAWAY knows every request before it, and what syncs
+// after it comes behind every refusal.
 func (c *serverConn) request(h frameHeader, payload []byte) error {
-	in, refuse := 0, false
+	in, code := 0, resetCode(0)
 	if h.flags&flagEnd == 0 {
 		if c.budget.reserve(bodyWindow, 4) {
 			in = bodyWindow
 		} else {
-			refuse = true
+			code = resetBusy
 		}
 	}
+	s := &served{c: c}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	s.ctx, s.cancel = runCtx{Context: ctx, run: &s.run}, cancel
+
 	c.mu.Lock()
-	if h.stream <= c.lastID || c.err != nil {
-		c.mu.Unlock()
+	defer c.mu.Unlock()
+	if h.stream <= c.lastID {
+		c.budget.release(in)
 		return fmt.Errorf("%w: stream %d after %d", errProtocol, h.stream, c.lastID)
 	}
-	if c.goneAway {
-		c.mu.Unlock()
+	if c.goneAway || c.err != nil {
 		c.budget.release(in)
 		return nil // it was told: behind the last one
 	}
 	c.lastID = h.stream
-	if refuse || len(c.streams) >= c.r.cfg.MaxStreams {
-		c.mu.Unlock()
+	if code == 0 && len(c.streams) >= c.r.cfg.MaxStreams {
+		code = resetBusy
+	}
+	if t := c.r.place.Load().local; code == 0 && (t == nil || !t.enter(&s.run)) {
+		code = resetNotProcessed
+	}
+	if code != 0 {
 		c.budget.release(in)
-		c.reset(h.stream, resetBusy, "", flushAsync)
+		c.reset(h.stream, code, "", flushAsync)
 		return nil
 	}
-	st := newStream(c.conn, h.stream, in, int(c.peer.window))
-	st.inEnd = h.flags&flagEnd != 0
-	c.streams[h.stream] = st
-	c.mu.Unlock()
+	s.st = newStream(c.conn, h.stream, in, 0)
+	s.st.inEnd = h.flags&flagEnd != 0
+	c.streams[h.stream] = s.st
 	head := string(payload)
-	c.work.Go(func() { c.serve(st, head) })
+	c.work.Go(func() { s.serve(head) })
 	return nil
 }
 

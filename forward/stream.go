@@ -21,8 +21,9 @@ type stream struct {
 
 	mu       sync.Mutex
 	heads    []head // standby: INFO and RESPONSE, in order
-	in       *chunk // received, from inOff on not yet consumed
-	inOff    int
+	in       *chunk // received, from inOff on not yet consumed: a queue
+	inLast   *chunk
+	inOff    int  // in the first chunk
 	inFlush  bool // what is in `in` is to be passed on at once
 	inEnd    bool // no body bytes will follow
 	trailers string
@@ -71,16 +72,26 @@ func (st *stream) receiveData(b []byte, f frameFlags) error {
 	}
 	st.inWindow -= len(b)
 	if len(b) > 0 {
-		if st.in == nil {
-			st.in = newChunk(len(b))
-		} else {
-			st.in = st.in.grow(len(b))
-		}
-		st.in.b = append(st.in.b, b...)
+		st.enqueue(b)
 	}
 	st.inEnd = st.inEnd || f&flagEnd != 0
 	st.inFlush = st.inFlush || f&flagFlush != 0
 	return nil
+}
+
+// queueChunk is what a stream's queue grows by once it is not tiny any more.
+const queueChunk = 64 << 10
+
+func (st *stream) enqueue(b []byte) {
+	switch last := st.inLast; {
+	case last == nil:
+		st.in = newChunk(len(b))
+		st.inLast = st.in
+	case cap(last.b)-len(last.b) < len(b):
+		last.next = newChunk(max(len(b), min(4*cap(last.b), queueChunk)))
+		st.inLast = last.next
+	}
+	st.inLast.b = append(st.inLast.b, b...)
 }
 
 func (st *stream) receiveHead(h head) error {
@@ -160,6 +171,13 @@ func (st *stream) ended() bool {
 	return st.inEnd || st.err != nil
 }
 
+// reopen lets bytes be sent behind a head that was the last frame: a tunnel.
+func (st *stream) reopen() {
+	st.mu.Lock()
+	st.outEnd = false
+	st.mu.Unlock()
+}
+
 // endOut notes that the last frame was sent by other means than write.
 func (st *stream) endOut() {
 	st.mu.Lock()
@@ -209,8 +227,8 @@ func (st *stream) nextHead() (head, bool, error) {
 
 // taken is what take found.
 type taken struct {
-	c        *chunk // nil if there was nothing; to be given to consumed
-	off      int
+	c        *chunk // a queue; nil if there was nothing; to be given to consumed
+	off      int    // in the first chunk
 	flush    bool
 	end      bool // nothing follows
 	trailers string
@@ -222,34 +240,52 @@ func (st *stream) take() taken {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	t := taken{c: st.in, off: st.inOff, flush: st.inFlush, end: st.inEnd, trailers: st.trailers}
-	st.in, st.inOff, st.inFlush = nil, 0, false
+	st.in, st.inLast, st.inOff, st.inFlush = nil, nil, 0, false
 	if !t.end && t.c == nil {
 		t.err = st.err
 	}
 	return t
 }
 
-// consumed frees what take handed over and lets the peer send as much again.
-func (st *stream) consumed(t taken) {
-	if t.c == nil {
-		return
+// writeTo writes what was taken to w, gives the memory back and lets the peer send as much again.
+func (t *taken) writeTo(st *stream, w io.Writer) error {
+	n, off := 0, t.off
+	var err error
+	for c := t.c; c != nil; {
+		if err == nil {
+			_, err = w.Write(c.b[off:])
+		}
+		n += len(c.b) - off
+		off = 0
+		next := c.next
+		c.free()
+		c = next
 	}
-	n := len(t.c.b) - t.off
-	t.c.free()
-	st.grant(n)
+	t.c = nil
+	if n > 0 {
+		st.grant(n)
+	}
+	return err
 }
 
 // read copies body bytes to p, waiting for them. It is the active side's request body, and both ends'
 // tunnel. io.EOF at the end.
 func (st *stream) read(p []byte) (int, error) {
 	for {
+		if st.readDeadline.over() {
+			return 0, errDeadline
+		}
 		st.mu.Lock()
 		if st.in != nil {
 			n := copy(p, st.in.b[st.inOff:])
 			st.inOff += n
 			if st.inOff == len(st.in.b) {
+				next := st.in.next
 				st.in.free()
-				st.in, st.inOff, st.inFlush = nil, 0, false
+				st.in, st.inOff = next, 0
+				if next == nil {
+					st.inLast = nil
+				}
 			}
 			st.mu.Unlock()
 			st.grant(n)
@@ -306,6 +342,9 @@ func (st *stream) grant(n int) {
 func (st *stream) write(p []byte, f frameFlags) (int, error) {
 	sent := 0
 	for {
+		if st.writeDeadline.over() {
+			return sent, errDeadline
+		}
 		st.mu.Lock()
 		err, stopped := st.err, st.stopped || st.outEnd
 		n := min(len(p), st.out, maxData)
@@ -378,9 +417,9 @@ func (st *stream) close() {
 		st.err = ErrClosed
 	}
 	in, max := st.in, st.inMax
-	st.in, st.inMax, st.heads = nil, 0, nil
+	st.in, st.inLast, st.inMax, st.heads = nil, nil, 0, nil
 	st.mu.Unlock()
-	in.free()
+	in.freeAll()
 	st.c.budget.release(max)
 	signal(st.readable)
 	signal(st.writable)

@@ -68,6 +68,7 @@ func (t *tunnel) CloseWrite() error {
 
 func (t *tunnel) Close() error {
 	t.once.Do(func() {
+		t.s.st.writeDeadline.set(time.Time{}) // the end takes no room, so it does not wait
 		_ = t.CloseWrite()
 		_ = t.s.c.w.frame(frameStop, 0, t.s.st.id, nil, flushInline)
 		t.release()

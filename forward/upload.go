@@ -44,6 +44,11 @@ var errTooLarge = errors.New("forward: the request body is longer than this node
 func (u *upload) next(p []byte) (int, error) {
 	u.reading.Lock()
 	defer u.reading.Unlock()
+	return u.read(p)
+}
+
+// read is called with u.reading held.
+func (u *upload) read(p []byte) (int, error) {
 	u.mu.Lock()
 	err, closed := u.err, u.closed
 	u.mu.Unlock()
@@ -374,8 +379,45 @@ func (u *upload) close() {
 	u.mu.Unlock()
 }
 
-// Read and Close make an upload the request's body for a handler on this node.
-func (u *upload) Read(p []byte) (int, error) { return u.next(p) }
+// localBody is an upload as the request's body of a handler on this node: what was read for an earlier
+// attempt comes first.
+type localBody struct {
+	u   *upload
+	run *run
+	off int64
+}
+
+func (b *localBody) Read(p []byte) (int, error) {
+	u := b.u
+	if n, err, ok := b.again(p); ok {
+		return n, err
+	}
+	u.reading.Lock()
+	defer u.reading.Unlock()
+	if n, err, ok := b.again(p); ok { // a pump has read meanwhile
+		return n, err
+	}
+	n, err := u.read(p)
+	b.off += int64(n)
+	return n, err
+}
+
+// again reads what is at hand; ok is false if that is nothing.
+func (b *localBody) again(p []byte) (n int, err error, ok bool) {
+	u := b.u
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	switch {
+	case b.off == u.total:
+		return 0, u.err, u.err != nil
+	case !u.whole:
+		b.run.declined.Store(true)
+		return 0, errNotKept, true
+	}
+	n = copy(p, u.kept.b[b.off:])
+	b.off += int64(n)
+	return n, nil, true
+}
 
 // Close does not close the client's body: if the handler's answer is dropped, the request goes on.
-func (u *upload) Close() error { return nil }
+func (b *localBody) Close() error { return nil }

@@ -1,0 +1,657 @@
+package forward
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
+	"net/textproto"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// zeros reads as n bytes without holding them.
+type zeros struct{ n int64 }
+
+func (z *zeros) Read(p []byte) (int, error) {
+	if z.n == 0 {
+		return 0, io.EOF
+	}
+	k := min(int64(len(p)), z.n)
+	z.n -= k
+	return int(k), nil
+}
+
+// heapPeak samples the memory that Go holds, until stop.
+func heapPeak() (stop func() int64) {
+	var base, m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&base)
+	done, end := make(chan struct{}), make(chan int64)
+	go func() {
+		tick := time.NewTicker(5 * time.Millisecond)
+		defer tick.Stop()
+		peak := int64(0)
+		for {
+			runtime.ReadMemStats(&m)
+			peak = max(peak, int64(m.HeapInuse+m.StackInuse)-int64(base.HeapInuse+base.StackInuse))
+			select {
+			case <-tick.C:
+			case <-done:
+				end <- peak
+				return
+			}
+		}
+	}()
+	return func() int64 { close(done); return <-end }
+}
+
+// Issue 2: less than 32 MiB more memory during 1 GiB up and 1 GiB down through a standby. Here both
+// nodes and the client share one heap.
+func TestMemoryStaysFlat(t *testing.T) {
+	checkLeaks(t)
+	size := int64(1 << 30)
+	if testing.Short() {
+		size = 256 << 20
+	}
+	_, standby, _ := pair(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == "GET" {
+			w.Header().Set("Content-Length", fmt.Sprint(size))
+			_, _ = io.Copy(w, &zeros{size})
+			return
+		}
+		n, err := io.Copy(io.Discard, r.Body)
+		fmt.Fprint(w, n, err)
+	}))
+	stop := heapPeak()
+	start := time.Now()
+	res, body := do(t, mustRequest(t, "POST", standby.http.URL, io.MultiReader(&zeros{size})))
+	if body != fmt.Sprint(size, nil) {
+		t.Error(res.StatusCode, body)
+	}
+	up := time.Since(start)
+	if peak := stop(); peak > 32<<20 {
+		t.Errorf("upload took %d MiB", peak>>20)
+	} else {
+		t.Logf("up: %d MiB/s, %d KiB of memory", int64(float64(size>>20)/up.Seconds()), peak>>10)
+	}
+
+	stop = heapPeak()
+	start = time.Now()
+	res, err := client.Do(mustRequest(t, "GET", standby.http.URL, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := io.Copy(io.Discard, res.Body)
+	if n != size || err != nil {
+		t.Error(n, err)
+	}
+	down := time.Since(start)
+	if peak := stop(); peak > 32<<20 {
+		t.Errorf("download took %d MiB", peak>>20)
+	} else {
+		t.Logf("down: %d MiB/s, %d KiB of memory", int64(float64(size>>20)/down.Seconds()), peak>>10)
+	}
+	if b := standby.held.bytes.Load(); b != 0 {
+		t.Errorf("%d bytes of retry buffers left", b)
+	}
+}
+
+// P12: a client that does not read stops its handler, and nobody else.
+func TestSlowReaderStopsOnlyItself(t *testing.T) {
+	checkLeaks(t)
+	written := make(chan int64, 1)
+	_, standby, _ := pair(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/fast" {
+			_, _ = io.WriteString(w, "fast")
+			return
+		}
+		n, _ := io.Copy(w, &zeros{1 << 30})
+		written <- n
+	}))
+	c, err := net.Dial("tcp", standby.http.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprint(c, "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+	stop := heapPeak()
+	for range 200 {
+		if _, body := get(t, standby.http.URL+"/fast"); body != "fast" {
+			t.Fatal(body)
+		}
+	}
+	if peak := stop(); peak > 32<<20 {
+		t.Errorf("%d MiB", peak>>20)
+	}
+	c.Close()
+	if n := <-written; n >= 1<<30 {
+		t.Error("not stopped")
+	}
+}
+
+// Each event of a stream arrives when it is flushed, and its end is seen.
+func TestServerSentEvents(t *testing.T) {
+	checkLeaks(t)
+	feeds := map[string]chan string{"/a": make(chan string), "/b": make(chan string)}
+	active, standby, _ := pair(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		w.(http.Flusher).Flush()
+		next := feeds[r.URL.Path]
+		for {
+			select {
+			case s, ok := <-next:
+				if !ok {
+					return
+				}
+				fmt.Fprintf(w, "data: %s\n\n", s)
+				w.(http.Flusher).Flush()
+			case <-r.Context().Done():
+				return
+			}
+		}
+	}))
+	for _, n := range []*node{standby, active} {
+		res, err := client.Do(mustRequest(t, "GET", n.http.URL+"/"+n.name, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		br := bufio.NewReader(res.Body)
+		for i := range 10 {
+			feeds["/"+n.name] <- fmt.Sprint(i)
+			if got := readLine(t, br); got != fmt.Sprint("data: ", i) {
+				t.Error(got)
+			}
+			readLine(t, br)
+		}
+		res.Body.Close()
+	}
+}
+
+// The client's leaving reaches the handler; the handler's breaking off reaches the client.
+func TestCancellation(t *testing.T) {
+	checkLeaks(t)
+	entered, left := make(chan struct{}), make(chan error, 1)
+	active, standby, _ := pair(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/wait":
+			entered <- struct{}{}
+			<-r.Context().Done()
+			left <- r.Context().Err()
+		case "/begun":
+			w.(http.Flusher).Flush()
+			entered <- struct{}{}
+			<-r.Context().Done()
+			left <- r.Context().Err()
+		case "/upload":
+			entered <- struct{}{}
+			_, err := io.Copy(io.Discard, r.Body)
+			left <- err
+		case "/abort":
+			_, _ = io.WriteString(w, "half")
+			w.(http.Flusher).Flush()
+			panic(http.ErrAbortHandler)
+		case "/abort-at-once":
+			panic(http.ErrAbortHandler)
+		case "/panic":
+			panic("boom")
+		case "/short":
+			w.Header().Set("Content-Length", "10")
+			_, _ = io.WriteString(w, "12345")
+		}
+	}))
+	for _, path := range []string{"/wait", "/begun", "/upload"} {
+		ctx, cancel := context.WithCancel(t.Context())
+		body := io.Reader(nil)
+		pr, pw := io.Pipe()
+		if path == "/upload" {
+			body = pr
+		}
+		req := mustRequest(t, "POST", standby.http.URL+path, body).WithContext(ctx)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			if res, err := client.Do(req); err == nil {
+				_, _ = io.Copy(io.Discard, res.Body)
+				res.Body.Close()
+			}
+		}()
+		<-entered
+		cancel()
+		pw.CloseWithError(errors.New("gone"))
+		if err := <-left; err == nil {
+			t.Error(path, "not cancelled")
+		}
+		<-done
+	}
+	for _, path := range []string{"/abort", "/abort-at-once", "/short"} {
+		res, err := client.Do(mustRequest(t, "GET", standby.http.URL+path, nil))
+		if err == nil {
+			var b []byte
+			b, err = io.ReadAll(res.Body)
+			res.Body.Close()
+			if err == nil {
+				t.Errorf("%s: %d %q looks whole", path, res.StatusCode, b)
+			}
+		}
+	}
+	if res, body := get(t, standby.http.URL+"/panic"); res.StatusCode != 500 || !strings.Contains(body, "errors") {
+		t.Error(res.StatusCode, body)
+	}
+	// Nothing is left of any of them.
+	eventually(t, func() bool {
+		return active.inFlight() == 0 && standby.openStreams() == 0
+	})
+}
+
+func (n *node) inFlight() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	t := n.Router.place.Load().local
+	if t == nil {
+		return 0
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.waited
+}
+
+func (n *node) openStreams() int {
+	s := n.Router.place.Load().session
+	if s == nil {
+		return 0
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.streams) + int(s.budget.used.Load())
+}
+
+func TestTrailers(t *testing.T) {
+	checkLeaks(t)
+	active, standby, _ := pair(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			t.Error(err)
+		}
+		w.Header().Set("Trailer", "X-Declared, X-Unused")
+		if r.URL.Path == "/flush" {
+			w.(http.Flusher).Flush()
+		}
+		_, _ = io.WriteString(w, "body")
+		w.Header().Set("X-Declared", r.Trailer.Get("X-Sum"))
+		w.Header().Set(http.TrailerPrefix+"X-Undeclared", "u")
+	}))
+	for _, n := range []*node{active, standby} {
+		for _, path := range []string{"/", "/flush"} {
+			for _, size := range []int{0, 10, 100_000} {
+				req := mustRequest(t, "POST", n.http.URL+path, nil)
+				req.Trailer = http.Header{"X-Sum": nil}
+				req.Body = io.NopCloser(&trailerBody{r: strings.NewReader(strings.Repeat("x", size)), req: req})
+				req.ContentLength = -1
+				res, body := do(t, req)
+				if body != "body" || res.Trailer.Get("X-Declared") != "sum" || res.Trailer.Get("X-Undeclared") != "u" || len(res.Trailer["X-Unused"]) != 0 {
+					t.Errorf("%s%s: %q %v", n.name, path, body, res.Trailer)
+				}
+			}
+		}
+	}
+}
+
+// trailerBody sets the trailer when the body ends.
+type trailerBody struct {
+	r   io.Reader
+	req *http.Request
+}
+
+func (b *trailerBody) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if err == io.EOF {
+		b.req.Trailer.Set("X-Sum", "sum")
+	}
+	return n, err
+}
+
+// The four kinds of call of gRPC, by what they need of HTTP/2: full duplex, early heads, trailers.
+func TestHTTP2FullDuplex(t *testing.T) {
+	checkLeaks(t)
+	_, standby, _ := pair(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor != 2 || r.Header.Get("Te") != "trailers" {
+			t.Error(r.Proto, r.Header)
+		}
+		w.Header().Set("Content-Type", "application/grpc")
+		w.Header().Set("Trailer", "Grpc-Status")
+		w.WriteHeader(200)
+		rc := http.NewResponseController(w)
+		_ = rc.Flush()
+		br := bufio.NewReader(r.Body)
+		for {
+			line, err := br.ReadString('\n')
+			if err != nil {
+				break
+			}
+			_, _ = io.WriteString(w, "echo "+line)
+			_ = rc.Flush()
+		}
+		w.Header().Set("Grpc-Status", "0")
+		w.Header().Set(http.TrailerPrefix+"Grpc-Message", "fine")
+	}))
+	h2 := h2c(t)
+	pr, pw := io.Pipe()
+	req := mustRequest(t, "POST", standby.http.URL+"/svc/Bidi", pr)
+	req.Header.Set("Te", "trailers")
+	req.Header.Set("Content-Type", "application/grpc")
+	res, err := h2.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	br := bufio.NewReader(res.Body)
+	for i := range 50 {
+		fmt.Fprintf(pw, "%d\n", i)
+		if got := readLine(t, br); got != fmt.Sprintf("echo %d", i) {
+			t.Fatal(got)
+		}
+	}
+	pw.Close()
+	if _, err := io.ReadAll(br); err != nil {
+		t.Fatal(err)
+	}
+	if res.ProtoMajor != 2 || res.Trailer.Get("Grpc-Status") != "0" || res.Trailer.Get("Grpc-Message") != "fine" {
+		t.Error(res.Proto, res.Trailer)
+	}
+}
+
+func h2c(t *testing.T) *http.Client {
+	var p http.Protocols
+	p.SetUnencryptedHTTP2(true)
+	tr := &http.Transport{Protocols: &p}
+	t.Cleanup(tr.CloseIdleConnections)
+	return &http.Client{Transport: tr}
+}
+
+// Full duplex over HTTP/1, for a handler that asks for it.
+func TestHTTP1FullDuplex(t *testing.T) {
+	checkLeaks(t)
+	active, standby, _ := pair(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rc := http.NewResponseController(w)
+		if err := rc.EnableFullDuplex(); err != nil {
+			t.Error(err)
+		}
+		_ = rc.Flush()
+		buf := make([]byte, 10)
+		for {
+			n, err := r.Body.Read(buf)
+			_, _ = w.Write(buf[:n])
+			_ = rc.Flush()
+			if err != nil {
+				return
+			}
+		}
+	}))
+	for _, n := range []*node{active, standby} {
+		c, err := net.Dial("tcp", n.http.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		br := bufio.NewReader(c)
+		fmt.Fprint(c, "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+		for readLine(t, br) != "" {
+		}
+		for range 20 {
+			fmt.Fprint(c, "2\r\nab\r\n")
+			if l, b := readLine(t, br), readLine(t, br); l != "2" || b != "ab" {
+				t.Error(l, b)
+			}
+		}
+		fmt.Fprint(c, "0\r\n\r\n")
+		if l := readLine(t, br); l != "0" {
+			t.Error(l)
+		}
+		c.Close()
+	}
+}
+
+// A handler that answers without reading a large body: the client gets that answer.
+func TestEarlyAnswer(t *testing.T) {
+	checkLeaks(t)
+	active, standby, _ := pair(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Error(w, "too much", 413)
+	}))
+	for _, n := range []*node{active, standby} {
+		for _, size := range []int64{1, 100_000, 200 << 20} {
+			req := mustRequest(t, "POST", n.http.URL, &zeros{size})
+			req.ContentLength = size
+			// With keep-alive: net/http closes a connection that is not kept without waiting for the client.
+			tr := &http.Transport{}
+			res, err := tr.RoundTrip(req)
+			if err != nil {
+				t.Fatal(n.name, size, err)
+			}
+			body, err := io.ReadAll(res.Body)
+			if res.StatusCode != 413 || string(body) != "too much\n" || err != nil {
+				t.Error(n.name, size, res.StatusCode, body, err)
+			}
+			res.Body.Close()
+			tr.CloseIdleConnections()
+		}
+	}
+}
+
+// Expect: 100-continue is the handler's: the client is asked for its body only when the handler reads.
+func TestExpectContinue(t *testing.T) {
+	checkLeaks(t)
+	active, standby, _ := pair(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/refuse" {
+			w.WriteHeader(417)
+			return
+		}
+		n, err := io.Copy(io.Discard, r.Body)
+		fmt.Fprint(w, n, err)
+	}))
+	for _, n := range []*node{active, standby} {
+		for path, want := range map[string]string{"/refuse": "HTTP/1.1 417 Expectation Failed", "/take": "HTTP/1.1 100 Continue"} {
+			c, err := net.Dial("tcp", n.http.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n", path)
+			br := bufio.NewReader(c)
+			if got := readLine(t, br); got != want {
+				t.Errorf("%s%s: %q", n.name, path, got)
+			}
+			if path == "/take" {
+				readLine(t, br)
+				fmt.Fprint(c, "12345")
+				if got := readLine(t, br); got != "HTTP/1.1 200 OK" {
+					t.Error(got)
+				}
+			}
+			c.Close()
+		}
+	}
+}
+
+func TestInformationalAnswers(t *testing.T) {
+	checkLeaks(t)
+	active, standby, _ := pair(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Link", "</a.css>; rel=preload")
+		w.WriteHeader(103)
+		w.Header().Set("Link", "</b.css>; rel=preload")
+		w.WriteHeader(103)
+		w.Header().Del("Link")
+		_, _ = io.WriteString(w, "final")
+	}))
+	for _, n := range []*node{active, standby} {
+		var hints []string
+		req := mustRequest(t, "GET", n.http.URL, nil)
+		req = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
+			Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
+				hints = append(hints, fmt.Sprint(code, h.Get("Link")))
+				return nil
+			},
+		}))
+		res, body := do(t, req)
+		if fmt.Sprint(hints) != "[103</a.css>; rel=preload 103</b.css>; rel=preload]" || body != "final" || res.Header.Get("Link") != "" {
+			t.Error(n.name, hints, body, res.Header)
+		}
+	}
+}
+
+// More requests at a time than the active node takes: the others wait for room.
+func TestStreamLimit(t *testing.T) {
+	checkLeaks(t)
+	var mu sync.Mutex
+	now, most := 0, 0
+	_, standby, _ := pair(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		now++
+		most = max(most, now)
+		mu.Unlock()
+		runtime.Gosched()
+		mu.Lock()
+		now--
+		mu.Unlock()
+	}), func(c *Config) { c.MaxStreams = 3 })
+	var wg sync.WaitGroup
+	for range 50 {
+		wg.Go(func() {
+			for range 20 {
+				rec := httptest.NewRecorder()
+				standby.ServeHTTP(rec, httptest.NewRequest("POST", "/", nil))
+				if rec.Code != 200 {
+					t.Error(rec.Code, rec.Body)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if most > 3 {
+		t.Error(most)
+	}
+}
+
+// Deadlines of a handler's http.ResponseController hold for a forwarded request too.
+func TestHandlerDeadlines(t *testing.T) {
+	checkLeaks(t)
+	_, standby, _ := pair(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rc := http.NewResponseController(w)
+		if err := rc.SetReadDeadline(time.Now().Add(10 * time.Millisecond)); err != nil {
+			t.Error(err)
+		}
+		if _, err := r.Body.Read(make([]byte, 1)); !isTimeout(err) {
+			t.Error(err)
+		}
+		if err := rc.SetWriteDeadline(time.Now().Add(-time.Second)); err != nil {
+			t.Error(err)
+		}
+		if _, err := io.Copy(w, &zeros{100 << 20}); !isTimeout(err) {
+			t.Error(err)
+		}
+	}))
+	pr, pw := io.Pipe()
+	defer pw.Close()
+	res, err := client.Do(mustRequest(t, "POST", standby.http.URL, pr))
+	if err == nil {
+		res.Body.Close()
+	}
+}
+
+func isTimeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.As(err, &t) && t.Timeout()
+}
+
+// A WebSocket's bytes pass both ways, with half-close, whatever their sizes.
+func TestTunnel(t *testing.T) {
+	checkLeaks(t)
+	active, standby, _ := pair(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Upgrade") != "x" || r.Header.Get("Connection") != "Upgrade" {
+			t.Error(r.Header)
+		}
+		c, rw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		fmt.Fprint(rw, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n")
+		rw.Flush()
+		_, _ = io.Copy(c, rw) // until the client's half-close
+		_, _ = io.WriteString(c, "bye")
+	}))
+	for _, n := range []*node{active, standby} {
+		c, br := upgrade(t, n, "/")
+		var sent bytes.Buffer
+		done := make(chan struct{})
+		var got []byte
+		go func() {
+			defer close(done)
+			got, _ = io.ReadAll(br)
+		}()
+		for i := range 200 {
+			p := bytes.Repeat([]byte{byte(i)}, i*i)
+			sent.Write(p)
+			if _, err := c.Write(p); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_ = c.(*net.TCPConn).CloseWrite()
+		<-done
+		if want := append(sent.Bytes(), "bye"...); !bytes.Equal(got, want) {
+			t.Errorf("%s: %d bytes came back of %d", n.name, len(got), len(want))
+		}
+		c.Close()
+	}
+	// A client that goes away ends the handler's side, and a closed handler the client's.
+	eventually(t, func() bool { return active.inFlight() == 0 && standby.openStreams() == 0 })
+}
+
+func TestTunnelEndsWithTheClient(t *testing.T) {
+	checkLeaks(t)
+	ended := make(chan error, 1)
+	_, standby, _ := pair(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, rw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		fmt.Fprint(rw, "HTTP/1.1 101 Switching Protocols\r\n\r\n")
+		rw.Flush()
+		_, err = io.Copy(c, &zeros{1 << 40}) // never reads: learns of it by writing
+		ended <- err
+	}))
+	c, _ := upgrade(t, standby, "/")
+	c.Close()
+	if err := <-ended; err == nil {
+		t.Error("no error")
+	}
+}
+
+// Hijack where it cannot be: over HTTP/2, and with a body.
+func TestHijackRefused(t *testing.T) {
+	checkLeaks(t)
+	_, standby, _ := pair(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _, err := http.NewResponseController(w).Hijack()
+		fmt.Fprint(w, errors.Is(err, http.ErrNotSupported))
+	}))
+	res, err := h2c(t).Get(standby.http.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, _ := io.ReadAll(res.Body)
+	res.Body.Close()
+	if string(b) != "true" {
+		t.Error(string(b))
+	}
+	if _, b := do(t, mustRequest(t, "POST", standby.http.URL, strings.NewReader("x"))); b != "true" {
+		t.Error(b)
+	}
+}
