@@ -24,7 +24,6 @@ type JoinRequest struct {
 	ClientKey     Secret `json:"-"`                            // PEM
 	ServerName    string `json:"leader_tls_servername,omitempty"`
 	Retry         bool   `json:"retry,omitempty"`
-	NonVoter      bool   `json:"non_voter,omitempty"`
 }
 
 // Raft is the part of the API that a cluster on the embedded store has.

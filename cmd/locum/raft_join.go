@@ -26,7 +26,6 @@ active one. The node proves that it holds the root key: with a static seal by it
 	clientKey := f.String("leader-client-key", "", "PEM `file` of its key")
 	f.StringVar(&req.ServerName, "leader-tls-servername", "", "`name` to expect in its certificate")
 	f.BoolVar(&req.Retry, "retry", false, "go on trying until it succeeds")
-	f.BoolVar(&req.NonVoter, "non-voter", false, "join as a copy that never votes")
 	format := formatFlag(cmd)
 	return a.asking(cmd, func(cmd *cobra.Command, c *client.Client, args []string) error {
 		req.LeaderAPIAddr = args[0]

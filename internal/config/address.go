@@ -82,7 +82,7 @@ func (c *Config) ensureDefaults(source Source) {
 			l.Address = "127.0.0.1:8400"
 		}
 	}
-	if len(c.Listeners) > 0 && c.clusterListen() == "" {
+	if len(c.Listeners) > 0 && c.ClusterListen() == "" {
 		l := &c.Listeners[0]
 		if host, port, err := splitAddress(l.Address); err == nil {
 			next := uint16(0) // a free port beside a free port
@@ -100,15 +100,11 @@ func (c *Config) ensureDefaults(source Source) {
 func (c *Config) HAEnabled() bool { return c.Storage.Type == "raft" }
 
 // ClusterListen returns the host:port that the cluster port listens on.
-func (c *Config) ClusterListen() string { return c.clusterListen() }
-
-func (c *Config) clusterListen() string {
-	for _, l := range c.Listeners {
-		if l.ClusterAddress != "" {
-			return l.ClusterAddress
-		}
+func (c *Config) ClusterListen() string {
+	if len(c.Listeners) == 0 {
+		return ""
 	}
-	return ""
+	return c.Listeners[0].ClusterAddress
 }
 
 func splitAddress(address string) (host string, port uint16, err error) {
@@ -155,7 +151,7 @@ func (c *Config) resolveClusterAddr(source Source) {
 		c.ClusterAddr = strings.TrimRight(c.ClusterAddr, "/")
 		return
 	}
-	_, port, err := splitAddress(c.clusterListen())
+	_, port, err := splitAddress(c.ClusterListen())
 	if err != nil {
 		return
 	}
@@ -168,7 +164,7 @@ func (c *Config) resolveClusterAddr(source Source) {
 		}
 	}
 	if !ok {
-		host, from, ok = ownHost(c.clusterListen(), source)
+		host, from, ok = ownHost(c.ClusterListen(), source)
 	}
 	if !ok {
 		return

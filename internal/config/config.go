@@ -67,8 +67,8 @@ type Listener struct {
 	// Address is the host:port that the API listens on. Default: "127.0.0.1:8400".
 	Address string `hcl:"address"`
 
-	// ClusterAddress is the host:port of the cluster port, of which a node has one. Default: the host of the first
-	// listener's address, with its port + 1.
+	// ClusterAddress is the host:port of the cluster port, of which a node has one: in the first listener block.
+	// Default: the host of address, with its port + 1.
 	ClusterAddress string `hcl:"cluster_address"`
 
 	// TLSCertFile is the PEM file with the certificate and its chain. Required unless tls_disable is set. It is read
@@ -91,7 +91,8 @@ type Listener struct {
 	// ProxyProtocol expects the PROXY protocol on every connection. Not supported in this version. Default: false.
 	ProxyProtocol bool `hcl:"proxy_protocol"`
 
-	// MaxRequestSize is the size beyond which a request's body is refused with 413, "0" for no limit. Default: "0".
+	// MaxRequestSize is the size beyond which a request's body is refused with 413, "0" for no limit; in the first
+	// listener block, for all. Default: "0".
 	MaxRequestSize Size `hcl:"max_request_size"`
 }
 
@@ -122,9 +123,6 @@ type RaftStorage struct {
 	// RetryJoin are the nodes through which this one joins its cluster, tried in turn until one of them lets it in. A
 	// node may list itself; it is passed over. Ignored once the node is a member.
 	RetryJoin []RetryJoin `hcl:"retry_join,block"`
-
-	// RetryJoinAsNonVoter joins as a copy that never votes nor becomes active. Default: false.
-	RetryJoinAsNonVoter bool `hcl:"retry_join_as_non_voter"`
 
 	// SnapshotSize is how much log may gather before it is replaced by a snapshot. Default: "64MiB".
 	SnapshotSize Size `hcl:"snapshot_size"`

@@ -88,7 +88,6 @@ storage "raft" {
   retry_join {
     leader_api_addr = "http://c.example.com:8400"
   }
-  retry_join_as_non_voter = true
   snapshot_size           = "128MiB"
   dead_peer_timeout       = "1h"
 }
@@ -128,7 +127,7 @@ log_format = "json"
 				{LeaderAPIAddr: "https://b.example.com:8400", LeaderCACert: "PEM", LeaderTLSServerName: "b"},
 				{LeaderAPIAddr: "http://c.example.com:8400"},
 			},
-			RetryJoinAsNonVoter: true, SnapshotSize: 128 << 20, DeadPeerTimeout: time.Hour,
+			SnapshotSize: 128 << 20, DeadPeerTimeout: time.Hour,
 		}},
 		Seal: Seal{Type: "static", Static: StaticSeal{KeyFile: key}},
 		HA:   HA{Priority: 50, DrainTimeout: 10 * time.Second, ShutdownDelay: 5 * time.Second},

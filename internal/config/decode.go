@@ -285,6 +285,7 @@ var foreignKeys = map[string]string{
 	"trailing_logs":                      "remove it: how much log is kept follows from snapshot_size",
 	"snapshot_threshold":                 "write snapshot_size, such as \"64MiB\"",
 	"snapshot_interval":                  "write snapshot_size, such as \"64MiB\"",
+	"retry_join_as_non_voter":            "remove it: every node votes in this version",
 	"auto_join":                          "write leader_api_addr with the address of a node",
 	"auto_join_scheme":                   "write leader_api_addr with the address of a node",
 	"redirect_addr":                      "write api_addr at the top of the file",

@@ -91,7 +91,6 @@ func (c *checker) listeners() {
 	if len(c.Listeners) == 0 {
 		c.fault("listener", "missing", `write listener "tcp" { address = "0.0.0.0:8400" … }`)
 	}
-	clusters := 0
 	for i, l := range c.Listeners {
 		path := fmt.Sprintf("listener[%d]", i)
 		if l.Type != "tcp" && l.Type != "" {
@@ -100,9 +99,12 @@ func (c *checker) listeners() {
 		c.listenAddress(path+".address", l.Address)
 		if l.ClusterAddress != "" {
 			c.listenAddress(path+".cluster_address", l.ClusterAddress)
-			if clusters++; clusters > 1 {
-				c.fault(path+".cluster_address", "a second one; a node has one cluster port", "keep one")
-			}
+		}
+		if i > 0 && l.ClusterAddress != "" {
+			c.fault(path+".cluster_address", "a node has one cluster port", "write it in the first listener block")
+		}
+		if i > 0 && l.MaxRequestSize != 0 {
+			c.fault(path+".max_request_size", "one limit holds for all listeners", "write it in the first listener block")
 		}
 		c.listenerTLS(path, l)
 		for _, text := range l.XForwardedForAuthorizedAddrs {
@@ -115,7 +117,7 @@ func (c *checker) listeners() {
 			c.fault(path+".proxy_protocol", "not supported in this version", "remove the line")
 		}
 	}
-	if len(c.Listeners) > 0 && clusters == 0 {
+	if len(c.Listeners) > 0 && c.ClusterListen() == "" {
 		c.fault("listener[0].cluster_address", "cannot be found out from the address", `write "0.0.0.0:8401"`)
 	}
 }
