@@ -56,7 +56,6 @@ type fakeAPI struct {
 	mu          sync.Mutex
 	initialized bool
 	shares      int
-	static      bool
 	entries     map[string][]map[string]any
 	snapshot    string
 }

@@ -13,10 +13,9 @@ import (
 
 // What can be told.
 const (
-	Ready     = "READY=1"
-	Reloading = "RELOADING=1"
-	Stopping  = "STOPPING=1"
-	watchdog  = "WATCHDOG=1"
+	Ready    = "READY=1"
+	Stopping = "STOPPING=1"
+	watchdog = "WATCHDOG=1"
 )
 
 // Notifier speaks to one service manager. The zero Notifier speaks to nobody.
