@@ -30,7 +30,8 @@ func (d dataDir) log() string             { return filepath.Join(d.raft(), "log"
 func (d dataDir) state() string           { return filepath.Join(d.raft(), "state.db") }
 func (d dataDir) mark() string            { return filepath.Join(d.raft(), "state.mark") }
 
-// prepare makes the directory, or checks one that is there, and returns the identity that lives in it.
+// prepare makes the directory, or checks one that is there, and returns the identity that lives in it, ""
+// if it has none yet.
 func (d dataDir) prepare() (id string, err error) {
 	if err := os.MkdirAll(d.raft(), 0o700); err != nil {
 		return "", fmt.Errorf("make the data directory: %w", err)
@@ -47,19 +48,21 @@ func (d dataDir) prepare() (id string, err error) {
 		return "", fmt.Errorf("%s has format %q, this version knows %s", d.path, strings.TrimSpace(string(format)), dirFormat)
 	}
 	raw, err := os.ReadFile(d.file("node-id"))
-	if err == nil {
-		id := strings.TrimSpace(string(raw))
-		if len(id) != 36 {
-			return "", &DamagedError{Path: d.file("node-id"), What: "not an identity"}
-		}
-		return id, nil
-	}
-	if !errors.Is(err, os.ErrNotExist) {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return "", nil
+	case err != nil:
 		return "", fmt.Errorf("read the node's identity: %w", err)
 	}
-	if _, err := os.Stat(d.log()); err == nil {
-		return "", &DamagedError{Path: d.file("node-id"), What: "missing beside a log that belongs to it"}
+	if id = strings.TrimSpace(string(raw)); len(id) != 36 {
+		return "", &DamagedError{Path: d.file("node-id"), What: "not an identity"}
 	}
+	return id, nil
+}
+
+// claim gives the directory an identity. It comes last when a directory is made: from then on log and vote
+// must be there.
+func (d dataDir) claim() (id string, err error) {
 	id = newID()
 	return id, writeDurably(d.file("node-id"), id+"\n")
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -89,20 +90,32 @@ type location struct {
 	len uint32
 }
 
-// openLogStore opens or makes the log in dir, reads it through and checks it.
-func openLogStore(dir string) (*logStore, error) {
+// openLogStore opens the log in dir and the vote beside it, reads them through and checks them. With fresh
+// they are made: the node has no identity yet, so it cannot have promised anything to anybody.
+func openLogStore(dir string, fresh bool) (*logStore, error) {
 	s := &logStore{dir: dir}
+	path := filepath.Join(filepath.Dir(dir), "vote")
 	var err error
-	if s.votes, err = openVoteFile(filepath.Join(filepath.Dir(dir), "vote")); err != nil {
+	if s.votes, err = openVoteFile(path); errors.Is(err, os.ErrNotExist) && fresh {
+		s.votes, err = createVoteFile(path)
+	}
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, &DamagedError{Path: path, What: "missing"}
+	}
+	if err != nil {
 		return nil, err
 	}
-	if s.wal, err = openWAL(dir, s.replay); err != nil {
+	if s.wal, err = openWAL(dir, fresh, s.replay); err != nil {
 		return nil, errors.Join(err, s.votes.close())
 	}
 	s.commit = max(s.commit, s.number(keyCommit))
 	if synced := s.number(keySynced); s.last() < synced {
-		err := &DamagedError{Path: dir, What: fmt.Sprintf("the log ends at entry %d, and it had reached %d", s.last(), synced)}
-		return nil, errors.Join(err, s.Close())
+		err = &DamagedError{Path: dir, What: fmt.Sprintf("the log ends at entry %d, and it had reached %d", s.last(), synced)}
+	} else if fresh && s.first != 0 {
+		err = &DamagedError{Path: filepath.Join(filepath.Dir(filepath.Dir(dir)), "node-id"), What: "missing beside a log that belongs to it"}
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.wal.close(), s.votes.close())
 	}
 	return s, nil
 }
@@ -124,7 +137,8 @@ func (s *logStore) last() uint64 {
 }
 
 // An entries record is: index of the first entry, commit index, number of entries (8, 8 and 4 bytes), and
-// for each its length (4) and the entry. A truncate record is the index (8) from which on everything goes.
+// for each its length (4) and the entry. A truncate record is the index (8) from which on everything goes, 0
+// for all there is.
 const entriesHeader = 8 + 8 + 4
 
 // replay takes one record over while the log is opened.
@@ -181,7 +195,7 @@ func (s *logStore) append(index uint64, at location) {
 func (s *logStore) cut(from uint64) {
 	switch {
 	case s.first == 0 || from > s.last():
-	case from <= s.first:
+	case from <= s.first: // also 0
 		s.first, s.index = 0, nil
 	default:
 		s.index = s.index[:from-s.first]
@@ -336,8 +350,10 @@ func (s *logStore) DeleteRange(low, high uint64) error {
 	switch {
 	case first == 0 || high < first || low > last || low > high:
 		return nil
+	case high >= last && low <= first:
+		return s.truncate(0)
 	case high >= last:
-		return s.truncate(max(low, first))
+		return s.truncate(low)
 	case low <= first:
 		return s.dropHead(high)
 	default:
@@ -345,12 +361,9 @@ func (s *logStore) DeleteRange(low, high uint64) error {
 	}
 }
 
-// truncate removes the tail from an index on, durably.
+// truncate removes the tail from an index on, durably; with 0, everything.
 func (s *logStore) truncate(from uint64) error {
-	end := from - 1
-	if from == s.first {
-		end = 0
-	}
+	end := max(from, 1) - 1
 	if s.number(keySynced) > end { // else a crash now would make the shorter log look damaged
 		if err := s.SetUint64([]byte(keySynced), end); err != nil {
 			return err

@@ -206,6 +206,9 @@ func Recover(path string, peers []Peer) error {
 		return fmt.Errorf("recover: no store in %s: %w", path, err)
 	}
 	id, err := dir.prepare()
+	if err == nil && id == "" {
+		err = &DamagedError{Path: dir.file("node-id"), What: "missing"}
+	}
 	if err != nil {
 		return fmt.Errorf("recover: %w", err)
 	}
@@ -222,7 +225,7 @@ func Recover(path string, peers []Peer) error {
 	if err != nil {
 		return fmt.Errorf("recover: %w", err)
 	}
-	log, err := openLogStore(dir.log())
+	log, err := openLogStore(dir.log(), false)
 	if err != nil {
 		return errors.Join(fmt.Errorf("recover: %w", err), lock.Close())
 	}

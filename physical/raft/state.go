@@ -77,6 +77,9 @@ func openBolt(path string, options *bbolt.Options) (db *bbolt.DB, err error) {
 			db, err = nil, &DamagedError{Path: path, What: fmt.Sprint(r)}
 		}
 	}()
+	if err := checkBoltSize(path); err != nil {
+		return nil, err
+	}
 	db, err = bbolt.Open(path, 0o600, options)
 	switch {
 	case err == nil:
@@ -89,6 +92,40 @@ func openBolt(path string, options *bbolt.Options) (db *bbolt.DB, err error) {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
 }
+
+// checkBoltSize refuses a file that is shorter than its newest meta page says: bbolt maps it into memory,
+// and to read a page that is not there would end the process. A meta page is a header of 16 bytes, then
+// magic, version and page size (4 bytes each), flags (4), root (16), freelist, number of pages, transaction
+// and checksum (8 each).
+func checkBoltSize(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil // bbolt makes the file, or reports what is wrong
+	}
+	defer func() { _ = f.Close() }()
+	info, err := f.Stat()
+	if err != nil || info.Size() == 0 {
+		return err
+	}
+	var newest, need uint64
+	for _, at := range []int64{0, int64(os.Getpagesize())} {
+		var page [80]byte
+		if _, err := f.ReadAt(page[:], at); err != nil {
+			return &DamagedError{Path: path, What: "cut short"}
+		}
+		meta := page[16:]
+		size, pages, tx := binary.NativeEndian.Uint32(meta[8:]), binary.NativeEndian.Uint64(meta[40:]), binary.NativeEndian.Uint64(meta[48:])
+		if binary.NativeEndian.Uint32(meta) == boltMagic && tx >= newest {
+			newest, need = tx, pages*uint64(size)
+		}
+	}
+	if uint64(info.Size()) < need {
+		return &DamagedError{Path: path, What: fmt.Sprintf("%d bytes are left of %d", info.Size(), need)}
+	}
+	return nil
+}
+
+const boltMagic = 0xED0CDAED
 
 // openState opens the state at path, or makes an empty one.
 func openState(path string) (*state, error) {

@@ -79,17 +79,23 @@ func Open(cfg Config) (*Store, error) {
 	if s.id, err = s.dir.prepare(); err != nil {
 		return nil, err
 	}
-	s.peers = newPeerBook(s.local())
 	if s.lock, err = lockDir(s.dir.lock()); err != nil {
 		return nil, err
 	}
-	if s.log, err = openLogStore(s.dir.log()); err != nil {
+	if s.log, err = openLogStore(s.dir.log(), s.id == ""); err != nil {
 		return nil, errors.Join(err, s.lock.Close())
 	}
-	s.log.onStore = cfg.Observer.Stored
-	if err := s.openState(); err != nil {
+	if s.id == "" {
+		s.id, err = s.dir.claim()
+	}
+	if err == nil {
+		err = s.openState()
+	}
+	if err != nil {
 		return nil, errors.Join(err, s.log.Close(), s.lock.Close())
 	}
+	s.log.onStore = cfg.Observer.Stored
+	s.peers = newPeerBook(s.local())
 	return s, nil
 }
 
@@ -352,6 +358,11 @@ func (s *Store) Stop() error {
 	run.work.Wait()
 	// Commits first: they end by themselves, applied or given up, while raft still answers.
 	run.commits.close()
+	if !s.log.broken.Load() {
+		if err := s.log.saveMarks(); err != nil {
+			s.logger.Warn("the log's end was not written down", "error", err)
+		}
+	}
 	err := run.raft.Shutdown().Error()
 	err = errors.Join(err, run.trans.Close())
 	s.log.commitHint.Store(nil)

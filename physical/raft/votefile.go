@@ -31,23 +31,22 @@ type voteFile struct {
 
 const voteCopy = 4096 // bytes of one copy
 
+// openVoteFile opens the file at path; os.ErrNotExist if it is not there.
 func openVoteFile(path string) (*voteFile, error) {
-	v := &voteFile{path: path, values: map[string][]byte{}}
 	file, err := os.OpenFile(path, os.O_RDWR, 0o600)
-	if errors.Is(err, os.ErrNotExist) {
-		return v.create()
-	}
 	if err != nil {
 		return nil, fmt.Errorf("open the vote: %w", err)
 	}
-	v.file = file
+	v := &voteFile{path: path, file: file, values: map[string][]byte{}}
 	if err := v.load(); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
 	return v, nil
 }
 
-func (v *voteFile) create() (*voteFile, error) {
+// createVoteFile makes the file of a node that has never voted.
+func createVoteFile(path string) (*voteFile, error) {
+	v := &voteFile{path: path, values: map[string][]byte{}}
 	file, err := zeroFile(v.path+".tmp", 2*voteCopy)
 	if err != nil {
 		return nil, fmt.Errorf("make the vote: %w", err)

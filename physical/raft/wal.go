@@ -17,7 +17,7 @@ import (
 // Segments are zero-filled before use and never written twice, so that a record torn by a power loss is
 // told from one that was damaged later: a sector of it is still zero (see scan).
 //
-// A segment is a header sector ("locumwal", format byte, number of the segment, CRC-32C) and records,
+// A segment is a header sector ("locumwal", format byte, number and size of the segment, CRC-32C) and records,
 // each aligned to 16 bytes, so that its header never spans two sectors: length of the payload (4 bytes),
 // kind (1), 3 zero bytes, CRC-32C of the payload (4), CRC-32C over segment number, offset and the header so
 // far (4), payload. Numbers are little endian.
@@ -27,8 +27,9 @@ type wal struct {
 	end  int64      // where the next record goes in the last segment
 	fail error      // set once a write or a sync failed: what is on disk is not known any more
 
-	spare       chan *os.File // a zeroed file for the next segment
-	preparedFor uint64        // the segment that it was last prepared in
+	zeroed      func(path string, size int64) (*os.File, error) // zeroFile
+	spare       chan *os.File                                   // a zeroed file for the next segment
+	preparedFor uint64                                          // the segment that it was last prepared in
 	preparing   sync.WaitGroup
 }
 
@@ -96,7 +97,7 @@ func (w *wal) createSegment(number uint64, need int64) (*segment, error) {
 	}
 	if file == nil {
 		var err error
-		if file, err = zeroFile(filepath.Join(w.dir, freshPath), max(size, align(need+walHeader))); err != nil {
+		if file, err = w.zeroed(filepath.Join(w.dir, freshPath), max(size, align(need+walHeader))); err != nil {
 			return nil, err
 		}
 	}
@@ -112,16 +113,17 @@ func (w *wal) adopt(file *os.File, number uint64) (*segment, error) {
 	header := make([]byte, walHeader)
 	copy(header, walMagic)
 	header[8] = walFormat
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
 	binary.LittleEndian.PutUint64(header[16:], number)
-	binary.LittleEndian.PutUint32(header[24:], crc32.Checksum(header[:24], castagnoli))
+	binary.LittleEndian.PutUint64(header[24:], uint64(info.Size()))
+	binary.LittleEndian.PutUint32(header[32:], crc32.Checksum(header[:32], castagnoli))
 	if _, err := file.WriteAt(header, 0); err != nil {
 		return nil, err
 	}
 	if err := file.Sync(); err != nil {
-		return nil, err
-	}
-	info, err := file.Stat()
-	if err != nil {
 		return nil, err
 	}
 	path := segmentPath(w.dir, number)
@@ -161,7 +163,7 @@ func (w *wal) prepare() {
 	}
 	w.preparedFor = seg.number
 	w.preparing.Go(func() {
-		if file, err := zeroFile(filepath.Join(w.dir, sparePath), normalSize); err == nil {
+		if file, err := w.zeroed(filepath.Join(w.dir, sparePath), normalSize); err == nil {
 			w.spare <- file
 		} // else createSegment meets the same error, and reports it
 	})

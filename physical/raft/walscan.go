@@ -13,11 +13,12 @@ import (
 	"strings"
 )
 
-// openWAL opens the segments in dir, or makes the first, and calls each for every record, oldest first.
+// openWAL opens the segments in dir and calls each for every record, oldest first. With fresh, it makes
+// the first segment where there is none.
 //
 // A record at the very end that was torn by a crash was never acknowledged, and is dropped; the place is
 // zeroed for the next. Anything else that does not match is a *DamagedError.
-func openWAL(dir string, each func(seg *segment, at int64, kind byte, payload []byte) error) (*wal, error) {
+func openWAL(dir string, fresh bool, each func(seg *segment, at int64, kind byte, payload []byte) error) (*wal, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the log's directory: %w", err)
 	}
@@ -26,7 +27,7 @@ func openWAL(dir string, each func(seg *segment, at int64, kind byte, payload []
 			return nil, err
 		}
 	}
-	w := &wal{dir: dir, spare: make(chan *os.File, 1)}
+	w := &wal{dir: dir, zeroed: zeroFile, spare: make(chan *os.File, 1)}
 	numbers, err := segmentNumbers(dir)
 	if err != nil {
 		return nil, err
@@ -41,6 +42,9 @@ func openWAL(dir string, each func(seg *segment, at int64, kind byte, payload []
 		if err != nil {
 			return nil, errors.Join(err, w.close())
 		}
+	}
+	if len(w.segs) == 0 && !fresh {
+		return nil, &DamagedError{Path: dir, What: "no segment of the log is there"}
 	}
 	if len(w.segs) == 0 {
 		seg, err := w.createSegment(1, 0)
@@ -165,12 +169,12 @@ func followed(number uint64, data []byte, at int64) bool {
 func checkHeader(seg *segment, data []byte) error {
 	switch {
 	case len(data) < walHeader || string(data[:8]) != walMagic,
-		binary.LittleEndian.Uint32(data[24:]) != crc32.Checksum(data[:24], castagnoli),
+		binary.LittleEndian.Uint32(data[32:]) != crc32.Checksum(data[:32], castagnoli),
 		binary.LittleEndian.Uint64(data[16:]) != seg.number:
 		return &DamagedError{Path: seg.path, What: "header does not match"}
 	case data[8] != walFormat:
 		return fmt.Errorf("%s has format %d, this version knows %d", seg.path, data[8], walFormat)
-	case len(data)%walSector != 0 || len(data) < firstSize:
+	case binary.LittleEndian.Uint64(data[24:]) != uint64(len(data)):
 		return &DamagedError{Path: seg.path, What: fmt.Sprintf("cut to %d bytes", len(data))}
 	}
 	return nil
