@@ -19,6 +19,7 @@ type client interface {
 	Init(ctx context.Context, shares, threshold int) (keys []string, token string, err error)
 	Unseal(ctx context.Context, key string) (sealStatus, error)
 	ResetUnseal(ctx context.Context) (sealStatus, error)
+	Seal(ctx context.Context) error
 	StepDown(ctx context.Context) error
 
 	Put(ctx context.Context, path string, data object, cas int) (entry, error) // cas < 0: none

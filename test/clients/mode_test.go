@@ -3,6 +3,7 @@ package clients
 import (
 	"context"
 	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -112,3 +113,11 @@ func (p *place) run(t *testing.T) {
 
 // client opens the client with the root token.
 func (p *place) client(t testing.TB) client { return p.kind.open(t, p.node.URL(), p.Token, "") }
+
+// serve serves a handler on loopback until the test ends.
+func serve(t *testing.T, h http.Handler) string {
+	t.Helper()
+	server := httptest.NewServer(h)
+	t.Cleanup(server.Close)
+	return server.URL
+}

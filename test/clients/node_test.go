@@ -309,6 +309,8 @@ func (n nodeClient) Init(ctx context.Context, shares, threshold int) ([]string, 
 	return out.Keys, out.Token, err
 }
 
+func (n nodeClient) Seal(ctx context.Context) error { return n.call(ctx, nil, "seal") }
+
 func (n nodeClient) StepDown(ctx context.Context) error { return n.call(ctx, nil, "stepDown") }
 
 // nodeVersion is one version as it stands in the JSON.

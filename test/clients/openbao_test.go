@@ -99,6 +99,10 @@ func (b baoClient) Init(ctx context.Context, shares, threshold int) ([]string, s
 	return r.KeysB64, r.RootToken, nil
 }
 
+func (b baoClient) Seal(ctx context.Context) error {
+	return baoError(b.c.Sys().SealWithContext(ctx))
+}
+
 func (b baoClient) StepDown(ctx context.Context) error {
 	return baoError(b.c.Sys().StepDownWithContext(ctx))
 }

@@ -99,6 +99,10 @@ func (v vaultClient) Init(ctx context.Context, shares, threshold int) ([]string,
 	return r.KeysB64, r.RootToken, nil
 }
 
+func (v vaultClient) Seal(ctx context.Context) error {
+	return vaultError(v.c.Sys().SealWithContext(ctx))
+}
+
 func (v vaultClient) StepDown(ctx context.Context) error {
 	return vaultError(v.c.Sys().StepDownWithContext(ctx))
 }

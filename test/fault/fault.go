@@ -22,8 +22,7 @@ func StepDown(ctx context.Context, c *cluster.Cluster, l Load) (*Outcome, error)
 	through := others(c, active)[0]
 	s := begin(c, l, c.Nodes)
 	out := &Outcome{}
-	if err := s.hit(ctx); err != nil {
-		s.abandon()
+	if err := s.hit(ctx, active); err != nil {
 		return nil, err
 	}
 	start := time.Now()
@@ -52,8 +51,7 @@ func end(ctx context.Context, c *cluster.Cluster, l Load, how func(*cluster.Node
 	}
 	s := begin(c, l, others(c, active))
 	out := &Outcome{}
-	if err := s.hit(ctx); err != nil {
-		s.abandon()
+	if err := s.hit(ctx, active); err != nil {
 		return nil, err
 	}
 	start := time.Now()

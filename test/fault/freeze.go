@@ -54,8 +54,7 @@ func Freeze(ctx context.Context, c *cluster.Cluster, l Load, d time.Duration) (*
 	defer f.close()
 	s := begin(c, l, others(c, active))
 	out := &Outcome{Waiting: &f.result}
-	if err := s.hit(ctx); err != nil {
-		s.abandon()
+	if err := s.hit(ctx, active); err != nil {
 		return nil, err
 	}
 	start := time.Now()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"time"
 
@@ -17,6 +18,10 @@ type Load struct {
 	Rate          int
 	Before, After time.Duration
 }
+
+// ErrMoved: leadership moved by itself before the fault came, as it does when a loaded machine stalls a node for longer
+// than its lease.
+var ErrMoved = errors.New("no longer active before the fault")
 
 // Outcome is what the clients saw of one fault.
 type Outcome struct {
@@ -67,9 +72,16 @@ func begin(c *cluster.Cluster, l Load, nodes []*cluster.Node) *session {
 	return s
 }
 
-// hit notes the instant of the fault, after the time before it.
-func (s *session) hit(ctx context.Context) error {
+// hit notes the instant of the fault, after the time before it. It is an error if the node that the fault is for is not
+// the active one any more; the load is over then.
+func (s *session) hit(ctx context.Context, victim *cluster.Node) error {
 	err := pause(ctx, s.l.Before)
+	if active, _ := s.c.Active(ctx); err == nil && active != victim {
+		err = fmt.Errorf("%w: %s", ErrMoved, victim.Name)
+	}
+	if err != nil {
+		s.abandon()
+	}
 	s.mark = s.runner.Since()
 	return err
 }
