@@ -96,9 +96,13 @@ func sealed(t *testing.T, k kind) {
 	rooted := k.open(t, nodes[0].URL(), root, "")
 	ok(t, "first write", errOf(rooted.Put(ctx, "first", object{"a": "b"}, 0)))
 	ok(t, "seal", rooted.Seal(ctx))
-	if st, err := c.SealStatus(ctx); err != nil || !st.Initialized || !st.Sealed || st.Threshold != 2 || st.Shares != 3 || st.Progress != 0 {
-		t.Errorf("sealed: %+v, %v", st, err)
-	}
+	ok(t, "seal", cluster.Poll(ctx, "it is sealed", func() error { // the answer goes out before
+		st, err := c.SealStatus(ctx)
+		if err == nil && (!st.Initialized || !st.Sealed || st.Threshold != 2 || st.Shares != 3 || st.Progress != 0) {
+			err = fmt.Errorf("seal status %+v", st)
+		}
+		return err
+	}))
 	unseal(t, c, keys)
 	if e, err := rooted.Get(ctx, "first", 0); err != nil || e.Data["a"] != "b" {
 		t.Errorf("read after unseal: %+v, %v", e, err)
@@ -194,8 +198,6 @@ func retried(t *testing.T, k kind, n *cluster.Node, root string, keys []string) 
 		ok(t, "unseal of the second node", err)
 	}
 	result := <-got
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	if !k.retries {
 		failed(t, "read at a sealed node", result.err, 503, "node is sealed")
 		e, err := c.Get(ctx, "first", 0)
@@ -204,6 +206,8 @@ func retried(t *testing.T, k kind, n *cluster.Node, root string, keys []string) 
 		}
 		return
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if result.err != nil || result.e.Data["a"] != "b" || len(r.statuses) != 2 || r.statuses[0] != 503 || r.statuses[1] != 200 {
 		t.Errorf("read at a node that is unsealed meanwhile: %+v, %v, answers %v", result.e, result.err, r.statuses)
 	} else if wait := r.times[1].Sub(r.times[0]); wait < time.Second {
