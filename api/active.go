@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"net/http"
 	"strings"
 )
@@ -10,6 +11,7 @@ type active struct {
 	responder
 	service Service
 	kv      KV
+	tokens  Tokens
 	raft    Raft
 	routes  map[string]*route
 	below   []prefix
@@ -24,13 +26,15 @@ type prefix struct {
 
 // Active is what the active node runs. A raft that is nil says that storage is another: its paths then answer 404 with
 // that explanation.
-func Active(service Service, entries KV, raft Raft, cfg Config) http.Handler {
-	a := &active{responder: responder{cfg.withDefaults()}, service: service, kv: entries, raft: raft, none: &route{class: "other"}}
+func Active(service Service, entries KV, tokens Tokens, raft Raft, cfg Config) http.Handler {
+	a := &active{responder: responder{cfg.withDefaults()}, service: service, kv: entries, tokens: tokens, raft: raft, none: &route{class: "other"}}
 	a.routes = map[string]*route{}
 	a.kvRoutes() // first: entries are what is asked for most
 	a.sysRoutes()
 	a.raftRoutes()
 	a.mountRoutes()
+	a.tokenRoutes()
+	a.policyRoutes()
 	return a
 }
 
@@ -38,6 +42,9 @@ func Active(service Service, entries KV, raft Raft, cfg Config) http.Handler {
 func (a *active) find(path string) *route {
 	for i := range a.below {
 		if strings.HasPrefix(path, a.below[i].path) {
+			if len(path) == len(a.below[i].path) && a.routes[path] != nil {
+				break
+			}
 			return a.below[i].route
 		}
 	}
@@ -51,10 +58,13 @@ func (a *active) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rt := a.find(r.URL.Path)
 	a.observed(rt.class, w, r, func(w http.ResponseWriter, r *http.Request) {
 		if !rt.open {
-			need := Access{Path: strings.TrimPrefix(r.URL.Path, "/v1/"), Op: opOf(methodOf(r)), Sudo: rt.sudo}
-			if err := a.service.Authorize(r.Context(), tokenOf(r), need); err != nil {
+			bearer, err := a.service.Authorize(r.Context(), tokenOf(r), accessOf(rt, r))
+			if err != nil {
 				a.deny(w, r, err)
 				return
+			}
+			if rt.self {
+				r = withBearer(r, bearer)
 			}
 		}
 		if err := unsupported(r); err != nil {
@@ -67,6 +77,16 @@ func (a *active) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		a.run(rt, w, r)
 	})
+}
+
+// accessOf is what a request's token must be allowed.
+func accessOf(rt *route, r *http.Request) Access {
+	need := Access{Path: strings.TrimPrefix(r.URL.Path, "/v1/"), Op: opOf(methodOf(r)), Sudo: rt.sudo, Any: rt.any}
+	if rt.exists != nil && need.Op == Update {
+		path := need.Path
+		need.Exists = func(ctx context.Context) (bool, error) { return rt.exists(ctx, path) }
+	}
+	return need
 }
 
 // unknown is answered only to who has a token: others learn nothing about what there is.

@@ -15,7 +15,7 @@ import (
 
 func TestSysGolden(t *testing.T) {
 	service := &fakeService{leader: &Leader{NodeID: "id-b", Name: "node-b", APIAddr: "https://b.example.com:8400", ClusterAddr: "https://b.example.com:8401", Term: 8}}
-	h := Active(service, &fakeKV{}, &fakeRaft{}, testConfig())
+	h := Active(service, &fakeKV{}, &fakeTokens{}, &fakeRaft{}, testConfig())
 	for _, c := range []struct{ name, method, path, body string }{
 		{"sys-seal", "PUT", "sys/seal", ""},
 		{"sys-step-down-wait", "PUT", "sys/step-down", `{"to":"node-b","wait":"30s"}`},
@@ -49,7 +49,7 @@ func TestSysGolden(t *testing.T) {
 // A token is taken from either header; without a good one nothing is done and nothing is told.
 func TestTokens(t *testing.T) {
 	service := &fakeService{}
-	h := Active(service, &fakeKV{}, &fakeRaft{}, testConfig())
+	h := Active(service, &fakeKV{}, &fakeTokens{}, &fakeRaft{}, testConfig())
 	for _, header := range []string{"X-Vault-Token: " + rootToken, "Authorization: Bearer " + rootToken, "Authorization: bearer  " + rootToken} {
 		r := httptest.NewRequest("POST", "/v1/sys/rotate", nil)
 		name, value, _ := strings.Cut(header, ": ")
@@ -81,7 +81,7 @@ func TestTokens(t *testing.T) {
 
 // A client that asks for a wrapped answer, or for a namespace, must not believe that it got one.
 func TestUnsupportedHeaders(t *testing.T) {
-	h := Active(&fakeService{}, &fakeKV{}, nil, testConfig())
+	h := Active(&fakeService{}, &fakeKV{}, &fakeTokens{}, nil, testConfig())
 	for header, want := range map[string]int{
 		"X-Vault-Wrap-TTL: 60s": 400, "X-Vault-Wrap-TTL: 0": 200, "X-Vault-Wrap-TTL: ": 200,
 		"X-Vault-Namespace: team-a": 400, "X-Vault-Namespace: root/": 200, "X-Vault-Namespace: /": 200, "X-Vault-Request: true": 200,
@@ -98,7 +98,7 @@ func TestUnsupportedHeaders(t *testing.T) {
 // Over a real connection: half a snapshot is an error for the client, HEAD has no body, an upload is cut at the limit.
 func TestOverAConnection(t *testing.T) {
 	raft := &fakeRaft{midway: errors.New("disk")}
-	srv := httptest.NewServer(Active(&fakeService{}, &fakeKV{}, raft, Config{MaxBody: 1 << 16}))
+	srv := httptest.NewServer(Active(&fakeService{}, &fakeKV{}, &fakeTokens{}, raft, Config{MaxBody: 1 << 16}))
 	defer srv.Close()
 	send := func(method, path string, body io.Reader) (*http.Response, error) {
 		r, err := http.NewRequestWithContext(t.Context(), method, srv.URL+path, body)
@@ -137,7 +137,7 @@ func TestOverAConnection(t *testing.T) {
 // The bootstrap talk needs no token, and says nothing but what the two sides say.
 func TestBootstrapIsOpen(t *testing.T) {
 	raft := &fakeRaft{}
-	h := Active(&fakeService{}, &fakeKV{}, raft, testConfig())
+	h := Active(&fakeService{}, &fakeKV{}, &fakeTokens{}, raft, testConfig())
 	r := httptest.NewRequest("POST", raftBase+"bootstrap/challenge", strings.NewReader(`{"node_id":"id-c"}`))
 	if w := do(h, r); w.Code != 200 || raft.said != `{"node_id":"id-c"}` {
 		t.Errorf("%d %s, said %q", w.Code, w.Body, raft.said)
@@ -151,7 +151,7 @@ func TestBootstrapIsOpen(t *testing.T) {
 
 func TestSnapshots(t *testing.T) {
 	raft := &fakeRaft{}
-	h := Active(&fakeService{}, &fakeKV{}, raft, Config{MaxBody: 8})
+	h := Active(&fakeService{}, &fakeKV{}, &fakeTokens{}, raft, Config{MaxBody: 8})
 	w := call(h, "GET", raftBase+"snapshot", "")
 	if w.Code != 200 || w.Body.String() != "snapshot's bytes" || w.Header().Get("Content-Type") != "application/octet-stream" {
 		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
@@ -184,7 +184,7 @@ func TestSnapshots(t *testing.T) {
 }
 
 func TestNoRaft(t *testing.T) {
-	h := Active(&fakeService{}, &fakeKV{}, nil, testConfig())
+	h := Active(&fakeService{}, &fakeKV{}, &fakeTokens{}, nil, testConfig())
 	for _, path := range []string{"configuration", "snapshot", "bootstrap/challenge"} {
 		method := "GET"
 		if path == "bootstrap/challenge" {
@@ -203,7 +203,7 @@ func TestDeposed(t *testing.T) {
 	var asked error
 	take := false
 	cfg.Deposed = func(_ *http.Request, err error) bool { asked = err; return take }
-	h := Active(service, &fakeKV{}, &fakeRaft{}, cfg)
+	h := Active(service, &fakeKV{}, &fakeTokens{}, &fakeRaft{}, cfg)
 	for _, c := range []struct {
 		err       error
 		processed string
@@ -243,7 +243,7 @@ func TestObserver(t *testing.T) {
 	cfg.Observer.Request = func(class, method string, code int, took time.Duration) {
 		seen = append(seen, fmt.Sprintf("%s %s %d", class, method, code))
 	}
-	h := Active(&fakeService{}, &fakeKV{}, &fakeRaft{}, cfg)
+	h := Active(&fakeService{}, &fakeKV{}, &fakeTokens{}, &fakeRaft{}, cfg)
 	call(h, "GET", "/v1/sys/key-status", "")
 	call(h, "POST", "/v1/sys/step-down", "{")
 	call(h, "GET", "/v1/elsewhere", "")

@@ -1,29 +1,41 @@
 package api
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"strings"
+
+	"github.com/locum-ha/locum/auth"
 )
 
 // Op is what a request wants to do to a path.
-type Op string
+type Op = auth.Op
 
 // The ops, as policies name them.
 const (
-	Read   Op = "read"
-	List   Op = "list"
-	Create Op = "create" // write what may not be there yet
-	Update Op = "update"
-	Patch  Op = "patch"
-	Delete Op = "delete"
+	Read   = auth.Read
+	List   = auth.List
+	Create = auth.Create
+	Update = auth.Update
+	Patch  = auth.Patch
+	Delete = auth.Delete
 )
 
 // Access is what a token is asked for.
-type Access struct {
-	Path string // without "/v1/": "secret/data/app"
-	Op   Op
-	Sudo bool // a path that takes the power of root
+type Access = auth.Access
+
+// bearerKey is under which a request's context has the token of its bearer, where a route wants it.
+type bearerKey struct{}
+
+func withBearer(r *http.Request, t *auth.Token) *http.Request {
+	return r.WithContext(context.WithValue(r.Context(), bearerKey{}, t))
+}
+
+// bearerOf gives the token of a request's bearer, as it is for this request.
+func bearerOf(r *http.Request) *auth.Token {
+	t, _ := r.Context().Value(bearerKey{}).(*auth.Token)
+	return t
 }
 
 // tokenOf takes the token from the request; "" if there is none.
@@ -51,7 +63,7 @@ func unsupported(r *http.Request) error {
 
 // deny answers a request whose token was not accepted. The first sentence is the one that Vault's clients look for.
 func (rs responder) deny(w http.ResponseWriter, r *http.Request, err error) {
-	if !errors.Is(err, ErrDenied) {
+	if !errors.Is(err, ErrDenied) && !errors.Is(err, auth.ErrDenied) {
 		rs.fail(w, r, err)
 		return
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"time"
 )
 
@@ -24,6 +25,12 @@ type Config struct {
 
 	// OpenMetrics answers metrics without a token (unauthenticated_metrics_access).
 	OpenMetrics bool
+
+	// RateLimit bounds what clients may ask for without a token.
+	RateLimit RateLimit
+
+	// ClientAddr is the client's address, for RateLimit. Default: the other end of the connection.
+	ClientAddr func(*http.Request) netip.Addr
 
 	// RequestInfo says who a request is, so that what it writes can be recognised when it comes again (P6). Default:
 	// the X-Request-Id header's value is not known here, so requests have no identity and are never repeated.
@@ -50,7 +57,7 @@ type RequestInfo struct {
 
 // Observer is told what the api did. Funcs may be nil.
 type Observer struct {
-	// Request: one request was answered. Class is one of a fixed few: "status", "init", "sys", "raft", "kv", "other".
+	// Request: one request was answered. Class is one of a fixed few: "status", "init", "sys", "raft", "auth", "kv", "other".
 	Request func(class, method string, code int, took time.Duration)
 }
 

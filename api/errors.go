@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/locum-ha/locum/auth"
 	"github.com/locum-ha/locum/kv"
 	"github.com/locum-ha/locum/physical"
 )
@@ -44,10 +45,11 @@ func answerTo(err error) (answer *Error, internal bool) {
 	var tooBig *http.MaxBytesError
 	var tooLarge *physical.TooLargeError
 	var invalid *kv.InvalidError
+	var refused *auth.InvalidError
 	switch {
 	case errors.As(err, &known):
 		return known, false
-	case errors.Is(err, ErrDenied):
+	case errors.Is(err, ErrDenied), errors.Is(err, auth.ErrDenied):
 		return &Error{Status: http.StatusForbidden, Message: ErrDenied.Error()}, false
 	case errors.As(err, &tooBig):
 		return Errorf(http.StatusRequestEntityTooLarge, "the body is larger than the limit of %d bytes: send less at once", tooBig.Limit), false
@@ -55,6 +57,12 @@ func answerTo(err error) (answer *Error, internal bool) {
 		return Errorf(http.StatusRequestEntityTooLarge, "%s: %s", tooLarge.Error(), smaller(tooLarge)), false
 	case errors.As(err, &invalid):
 		return &Error{Status: http.StatusBadRequest, Message: invalid.Message}, false
+	case errors.As(err, &refused):
+		return &Error{Status: http.StatusBadRequest, Message: refused.Message}, false
+	case errors.Is(err, auth.ErrNoToken):
+		return &Error{Status: http.StatusForbidden, Message: auth.ErrNoToken.Error()}, false
+	case errors.Is(err, auth.ErrNoAccessor):
+		return &Error{Status: http.StatusBadRequest, Message: auth.ErrNoAccessor.Error()}, false
 	case errors.Is(err, kv.ErrCASMismatch):
 		return &Error{Status: http.StatusBadRequest, Message: kv.ErrCASMismatch.Error()}, false
 	case errors.Is(err, kv.ErrCASRequired):

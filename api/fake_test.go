@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/locum-ha/locum/auth"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -133,9 +135,9 @@ func (s *fakeService) called(name string) error {
 	return s.err
 }
 
-func (s *fakeService) Authorize(_ context.Context, token string, need Access) error {
+func (s *fakeService) Authorize(_ context.Context, token string, need Access) (*auth.Token, error) {
 	s.access = append(s.access, need)
-	return rootOnly(token)
+	return fakeToken(), rootOnly(token)
 }
 func (s *fakeService) Seal(context.Context) error { return s.called("seal") }
 func (s *fakeService) StepDown(_ context.Context, to string, wait time.Duration) (*Leader, error) {

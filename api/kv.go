@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -38,7 +39,11 @@ type entryHandler func(w http.ResponseWriter, r *http.Request, path string)
 func (a *active) kvRoutes() {
 	const class = "kv"
 	below := func(kind string, on methods) {
-		a.below = append(a.below, prefix{kvBase + kind + "/", &route{class: class, on: on}})
+		rt := &route{class: class, on: on}
+		if kind == "data" || kind == "metadata" {
+			rt.exists = a.entryExists
+		}
+		a.below = append(a.below, prefix{kvBase + kind + "/", rt})
 	}
 	data, metadata := a.entry("data"), a.entry("metadata")
 	below("data", get(data(a.readData)).with(both(data(a.writeData))).with(methods{
@@ -54,6 +59,16 @@ func (a *active) kvRoutes() {
 	below("subkeys", get(a.entry("subkeys")(a.subkeys)))
 	a.routes[kvBase+"metadata"] = &route{class: class, on: methods{methodList: a.listMetadata}}
 	a.routes[kvBase+"config"] = &route{class: class, on: get(a.readKVConfig).with(both(a.writeKVConfig))}
+}
+
+// entryExists reports whether there is an entry, of whatever versions, at "secret/data/…" or "secret/metadata/…".
+func (a *active) entryExists(ctx context.Context, path string) (bool, error) {
+	_, path, _ = strings.Cut(strings.TrimPrefix(path, mount), "/")
+	_, err := a.kv.ReadMetadata(ctx, path)
+	if errors.Is(err, kv.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // entry takes the entry's path out of the URL, below one of the kinds.

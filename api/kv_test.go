@@ -103,7 +103,7 @@ func (f *fakeKV) UpdateConfig(_ context.Context, u kv.ConfigUpdate, req kv.Reque
 
 func newKV() (http.Handler, *fakeKV) {
 	f := &fakeKV{}
-	return Active(&fakeService{}, f, nil, testConfig()), f
+	return Active(&fakeService{}, f, &fakeTokens{}, nil, testConfig()), f
 }
 
 // The shapes of Vault's KV version 2.
@@ -255,7 +255,7 @@ func TestKVErrors(t *testing.T) {
 func TestRequestIDIsQuoted(t *testing.T) {
 	cfg := testConfig()
 	cfg.RequestInfo = func(context.Context) RequestInfo { return RequestInfo{ID: "a\"b\\c\x01é\xff"} }
-	h := Active(&fakeService{}, &fakeKV{}, nil, cfg)
+	h := Active(&fakeService{}, &fakeKV{}, &fakeTokens{}, nil, cfg)
 	for _, path := range []string{"/v1/secret/data/app", "/v1/sys/key-status"} {
 		w := call(h, "GET", path, "")
 		var body struct {

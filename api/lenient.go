@@ -105,3 +105,52 @@ func parseDuration(text string) (time.Duration, error) {
 	}
 	return time.ParseDuration(text)
 }
+
+// names is a list of strings, or one string with commas.
+type names []string
+
+func (l *names) UnmarshalJSON(b []byte) error {
+	switch b[0] {
+	case 'n':
+		return nil
+	case '[':
+		return json.Unmarshal(b, (*[]string)(l))
+	}
+	var text string
+	if json.Unmarshal(b, &text) != nil {
+		return wrong("a list of strings", b)
+	}
+	for part := range strings.SplitSeq(text, ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			*l = append(*l, part)
+		}
+	}
+	return nil
+}
+
+// pairs is an object of strings; numbers, true and false are taken as they are written.
+type pairs map[string]string
+
+func (p *pairs) UnmarshalJSON(b []byte) error {
+	if bytes.Equal(b, []byte("null")) {
+		return nil
+	}
+	var raw map[string]json.RawMessage
+	if json.Unmarshal(b, &raw) != nil {
+		return wrong("an object of strings", b)
+	}
+	*p = make(pairs, len(raw))
+	for key, value := range raw {
+		text := string(value)
+		switch text[0] {
+		case '"':
+			if err := json.Unmarshal(value, &text); err != nil {
+				return err
+			}
+		case '{', '[', 'n':
+			return wrong("a string", value)
+		}
+		(*p)[key] = text
+	}
+	return nil
+}

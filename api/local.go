@@ -10,19 +10,23 @@ import (
 // authorizeWithin bounds the check of a token on a status path, so that it never hangs (P10).
 const authorizeWithin = 2 * time.Second
 
+// bootstrapBase is where nodes that join prove that they have the root key; the active node answers them.
+const bootstrapBase = "/v1/sys/storage/raft/bootstrap/"
+
 // local answers what the node asked answers itself.
 type local struct {
 	responder
-	node   Node
-	next   http.Handler
-	routes map[string]*route
+	node    Node
+	next    http.Handler
+	routes  map[string]*route
+	limiter *limiter
 }
 
 // Local answers the paths that the node asked answers itself, in every state (P10), and gives the rest to next; while
 // the node is sealed or not initialised the rest is answered 503.
 func Local(node Node, cfg Config, next http.Handler) http.Handler {
 	cfg.Deposed = nil // these answers are this node's own, whatever its role
-	l := &local{responder: responder{cfg.withDefaults()}, node: node, next: next}
+	l := &local{responder: responder{cfg.withDefaults()}, node: node, next: next, limiter: newLimiter(cfg.RateLimit, cfg.ClientAddr)}
 	const status = "status"
 	l.routes = map[string]*route{
 		"/v1/sys/health":            {class: status, open: true, on: get(l.health)},
@@ -52,7 +56,16 @@ func (l *local) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// All paths here begin alike: an entry's path is not looked up.
 	if strings.HasPrefix(r.URL.Path, "/v1/sys") {
 		if rt := l.routes[r.URL.Path]; rt != nil {
-			l.observed(rt.class, w, r, func(w http.ResponseWriter, r *http.Request) { l.run(rt, w, r) })
+			l.observed(rt.class, w, r, func(w http.ResponseWriter, r *http.Request) {
+				// What is asked by GET is a status.
+				if rt.class == "init" && !Safe(r) && l.limited(w, r) {
+					return
+				}
+				l.run(rt, w, r)
+			})
+			return
+		}
+		if strings.HasPrefix(r.URL.Path, bootstrapBase) && l.limited(w, r) {
 			return
 		}
 	}

@@ -39,8 +39,8 @@ func secretMount(path string) mountBody {
 }
 
 func (a *active) mountRoutes() {
-	a.routes[mountsBase] = &route{class: "sys", on: get(a.mounts)}
-	a.below = append(a.below, prefix{mountsBase + "/", &route{class: "sys", on: get(a.mountOf)}})
+	a.routes[mountsBase] = &route{class: "sys", any: true, on: get(a.mounts)}
+	a.below = append(a.below, prefix{mountsBase + "/", &route{class: "sys", any: true, on: get(a.mountOf)}})
 }
 
 func (a *active) mounts(w http.ResponseWriter, r *http.Request) {

@@ -6,8 +6,8 @@ import (
 )
 
 // Repeatable reports whether the request is a write whose id is committed together with it, so that it can be sent again
-// after an unknown outcome and is still carried out once (P6): the writes of entries, and no others. A repeated
-// step-down, for one, would depose the next node too.
+// after an unknown outcome and is still carried out once (P6): the writes of entries, tokens and policies, and no others;
+// questions that are asked by POST may be repeated, too. A repeated step-down, for one, would depose the next node too.
 func Repeatable(r *http.Request) bool {
 	switch r.Method {
 	case http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete:
@@ -16,7 +16,7 @@ func Repeatable(r *http.Request) bool {
 	}
 	rest, ok := strings.CutPrefix(r.URL.Path, kvBase)
 	if !ok {
-		return false
+		return repeatableAuth(r.URL.Path)
 	}
 	if rest == "config" {
 		return true
@@ -30,6 +30,14 @@ func Repeatable(r *http.Request) bool {
 		return true
 	}
 	return false
+}
+
+// repeatableAuth is Repeatable for tokens and policies.
+func repeatableAuth(path string) bool {
+	if rest, ok := strings.CutPrefix(path, tokenBase); ok {
+		return !strings.Contains(rest, "/")
+	}
+	return strings.HasPrefix(path, policiesBase+"/") || strings.HasPrefix(path, policyBase+"/") || strings.HasPrefix(path, capabilitiesBase)
 }
 
 // Safe reports whether the request changes nothing, so that it can be sent again at any time (RFC 9110 §9.2.1). LIST

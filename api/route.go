@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"net/http"
 	"sort"
 	"strings"
@@ -14,7 +15,11 @@ type route struct {
 	class string // for the observer
 	open  bool   // needs no token
 	sudo  bool   // needs the power of root
-	on    methods
+	any   bool   // any token will do: it shows nothing that is secret
+	self  bool   // its handlers want the bearer's token
+	// exists tells a POST that makes something from one that changes it; nil: all POSTs are changes.
+	exists func(ctx context.Context, path string) (bool, error)
+	on     methods
 }
 
 // both answers POST and PUT alike, as Vault does.

@@ -5,14 +5,16 @@ import (
 	"encoding/json"
 	"io"
 	"time"
+
+	"github.com/locum-ha/locum/auth"
 )
 
 // Service is what the active node can be asked to do. Its methods run under the context of the request, which ends by
 // the lease's deadline. Errors that wrap physical.ErrFenced, ErrUnavailable or ErrUnknown go to Config.Deposed first;
 // an *Error goes to the client as it is.
 type Service interface {
-	// Authorize checks what the bearer of token may do: nil, or ErrDenied.
-	Authorize(ctx context.Context, token string, need Access) error
+	// Authorize returns the token of who bears it if it may do this: ErrDenied or auth.ErrDenied else.
+	Authorize(ctx context.Context, token string, need Access) (*auth.Token, error)
 
 	// Seal seals this node. It returns when the node has given up its leadership and forgotten its keys.
 	Seal(ctx context.Context) error

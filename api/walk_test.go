@@ -49,6 +49,27 @@ var endpoints = []endpoint{
 	{path: "sys/internal/ui/mounts", methods: []string{"GET", "HEAD"}},
 	{path: "sys/internal/ui/mounts/secret/app", methods: []string{"GET", "HEAD"}},
 
+	{path: "auth/token/create", methods: []string{"POST", "PUT"}, body: true},
+	{path: "auth/token/create-orphan", methods: []string{"POST", "PUT"}, body: true},
+	{path: "auth/token/lookup", methods: []string{"POST", "PUT"}, body: true},
+	{path: "auth/token/lookup-self", methods: []string{"GET", "HEAD", "POST", "PUT"}},
+	{path: "auth/token/lookup-accessor", methods: []string{"POST", "PUT"}, body: true},
+	{path: "auth/token/renew", methods: []string{"POST", "PUT"}, body: true},
+	{path: "auth/token/renew-self", methods: []string{"POST", "PUT"}, body: true},
+	{path: "auth/token/renew-accessor", methods: []string{"POST", "PUT"}, body: true},
+	{path: "auth/token/revoke", methods: []string{"POST", "PUT"}, body: true},
+	{path: "auth/token/revoke-self", methods: []string{"POST", "PUT"}, body: true},
+	{path: "auth/token/revoke-accessor", methods: []string{"POST", "PUT"}, body: true},
+	{path: "auth/token/revoke-orphan", methods: []string{"POST", "PUT"}, body: true},
+	{path: "auth/token/accessors", methods: []string{"LIST"}},
+	{path: "sys/policies/acl", methods: []string{"LIST"}},
+	{path: "sys/policies/acl/app", methods: []string{"DELETE", "GET", "HEAD", "POST", "PUT"}, body: true},
+	{path: "sys/policy", methods: []string{"GET", "HEAD", "LIST"}},
+	{path: "sys/policy/app", methods: []string{"DELETE", "GET", "HEAD", "POST", "PUT"}, body: true},
+	{path: "sys/capabilities", methods: []string{"POST", "PUT"}, body: true},
+	{path: "sys/capabilities-self", methods: []string{"POST", "PUT"}, body: true},
+	{path: "sys/capabilities-accessor", methods: []string{"POST", "PUT"}, body: true},
+
 	{path: "secret/data/app", methods: []string{"GET", "HEAD", "PATCH", "DELETE", "POST", "PUT"}, body: true},
 	{path: "secret/metadata/app", methods: []string{"GET", "HEAD", "LIST", "PATCH", "DELETE", "POST", "PUT"}, body: true},
 	{path: "secret/metadata", methods: []string{"LIST"}},
@@ -68,7 +89,7 @@ func handlersFor(t *testing.T, e endpoint) http.Handler {
 	cfg.MaxBody = 256
 	cfg.Metrics = http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
 	if !e.local {
-		return Active(&fakeService{}, &fakeKV{}, &fakeRaft{}, cfg)
+		return Active(&fakeService{}, &fakeKV{}, &fakeTokens{}, &fakeRaft{}, cfg)
 	}
 	state := emptyStatus()
 	if e.path == "sys/metrics" {
@@ -149,7 +170,7 @@ func FuzzRequests(f *testing.F) {
 		r.Header.Set("X-Vault-Token", rootToken)
 		for _, e := range []endpoint{{local: true, path: path}, {}} {
 			cfg := testConfig()
-			var h http.Handler = Active(&fakeService{}, &fakeKV{}, &fakeRaft{}, cfg)
+			var h http.Handler = Active(&fakeService{}, &fakeKV{}, &fakeTokens{}, &fakeRaft{}, cfg)
 			if e.local {
 				h = Local(&fakeNode{status: activeStatus()}, cfg, h)
 			}

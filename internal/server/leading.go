@@ -131,7 +131,7 @@ func (l *leading) serve() error {
 	if u.raft != nil {
 		members = &raftService{leading: l}
 	}
-	l.handler = api.Active(service, entries, members, u.apiConfig())
+	l.handler = api.Active(service, entries, tokens, members, u.apiConfig())
 	return nil
 }
 

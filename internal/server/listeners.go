@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -53,6 +54,7 @@ func (s *Server) listen() error {
 func (s *Server) handler() http.Handler {
 	cfg := s.apiConfig()
 	cfg.Metrics = s.metrics.Handler()
+	cfg.ClientAddr = s.clientAddr()
 	cfg.OpenMetrics = s.cfg.Telemetry.UnauthenticatedMetricsAccess
 	return api.Local(s, cfg, s.steppingDown(s.router))
 }
@@ -216,6 +218,31 @@ func (s *Server) trusted() func(*http.Request) bool {
 		}
 		from, err := netip.ParseAddrPort(r.RemoteAddr)
 		return err == nil && slices.ContainsFunc(ranges, func(p netip.Prefix) bool { return p.Contains(from.Addr().Unmap()) })
+	}
+}
+
+// clientAddr tells whose request it is: the other end of the connection or, where that is a configured proxy, the last
+// client that it names and that is none.
+func (s *Server) clientAddr() func(*http.Request) netip.Addr {
+	var ranges []netip.Prefix
+	for _, l := range s.cfg.Listeners {
+		ranges = append(ranges, l.AuthorizedProxies()...)
+	}
+	proxy := func(a netip.Addr) bool {
+		return slices.ContainsFunc(ranges, func(p netip.Prefix) bool { return p.Contains(a.Unmap()) })
+	}
+	return func(r *http.Request) netip.Addr {
+		from, _ := netip.ParseAddrPort(r.RemoteAddr)
+		addr := from.Addr()
+		hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+		for i := len(hops) - 1; i >= 0 && addr.IsValid() && proxy(addr); i-- {
+			before, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+			if err != nil {
+				break
+			}
+			addr = before
+		}
+		return addr
 	}
 }
 

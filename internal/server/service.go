@@ -22,13 +22,10 @@ import (
 // service is what the active node can be asked to do, during one term. It implements api.Service.
 type service struct{ *leading }
 
-// Authorize checks what the bearer of token may do. There is one policy yet: root.
-func (s *service) Authorize(ctx context.Context, token string, _ api.Access) error {
-	_, err := s.tokens.Verify(ctx, auth.Secret(token))
-	if errors.Is(err, auth.ErrDenied) {
-		return api.ErrDenied
-	}
-	return err
+// Authorize returns the bearer's token if it may have the access.
+func (s *service) Authorize(ctx context.Context, token string, need api.Access) (*auth.Token, error) {
+	info := forward.InfoFrom(ctx)
+	return s.tokens.Authorize(ctx, auth.Secret(token), need, auth.Request{ID: info.Key, Slot: info.Slot, Repeat: info.Repeat})
 }
 
 // Seal begins to seal this node. It does not wait: this request is one of those that the step-down waits for.

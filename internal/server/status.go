@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/locum-ha/locum/api"
@@ -110,7 +109,7 @@ func leaderOf(ad *cluster.Advertisement) api.Leader {
 }
 
 // Authorize checks a token for a path that this node answers itself, from its own copy of the entries or the store.
-func (s *Server) Authorize(ctx context.Context, token string, _ api.Access) error {
+func (s *Server) Authorize(ctx context.Context, token string, need api.Access) error {
 	if s.life.Load() == nil {
 		return api.ErrDenied
 	}
@@ -118,9 +117,5 @@ func (s *Server) Authorize(ctx context.Context, token string, _ api.Access) erro
 	if err != nil {
 		return err
 	}
-	_, err = tokens.Verify(ctx, auth.Secret(token))
-	if errors.Is(err, auth.ErrDenied) {
-		return api.ErrDenied
-	}
-	return err
+	return tokens.Check(ctx, auth.Secret(token), need)
 }
