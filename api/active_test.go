@@ -258,6 +258,8 @@ func TestRepeatable(t *testing.T) {
 		"POST /v1/secret/data/a": true, "PUT /v1/secret/data/a/b": true, "PATCH /v1/secret/data/a": true, "DELETE /v1/secret/data/a": true,
 		"POST /v1/secret/delete/a": true, "POST /v1/secret/undelete/a": true, "PUT /v1/secret/destroy/a": true, "DELETE /v1/secret/metadata/a": true,
 		"GET /v1/secret/data/a": false, "LIST /v1/secret/metadata/a": false, "POST /v1/secret/data/": false, "POST /v1/secret/other/a": false,
+		"POST /v1/auth/token/create": true, "PUT /v1/auth/token/revoke-self": true, "POST /v1/auth/token/lookup": true, "GET /v1/auth/token/lookup-self": false,
+		"PUT /v1/sys/policies/acl/app": true, "DELETE /v1/sys/policy/app": true, "POST /v1/sys/capabilities-self": true, "LIST /v1/sys/policies/acl": false,
 		"POST /v1/sys/step-down": false, "POST /v1/sys/rotate": false, "POST /orders": false, "POST /v1/secret": false,
 	} {
 		method, path, _ := strings.Cut(request, " ")

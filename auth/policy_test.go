@@ -172,7 +172,7 @@ func FuzzParsePolicy(f *testing.F) {
 			return
 		}
 		a := newACL(rules)
-		for _, r := range rules {
+		for _, r := range rules[:min(len(rules), 50)] {
 			path := strings.ReplaceAll(strings.TrimSuffix(r.path, "*"), "/+", "/x")
 			_ = a.capabilities(path)
 		}

@@ -274,7 +274,13 @@ func identifier(c byte) bool {
 func parseJSON(text string) ([]item, error) {
 	d := json.NewDecoder(strings.NewReader(text))
 	d.UseNumber()
-	line := func() int { return 1 + strings.Count(text[:d.InputOffset()], "\n") }
+	counted, lines := int64(0), 1
+	line := func() int {
+		at := d.InputOffset()
+		lines += strings.Count(text[counted:at], "\n")
+		counted = at
+		return lines
+	}
 	v, err := jsonValue(d, 0, line)
 	if err == nil {
 		if _, err = d.Token(); err == io.EOF {
