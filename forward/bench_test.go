@@ -95,8 +95,9 @@ func listen(t testing.TB, h http.Handler) string {
 	return l.Addr().String()
 }
 
-// load sends b.N requests over conns connections with a client that does next to nothing.
-func load(b *testing.B, addr string, conns int) {
+// load sends b.N requests over conns connections with a client that does next to nothing. The CPU time
+// reported is that of the nodes, or if none are given, of this process.
+func load(b *testing.B, addr string, conns int, nodes ...*process) {
 	var left atomic.Int64
 	left.Store(int64(b.N))
 	clients := make([]*rawClient, conns)
@@ -108,7 +109,16 @@ func load(b *testing.B, addr string, conns int) {
 		}
 	}
 	lat := make([][]time.Duration, conns)
-	cpu := cpuTime()
+	used := func() (d time.Duration) {
+		if len(nodes) == 0 {
+			return cpuTime()
+		}
+		for _, n := range nodes {
+			d += n.cpu(b)
+		}
+		return d
+	}
+	cpu := used()
 	b.ResetTimer()
 	var wg sync.WaitGroup
 	for i, c := range clients {
@@ -122,7 +132,7 @@ func load(b *testing.B, addr string, conns int) {
 	}
 	wg.Wait()
 	b.StopTimer()
-	b.ReportMetric(float64((cpuTime()-cpu).Microseconds())/float64(b.N), "cpu-µs/op")
+	b.ReportMetric(float64((used()-cpu).Microseconds())/float64(b.N), "cpu-µs/op")
 	all := slices.Concat(lat...)
 	slices.Sort(all)
 	if len(all) > 0 {

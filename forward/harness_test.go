@@ -201,6 +201,9 @@ func (w logWriter) Write(p []byte) (int, error) {
 }
 
 var testCert = sync.OnceValue(func() tls.Certificate {
+	if cert, ok := importCert(); ok {
+		return cert
+	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		panic(err)

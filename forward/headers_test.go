@@ -242,12 +242,18 @@ func TestMaxBody(t *testing.T) {
 			if !known {
 				body = io.MultiReader(body)
 			}
-			req := mustRequest(t, "POST", n.http.URL, body)
-			res, got := do(t, req)
+			// With keep-alive: net/http closes a connection that is not kept without waiting for the client.
+			tr := &http.Transport{}
+			res, err := tr.RoundTrip(mustRequest(t, "POST", n.http.URL, body))
+			if err != nil {
+				t.Fatal(err)
+			}
 			// The handler here reads a stream itself and says what it makes of the error.
 			if res.StatusCode != 413 && !(n == active && !known && res.StatusCode == 500) {
-				t.Errorf("%s known=%v: %d %s", n.name, known, res.StatusCode, got)
+				t.Errorf("%s known=%v: %d", n.name, known, res.StatusCode)
 			}
+			res.Body.Close()
+			tr.CloseIdleConnections()
 		}
 		if _, got := do(t, mustRequest(t, "POST", n.http.URL, strings.NewReader("ok"))); got != "POST:ok" {
 			t.Error(got)
