@@ -52,6 +52,7 @@ var parts = []part{
 	{"crash", crash},
 	{"freeze", freeze},
 	{"readyourwrites", readYourWrites},
+	{"reads", reads},
 	{"writes", writes},
 	{"size", size},
 }

@@ -13,14 +13,14 @@ import (
 	"github.com/locum-ha/locum/test/load"
 )
 
-// written is one round of writes.
+// written is one round of writes, or of reads.
 type written struct {
 	rate     float64
 	p50, p99 time.Duration
-	cpu      time.Duration // per write, of all servers together
+	cpu      time.Duration // per operation, of all servers together
 }
 
-// writers are the rounds of one store at one number of connections.
+// writers are the rounds of one store, or way, at one number of connections.
 type writers struct {
 	rate     Rounds[float64]
 	p50, p99 Rounds[time.Duration]
