@@ -66,12 +66,39 @@ func (kv KV) Put(ctx context.Context, name string, data map[string]any, cas *uin
 	return out.Data, meta, err
 }
 
+// Patch writes a new version that is the newest one with changes: keys that are there replace those of their name, keys
+// with nil remove them (RFC 7396). cas is as with Put. An entry that is not there is ErrNotFound.
+func (kv KV) Patch(ctx context.Context, name string, changes map[string]any, cas *uint64) (Version, Meta, error) {
+	body := map[string]any{"data": changes}
+	if cas != nil {
+		body["options"] = map[string]any{"cas": *cas}
+	}
+	var out struct {
+		Data Version `json:"data"`
+	}
+	meta, err := kv.c.do(ctx, call{method: http.MethodPatch, path: path("data", name), in: body, kind: mergePatch, out: &out})
+	return out.Data, meta, err
+}
+
+// mergePatch is the media type of a patch (RFC 7396).
+const mergePatch = "application/merge-patch+json"
+
 // Delete deletes the newest version, or those given. They can be undeleted.
 func (kv KV) Delete(ctx context.Context, name string, versions ...uint64) (Meta, error) {
 	if len(versions) == 0 {
 		return kv.c.Do(ctx, http.MethodDelete, path("data", name), nil, nil)
 	}
 	return kv.c.Do(ctx, http.MethodPost, path("delete", name), map[string]any{"versions": versions}, nil)
+}
+
+// Undelete takes back the deletion of versions.
+func (kv KV) Undelete(ctx context.Context, name string, versions ...uint64) (Meta, error) {
+	return kv.c.Do(ctx, http.MethodPost, path("undelete", name), map[string]any{"versions": versions}, nil)
+}
+
+// Destroy removes the data of versions for good.
+func (kv KV) Destroy(ctx context.Context, name string, versions ...uint64) (Meta, error) {
+	return kv.c.Do(ctx, http.MethodPost, path("destroy", name), map[string]any{"versions": versions}, nil)
 }
 
 // List returns the names below a folder; folders end in "/". A folder with nothing in it is ErrNotFound.

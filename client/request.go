@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -39,6 +40,7 @@ type call struct {
 	path   string // below the address, without "/v1": "/sys/health"
 	query  url.Values
 	in     any           // sent as JSON, unless nil
+	kind   string        // the media type of in; default application/json
 	body   io.Reader     // sent as it is instead; cannot be repeated
 	out    any           // decoded from JSON, unless nil
 	sink   io.Writer     // gets the body of a 2xx as it is instead
@@ -203,7 +205,7 @@ func (c *Client) send(ctx context.Context, cl call, target *url.URL, payload []b
 		return nil, false, fmt.Errorf("making the request: %w", err)
 	}
 	if cl.in != nil {
-		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Content-Type", cmp.Or(cl.kind, "application/json"))
 	}
 	if c.cfg.Token != "" {
 		req.Header.Set("X-Vault-Token", string(c.cfg.Token))

@@ -18,6 +18,7 @@ type Health struct {
 	ClusterName string `json:"cluster_name"`
 	ClusterID   string `json:"cluster_id"`
 	Removed     bool   `json:"removed_from_cluster"`
+	ServerTime  int64  `json:"server_time_utc"` // the node's clock, in seconds since 1970
 }
 
 // Health asks the node, once and without forwarding.
