@@ -35,6 +35,7 @@ func Active(service Service, entries KV, tokens Tokens, raft Raft, cfg Config) h
 	a.mountRoutes()
 	a.tokenRoutes()
 	a.policyRoutes()
+	a.generateRootRoutes()
 	return a
 }
 

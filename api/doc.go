@@ -10,7 +10,13 @@
 // # Design
 //
 // The package knows HTTP and JSON and nothing else. What it asks of the node stands in the interfaces [Node],
-// [Service], [Raft] and [KV]; internal/server implements the first three, package kv the last. It keeps no state.
+// [Service], [Raft], [KV] and [Tokens]; internal/server implements the first three, packages kv and auth the others. It
+// keeps no state but how often each client asked for what needs no token ([RateLimit]).
+//
+// Every other request is checked first: its path, and what its method does there, against the policies of its token. As in
+// Vault a write of an entry needs "create" where there is none yet and "update" where there is one; all else that is POSTed or
+// PUT needs "update". The check and the write are two steps, as in Vault: who may only create and must not overwrite what
+// another creates in the same instant says so with options.cas = 0.
 //
 // A handler first asks for what it needs and only then writes. So an answer is all or nothing, the guard in front of
 // the client can check the lease between the two (P4), and an error can still go to [Config].Deposed, which takes

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -162,6 +163,17 @@ func (s *fakeService) KeyStatus(context.Context) (KeyStatus, error) {
 	return KeyStatus{Term: 2, InstallTime: noon, Encryptions: 1234}, s.called("key-status")
 }
 func (s *fakeService) Rotate(context.Context) error { return s.called("rotate") }
+
+func (s *fakeService) RootGeneration(context.Context) (RootGeneration, error) {
+	return RootGeneration{Nonce: "n-1", Started: true, Progress: 1, Required: 3, OTPLength: 32}, s.called("root-generation")
+}
+func (s *fakeService) BeginRootGeneration(_ context.Context, otp string) (RootGeneration, error) {
+	return RootGeneration{Nonce: "n-1", Started: true, Required: 3, OTP: "otp" + otp, OTPLength: 32}, s.called("begin " + otp)
+}
+func (s *fakeService) CancelRootGeneration(context.Context) error { return s.called("cancel") }
+func (s *fakeService) RootShare(_ context.Context, nonce string, share []byte) (RootGeneration, error) {
+	return RootGeneration{Nonce: nonce, Started: true, Progress: 3, Required: 3, Complete: true, EncodedToken: "AAEC", OTPLength: 32}, s.called(fmt.Sprintf("share %x", share))
+}
 
 // fakeRaft is a raft cluster of two.
 type fakeRaft struct {

@@ -65,7 +65,7 @@ func (l *local) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			})
 			return
 		}
-		if strings.HasPrefix(r.URL.Path, bootstrapBase) && l.limited(w, r) {
+		if (strings.HasPrefix(r.URL.Path, bootstrapBase) || strings.HasPrefix(r.URL.Path, generateRootBase)) && l.limited(w, r) {
 			return
 		}
 	}

@@ -35,6 +35,13 @@ type Service interface {
 
 	// Rotate makes a new encryption key, for what is written from now on.
 	Rotate(ctx context.Context) error
+
+	// RootGeneration, BeginRootGeneration, CancelRootGeneration and RootShare make a root token by a quorum of key shares.
+	// The attempt is the leadership's own: the next active node knows nothing of it. *Error where it does not fit.
+	RootGeneration(ctx context.Context) (RootGeneration, error)
+	BeginRootGeneration(ctx context.Context, otp string) (RootGeneration, error)
+	CancelRootGeneration(ctx context.Context) error
+	RootShare(ctx context.Context, nonce string, share []byte) (RootGeneration, error)
 }
 
 // Member is one node in sys/ha-status.

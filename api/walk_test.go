@@ -70,6 +70,9 @@ var endpoints = []endpoint{
 	{path: "sys/capabilities-self", methods: []string{"POST", "PUT"}, body: true},
 	{path: "sys/capabilities-accessor", methods: []string{"POST", "PUT"}, body: true},
 
+	{path: "sys/generate-root/attempt", methods: []string{"DELETE", "GET", "HEAD", "POST", "PUT"}, body: true, open: true},
+	{path: "sys/generate-root/update", methods: []string{"POST", "PUT"}, body: true, open: true},
+
 	{path: "secret/data/app", methods: []string{"GET", "HEAD", "PATCH", "DELETE", "POST", "PUT"}, body: true},
 	{path: "secret/metadata/app", methods: []string{"GET", "HEAD", "LIST", "PATCH", "DELETE", "POST", "PUT"}, body: true},
 	{path: "secret/metadata", methods: []string{"LIST"}},

@@ -22,6 +22,9 @@ const (
 	alphabet    = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 )
 
+// SecretLen is the length of a token that was made here, in bytes of ASCII.
+const SecretLen = len(prefix) + randomLen
+
 // Secret is a token as its bearer sends it. It prints "***"; [Secret.Reveal] gives it.
 type Secret string
 

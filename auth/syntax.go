@@ -248,7 +248,7 @@ func (p *parser) quoted() (string, error) {
 			}
 			var s string
 			if json.Unmarshal([]byte(raw), &s) != nil {
-				return "", p.fault("the escape in %s is not one of \\\" \\\\ \\n \\t \\uXXXX", raw)
+				return "", p.fault("the escape in %.60s is not one of \\\" \\\\ \\n \\t \\uXXXX", raw)
 			}
 			return s, nil
 		}

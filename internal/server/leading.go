@@ -32,6 +32,7 @@ type leading struct {
 	history []api.Leadership
 	planned atomic.Bool // the advertisement was withdrawn
 
+	root      rootAttempt
 	endUpkeep context.CancelFunc
 	upkeep    sync.WaitGroup // what goes on beside requests
 }
@@ -176,6 +177,9 @@ func (u *unsealed) deactivate(term *election.Leadership, cause error) {
 		l.endUpkeep()
 		l.upkeep.Wait()
 		l.tokens.Reset()
+		l.root.mu.Lock()
+		l.root.clear()
+		l.root.mu.Unlock()
 	}
 	u.leading.Store(nil)
 	u.kick()

@@ -1,8 +1,14 @@
 package server
 
 import (
+	"crypto/subtle"
+	"encoding/base64"
 	"fmt"
+	"strings"
 	"testing"
+
+	"github.com/locum-ha/locum/auth"
+	"github.com/locum-ha/locum/internal/config"
 )
 
 // P3, P5: tokens and policies are everybody's: made at one node, good at all, and after another node became active.
@@ -54,4 +60,79 @@ path "auth/token/create" { capabilities = ["update"] }`
 		want(n, 403, app, "GET", "auth/token/lookup-self", nil)
 		want(n, 403, child, "GET", "secret/data/app/0", nil)
 	}
+}
+
+// A root token is made by a quorum of shares; a change of the active node cancels the attempt, and who lost all tokens
+// begins again.
+func TestGenerateRoot(t *testing.T) {
+	nodes := testCluster(t, 2)
+	for _, n := range nodes {
+		n.config.Seal = config.Seal{Type: "shamir"}
+		n.start()
+	}
+	code, answer := nodes[0].call("PUT", "/v1/sys/init", "", map[string]any{"secret_shares": 3, "secret_threshold": 2})
+	if code != 200 {
+		t.Fatalf("init: %d %v", code, answer)
+	}
+	root, keys := answer["root_token"].(string), answer["keys"].([]any)
+	for _, n := range nodes {
+		eventually(t, n.name+" can be unsealed", func() bool {
+			_, answer := n.call("GET", "/v1/sys/seal-status", "", nil)
+			return answer["t"] == 2.0
+		})
+		n.call("PUT", "/v1/sys/unseal", "", map[string]any{"key": keys[0]})
+		n.call("PUT", "/v1/sys/unseal", "", map[string]any{"key": keys[1]})
+		ready(t, n)
+	}
+	voters(t, nodes[0], root, 2)
+	ask := func(n *testNode, want int, method, path string, body any) map[string]any {
+		t.Helper()
+		code, answer := n.call(method, "/v1/sys/generate-root/"+path, "", body)
+		if code != want {
+			t.Errorf("%s %s: %d %v, want %d", method, path, code, answer, want)
+		}
+		return answer
+	}
+	first := ask(nodes[1], 200, "PUT", "attempt", nil)
+	ask(nodes[0], 400, "PUT", "attempt", nil)
+	if first["started"] != true || first["required"] != 2.0 || first["otp_length"] != 32.0 {
+		t.Errorf("%v", first)
+	}
+	if given := ask(nodes[1], 200, "PUT", "update", map[string]any{"nonce": first["nonce"], "key": keys[0]}); given["progress"] != 1.0 || given["complete"] != false || given["otp"] != nil {
+		t.Errorf("%v", given)
+	}
+	ask(nodes[1], 400, "PUT", "update", map[string]any{"nonce": first["nonce"], "key": keys[0]})
+	ask(nodes[1], 400, "PUT", "update", map[string]any{"nonce": "other", "key": keys[1]})
+	if code, answer := nodes[0].call("PUT", "/v1/sys/step-down", root, map[string]any{"wait": "10s"}); code != 200 {
+		t.Fatalf("step-down: %d %v", code, answer)
+	}
+	ask(nodes[0], 400, "PUT", "update", map[string]any{"nonce": first["nonce"], "key": keys[1]})
+	if now := ask(nodes[0], 200, "GET", "attempt", nil); now["started"] != false || now["progress"] != 0.0 {
+		t.Errorf("the attempt outlived the leadership: %v", now)
+	}
+	if code, _ := nodes[0].call("POST", "/v1/auth/token/revoke-self", root, nil); code != 204 {
+		t.Fatal(code)
+	}
+	otp := strings.Repeat("x", auth.SecretLen)
+	ask(nodes[0], 400, "PUT", "attempt", map[string]any{"otp": "short"})
+	second := ask(nodes[0], 200, "PUT", "attempt", map[string]any{"otp": otp})
+	ask(nodes[1], 204, "DELETE", "attempt", nil)
+	ask(nodes[1], 400, "PUT", "update", map[string]any{"nonce": second["nonce"], "key": keys[1]})
+	third := ask(nodes[0], 200, "PUT", "attempt", map[string]any{"otp": otp})
+	ask(nodes[1], 200, "PUT", "update", map[string]any{"nonce": third["nonce"], "key": keys[2]})
+	done := ask(nodes[0], 200, "PUT", "update", map[string]any{"nonce": third["nonce"], "key": keys[1]})
+	hidden, err := base64.RawStdEncoding.DecodeString(fmt.Sprint(done["encoded_token"]))
+	if err != nil || done["complete"] != true || len(hidden) != len(otp) {
+		t.Fatalf("%v, %v", done, err)
+	}
+	subtle.XORBytes(hidden, hidden, []byte(otp))
+	for _, n := range nodes {
+		if code, answer := n.call("GET", "/v1/sys/ha-status", string(hidden), nil); code != 200 {
+			t.Errorf("the new root token at %s: %d %v", n.name, code, answer)
+		}
+		if code, _ := n.call("GET", "/v1/sys/ha-status", root, nil); code != 403 {
+			t.Errorf("the old root token at %s: %d", n.name, code)
+		}
+	}
+	ask(nodes[0], 400, "PUT", "update", map[string]any{"nonce": third["nonce"], "key": keys[1]})
 }
