@@ -45,6 +45,7 @@ type client interface {
 	PutPolicy(ctx context.Context, name, rules string) error
 	GetPolicy(ctx context.Context, name string) (string, error)
 	DeletePolicy(ctx context.Context, name string) error
+	Capabilities(ctx context.Context, path string) ([]string, error) // of the client's own token
 }
 
 type object = map[string]any

@@ -109,6 +109,8 @@ func (p *place) run(t *testing.T) {
 	t.Run("metadata", p.metadata)
 	t.Run("sizes", p.sizes)
 	t.Run("errors", p.errors)
+	t.Run("tokens", p.tokens)
+	t.Run("policies", p.policies)
 }
 
 // client opens the client with the root token.

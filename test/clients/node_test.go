@@ -266,11 +266,13 @@ type nodeFailure struct {
 func (f *nodeFailure) Unwrap() error { return f.failure }
 
 func (n nodeClient) Health(ctx context.Context) (out health, err error) {
-	return out, n.call(ctx, &out, "health")
+	err = n.call(ctx, &out, "health")
+	return out, err
 }
 
 func (n nodeClient) Leader(ctx context.Context) (out leader, err error) {
-	return out, n.call(ctx, &out, "leader")
+	err = n.call(ctx, &out, "leader")
+	return out, err
 }
 
 func (n nodeClient) Members(ctx context.Context) ([]member, error) {
@@ -279,19 +281,23 @@ func (n nodeClient) Members(ctx context.Context) ([]member, error) {
 			Nodes []member `json:"nodes"`
 		} `json:"data"`
 	}
-	return out.Data.Nodes, n.call(ctx, &out, "read", "sys/ha-status")
+	err := n.call(ctx, &out, "read", "sys/ha-status")
+	return out.Data.Nodes, err
 }
 
 func (n nodeClient) SealStatus(ctx context.Context) (out sealStatus, err error) {
-	return out, n.call(ctx, &out, "status")
+	err = n.call(ctx, &out, "status")
+	return out, err
 }
 
 func (n nodeClient) Unseal(ctx context.Context, key string) (out sealStatus, err error) {
-	return out, n.call(ctx, &out, "unseal", object{"key": key})
+	err = n.call(ctx, &out, "unseal", object{"key": key})
+	return out, err
 }
 
 func (n nodeClient) ResetUnseal(ctx context.Context) (out sealStatus, err error) {
-	return out, n.call(ctx, &out, "unseal", object{"reset": true})
+	err = n.call(ctx, &out, "unseal", object{"reset": true})
+	return out, err
 }
 
 func (n nodeClient) Initialized(ctx context.Context) (bool, error) {
@@ -474,7 +480,11 @@ func (n nodeClient) auth(ctx context.Context, method string, args ...any) (token
 
 func (n nodeClient) CreateToken(ctx context.Context, r tokenRequest) (token, error) {
 	n.fresh = true // a client goes on with the token that it made: let it not be the one that others use
-	return n.auth(ctx, "tokenCreate", object{"policies": r.Policies, "ttl": r.TTL, "num_uses": r.Uses, "renewable": r.Renewable})
+	body := object{"ttl": r.TTL, "num_uses": r.Uses, "renewable": r.Renewable}
+	if r.Policies != nil {
+		body["policies"] = r.Policies
+	}
+	return n.auth(ctx, "tokenCreate", body)
 }
 
 func (n nodeClient) LookupSelf(ctx context.Context) (token, error) {
@@ -517,4 +527,10 @@ func (n nodeClient) GetPolicy(ctx context.Context, name string) (string, error) 
 
 func (n nodeClient) DeletePolicy(ctx context.Context, name string) error {
 	return n.call(ctx, nil, "removePolicy", object{"name": name})
+}
+
+func (n nodeClient) Capabilities(ctx context.Context, path string) ([]string, error) {
+	var out struct{ Capabilities []string }
+	err := n.call(ctx, &out, "write", "sys/capabilities-self", object{"paths": []string{path}})
+	return out.Capabilities, err
 }

@@ -263,3 +263,8 @@ func (b baoClient) GetPolicy(ctx context.Context, name string) (string, error) {
 func (b baoClient) DeletePolicy(ctx context.Context, name string) error {
 	return baoError(b.c.Sys().DeletePolicyWithContext(ctx, name))
 }
+
+func (b baoClient) Capabilities(ctx context.Context, path string) ([]string, error) {
+	names, err := b.c.Sys().CapabilitiesSelfWithContext(ctx, path)
+	return names, baoError(err)
+}

@@ -263,3 +263,8 @@ func (v vaultClient) GetPolicy(ctx context.Context, name string) (string, error)
 func (v vaultClient) DeletePolicy(ctx context.Context, name string) error {
 	return vaultError(v.c.Sys().DeletePolicyWithContext(ctx, name))
 }
+
+func (v vaultClient) Capabilities(ctx context.Context, path string) ([]string, error) {
+	names, err := v.c.Sys().CapabilitiesSelfWithContext(ctx, path)
+	return names, vaultError(err)
+}

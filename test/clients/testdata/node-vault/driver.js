@@ -24,8 +24,9 @@ async function run({ id, endpoint, token, namespace, fresh, call, args }) {
         const result = await clientOf(endpoint, token, namespace, fresh)[call](...args);
         return { id, result };
     } catch (e) {
-        const { statusCode: status, body } = e.response || {};
-        return { id, error: { message: e.message, code: e.code, status, body } };
+        const { message, code, response } = e || {}; // a schema's refusal can be undefined
+        const { statusCode: status, body } = response || {};
+        return { id, error: { message: message || String(e), code, status, body } };
     }
 }
 
