@@ -68,6 +68,7 @@ type sealStatusBody struct {
 	Nonce        string   `json:"nonce"`
 	Version      string   `json:"version"`
 	BuildDate    string   `json:"build_date"`
+	CommitDate   string   `json:"commit_date"` // OpenBao's newer name; a Locum is dated by its commit
 	Migration    bool     `json:"migration"`
 	ClusterName  string   `json:"cluster_name,omitempty"`
 	ClusterID    string   `json:"cluster_id,omitempty"`
@@ -82,7 +83,7 @@ func (l *local) sealStatus(w http.ResponseWriter, _ *http.Request) {
 	body := sealStatusBody{
 		Type: st.Seal.Type, Initialized: st.Initialized, Sealed: st.Sealed,
 		T: st.Seal.Threshold, N: st.Seal.Shares, Progress: st.Seal.Progress, Nonce: st.Seal.Nonce,
-		Version: st.Version, BuildDate: st.BuildDate, ClusterName: st.ClusterName, ClusterID: st.ClusterID,
+		Version: st.Version, BuildDate: st.BuildDate, CommitDate: st.BuildDate, ClusterName: st.ClusterName, ClusterID: st.ClusterID,
 		RecoverySeal: st.Seal.Recovery, StorageType: st.StorageType, Warnings: st.Warnings,
 	}
 	if st.HAEnabled && st.Initialized && !st.Sealed {
