@@ -31,11 +31,12 @@ func (s *stage) workers(t *testing.T, nodes ...*cluster.Node) (all []*worker, st
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	for _, k := range available(t) {
+		id := s.workerToken(t, k, nodes[0])
 		for i, n := range nodes {
 			w := &worker{name: fmt.Sprintf("%s at %s", k.name, n.Name), entry: n,
 				failures: map[string]int{}, refused: map[string]bool{}, wrong: map[string]bool{}}
 			for j := range nodes {
-				w.clients = append(w.clients, k.open(t, nodes[(i+j)%len(nodes)].URL(), s.Token, ""))
+				w.clients = append(w.clients, k.open(t, nodes[(i+j)%len(nodes)].URL(), id, ""))
 			}
 			path := fmt.Sprintf("%s/%s-%d", t.Name(), k.name, i)
 			all = append(all, w)
@@ -52,6 +53,18 @@ func (s *stage) workers(t *testing.T, nodes ...*cluster.Node) (all []*worker, st
 			t.Logf("%s: %d rounds, failures %v", w.name, w.rounds, w.failures)
 		}
 	}
+}
+
+// workerToken makes a token that may do what a worker does and no more: tokens and policies outlive their leadership.
+func (s *stage) workerToken(t *testing.T, k kind, n *cluster.Node) string {
+	t.Helper()
+	ctx := within(t, 20*time.Second)
+	c := k.open(t, n.URL(), s.Token, "")
+	name := "worker-of-" + k.name
+	ok(t, "policy", c.PutPolicy(ctx, name, fmt.Sprintf(`path "secret/data/%s/*" { capabilities = ["create", "read", "update"] }`, t.Name())))
+	made, err := c.CreateToken(ctx, tokenRequest{Policies: []string{name}, TTL: "1h"})
+	ok(t, "token", err)
+	return made.ID
 }
 
 // available are the kinds that can run here; the test of each says why another cannot.
