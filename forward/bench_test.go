@@ -190,3 +190,26 @@ func (c *rawClient) get(t testing.TB) {
 		t.Fatal(err)
 	}
 }
+
+type nullWriter struct{ h http.Header }
+
+func (w *nullWriter) Header() http.Header         { return w.h }
+func (w *nullWriter) Write(p []byte) (int, error) { return len(p), nil }
+func (w *nullWriter) WriteHeader(int)             {}
+
+// BenchmarkLocal is what the Router adds to a request that runs on the node that it has reached.
+func BenchmarkLocal(b *testing.B) {
+	active := newNode(b, "a")
+	active.Lead(1, newLease(), http.HandlerFunc(kibHandler))
+	req, _ := http.NewRequestWithContext(b.Context(), "GET", "/v1/thing", nil)
+	req.RequestURI = "/v1/thing"
+	req.Header.Set("User-Agent", "bench")
+	req.Header.Set("X-Vault-Token", "abcdefghijklmnop")
+	w := &nullWriter{h: http.Header{}}
+	b.ReportAllocs()
+	for b.Loop() {
+		clear(w.h)
+		delete(req.Header, "X-Request-Id")
+		active.ServeHTTP(w, req)
+	}
+}

@@ -22,11 +22,12 @@ type served struct {
 	req  *http.Request
 	body serverBody
 	w    responseWriter
+	head string // as it arrived
 }
 
 // serve decodes the request, runs its handler and ends its answer. The tenure has let it in.
-func (s *served) serve(payload string) {
-	h, err := decodeRequest(payload)
+func (s *served) serve() {
+	h, err := decodeRequest(s.head)
 	if err == nil {
 		err = s.build(&h)
 	}

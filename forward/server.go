@@ -25,6 +25,7 @@ type serverConn struct {
 
 	// under conn.mu
 	goneAway bool
+	idle     []chan *served // goroutines that wait for a request
 }
 
 // ServeConn serves the connection of the standby that the caller has authenticated as peerID, until the
@@ -120,7 +121,14 @@ func (c *serverConn) echoed(info string, rtt, skew time.Duration) {
 	c.r.cfg.OnHello(c.peerID, []byte(info), rtt, skew)
 }
 
-func (c *serverConn) lost(error) {}
+func (c *serverConn) lost(error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, next := range c.idle {
+		close(next)
+	}
+	c.idle = nil
+}
 
 // request opens a stream and hands it to a goroutine of its own.
 //
@@ -165,9 +173,40 @@ func (c *serverConn) request(h frameHeader, payload []byte) error {
 	s.st = newStream(c.conn, h.stream, in, 0)
 	s.st.inEnd = h.flags&flagEnd != 0
 	c.streams[h.stream] = s.st
-	head := string(payload)
-	c.work.Go(func() { s.serve(head) })
+	s.head = string(payload)
+	c.start(s)
 	return nil
+}
+
+// maxIdle is how many goroutines a connection keeps for the next requests: their stacks have grown to
+// what the handler needs.
+const maxIdle = 64
+
+// start hands a request to an idle goroutine, or to a new one. Called with c.mu held.
+func (c *serverConn) start(s *served) {
+	if n := len(c.idle); n > 0 {
+		c.idle[n-1] <- s // has room: its goroutine waits for exactly this
+		c.idle[n-1] = nil
+		c.idle = c.idle[:n-1]
+		return
+	}
+	c.work.Go(func() { c.handleAll(s) })
+}
+
+// handleAll runs one request after the other until the connection ends or enough others are idle.
+func (c *serverConn) handleAll(s *served) {
+	next := make(chan *served, 1)
+	for s != nil {
+		s.serve()
+		c.mu.Lock()
+		if c.err != nil || len(c.idle) >= maxIdle {
+			c.mu.Unlock()
+			return
+		}
+		c.idle = append(c.idle, next)
+		c.mu.Unlock()
+		s = <-next // nil: the connection has ended
+	}
 }
 
 // end takes a stream off; nobody reads it any more.
