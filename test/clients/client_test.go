@@ -31,6 +31,7 @@ type client interface {
 	List(ctx context.Context, path string) ([]string, error)
 	Metadata(ctx context.Context, path string) (metadata, error)
 	PutMetadata(ctx context.Context, path string, m settings) error
+	PatchMetadata(ctx context.Context, path string, maxVersions int, custom object) error // maxVersions 0: left alone
 	DeleteMetadata(ctx context.Context, path string) error
 
 	// The client's own calls of any path, with the answer's data; nil for an answer without.

@@ -142,6 +142,12 @@ func (p *place) metadata(t *testing.T) {
 		t.Errorf("custom metadata with the entry: %+v, %v", e, err)
 	}
 
+	ok(t, "patch of metadata", c.PatchMetadata(ctx, path, 5, object{"env": nil, "stage": "two"}))
+	m, err = c.Metadata(ctx, path)
+	if err != nil || m.MaxVersions != 5 || !m.CASRequired || text(t, m.Custom) != `{"owner":"team","stage":"two"}` {
+		t.Errorf("patched metadata: %+v, %v", m, err)
+	}
+
 	ok(t, "delete of everything", c.DeleteMetadata(ctx, path))
 	_, err = c.Metadata(ctx, path)
 	failed(t, "metadata of what was removed", err, 404, "")

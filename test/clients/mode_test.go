@@ -64,24 +64,30 @@ func within(t *testing.T, d time.Duration) context.Context {
 	return ctx
 }
 
-// mode makes sure that a standby of the cluster does what its name says, so that the clients meet it.
+// mode makes sure that a standby of the cluster does what its name says, so that the clients meet it; and that a client
+// which does not want to be forwarded is redirected in either mode.
 func (s *stage) mode(t *testing.T) {
 	active, standbys := s.roles(t)
 	plain := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	const path = "/v1/secret/data/none?version=1"
 	for _, n := range standbys {
-		request, err := http.NewRequestWithContext(within(t, 10*time.Second), http.MethodGet, n.URL()+path, nil)
-		ok(t, "request", err)
-		request.Header.Set("X-Vault-Token", s.Token)
-		response, err := plain.Do(request)
-		ok(t, "request", err)
-		_ = response.Body.Close()
-		want, location := http.StatusNotFound, ""
-		if s.redirect {
-			want, location = http.StatusTemporaryRedirect, active.URL()+path
-		}
-		if got := response.Header.Get("Location"); response.StatusCode != want || got != location {
-			t.Errorf("%s answers %d with Location %q, want %d with %q", n.Name, response.StatusCode, got, want, location)
+		for _, header := range []string{"", "X-Vault-No-Request-Forwarding"} {
+			request, err := http.NewRequestWithContext(within(t, 10*time.Second), http.MethodGet, n.URL()+path, nil)
+			ok(t, "request", err)
+			request.Header.Set("X-Vault-Token", s.Token)
+			if header != "" {
+				request.Header.Set(header, "true")
+			}
+			response, err := plain.Do(request)
+			ok(t, "request", err)
+			_ = response.Body.Close()
+			want, location := http.StatusNotFound, ""
+			if s.redirect || header != "" {
+				want, location = http.StatusTemporaryRedirect, active.URL()+path
+			}
+			if got := response.Header.Get("Location"); response.StatusCode != want || got != location {
+				t.Errorf("%s answers %d with Location %q, want %d with %q", n.Name, response.StatusCode, got, want, location)
+			}
 		}
 	}
 }

@@ -435,6 +435,14 @@ func (n nodeClient) PutMetadata(ctx context.Context, path string, s settings) er
 		object{"max_versions": s.MaxVersions, "cas_required": s.CASRequired, "custom_metadata": s.Custom})
 }
 
+func (n nodeClient) PatchMetadata(ctx context.Context, path string, maxVersions int, custom object) error {
+	body := object{"custom_metadata": custom}
+	if maxVersions > 0 {
+		body["max_versions"] = maxVersions
+	}
+	return n.call(ctx, nil, "update", "secret/metadata/"+path, body)
+}
+
 func (n nodeClient) DeleteMetadata(ctx context.Context, path string) error {
 	return n.call(ctx, nil, "delete", "secret/metadata/"+path)
 }

@@ -195,6 +195,14 @@ func (b baoClient) PutMetadata(ctx context.Context, path string, s settings) err
 		MaxVersions: s.MaxVersions, CASRequired: s.CASRequired, CustomMetadata: s.Custom}))
 }
 
+func (b baoClient) PatchMetadata(ctx context.Context, path string, maxVersions int, custom object) error {
+	patch := bao.KVMetadataPatchInput{CustomMetadata: custom}
+	if maxVersions > 0 {
+		patch.MaxVersions = &maxVersions
+	}
+	return baoError(b.kv().PatchMetadata(ctx, path, patch))
+}
+
 func (b baoClient) DeleteMetadata(ctx context.Context, path string) error {
 	return baoError(b.kv().DeleteMetadata(ctx, path))
 }

@@ -195,6 +195,14 @@ func (v vaultClient) PutMetadata(ctx context.Context, path string, s settings) e
 		MaxVersions: s.MaxVersions, CASRequired: s.CASRequired, CustomMetadata: s.Custom}))
 }
 
+func (v vaultClient) PatchMetadata(ctx context.Context, path string, maxVersions int, custom object) error {
+	patch := vault.KVMetadataPatchInput{CustomMetadata: custom}
+	if maxVersions > 0 {
+		patch.MaxVersions = &maxVersions
+	}
+	return vaultError(v.kv().PatchMetadata(ctx, path, patch))
+}
+
 func (v vaultClient) DeleteMetadata(ctx context.Context, path string) error {
 	return vaultError(v.kv().DeleteMetadata(ctx, path))
 }
