@@ -36,6 +36,7 @@ func Active(service Service, entries KV, tokens Tokens, raft Raft, cfg Config) h
 	a.tokenRoutes()
 	a.policyRoutes()
 	a.generateRootRoutes()
+	a.rekeyRoutes()
 	return a
 }
 

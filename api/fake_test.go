@@ -175,6 +175,29 @@ func (s *fakeService) RootShare(_ context.Context, nonce string, share []byte) (
 	return RootGeneration{Nonce: nonce, Started: true, Progress: 3, Required: 3, Complete: true, EncodedToken: "AAEC", OTPLength: 32}, s.called(fmt.Sprintf("share %x", share))
 }
 
+func (s *fakeService) RekeyStatus(context.Context) (RekeyStatus, error) {
+	return RekeyStatus{Nonce: "n-1", Started: true, Threshold: 2, Shares: 4, Progress: 1, Required: 3, VerificationRequired: true}, s.called("rekey-status")
+}
+func (s *fakeService) BeginRekey(_ context.Context, shares, threshold int) (RekeyStatus, error) {
+	return RekeyStatus{Nonce: "n-1", Started: true, Threshold: threshold, Shares: shares, Required: 3, VerificationRequired: true}, s.called("rekey")
+}
+func (s *fakeService) CancelRekey(context.Context) error { return s.called("cancel-rekey") }
+func (s *fakeService) RekeyShare(_ context.Context, nonce string, share []byte) (RekeyStatus, [][]byte, error) {
+	if nonce == "more" {
+		return RekeyStatus{Nonce: nonce, Started: true, Threshold: 2, Shares: 4, Progress: 2, Required: 3, VerificationRequired: true}, nil, s.err
+	}
+	return RekeyStatus{Nonce: nonce, VerificationNonce: "v-1"}, [][]byte{{1, 2}, {3, 4}}, s.called(fmt.Sprintf("rekey share %x", share))
+}
+func (s *fakeService) RekeyVerification(context.Context) (RekeyVerification, error) {
+	return RekeyVerification{Nonce: "v-1", Started: true, Threshold: 2, Shares: 4, Progress: 1}, s.called("verification")
+}
+func (s *fakeService) VerifyRekey(_ context.Context, nonce string, _ []byte) (RekeyVerification, bool, error) {
+	return RekeyVerification{Nonce: nonce, Started: true, Threshold: 2, Shares: 4, Progress: 1}, nonce != "more", s.called("verify")
+}
+func (s *fakeService) RestartRekeyVerification(context.Context) (RekeyVerification, error) {
+	return RekeyVerification{Nonce: "v-2", Started: true, Threshold: 2, Shares: 4}, s.called("restart")
+}
+
 // fakeRaft is a raft cluster of two.
 type fakeRaft struct {
 	err      error

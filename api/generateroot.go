@@ -64,22 +64,10 @@ func (a *active) cancelRootGeneration(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *active) rootShare(w http.ResponseWriter, r *http.Request) {
-	var body struct {
-		Key   string `json:"key"`
-		Nonce string `json:"nonce"`
-	}
-	err := a.decode(w, r, &body, false)
-	var share []byte
-	switch {
-	case err != nil:
-	case body.Key == "":
-		err = Errorf(http.StatusBadRequest, "'key' must be specified in request body as JSON")
-	default:
-		share, err = decodeShare(body.Key)
-	}
+	nonce, share, err := a.decodeGiven(w, r)
 	var g RootGeneration
 	if err == nil {
-		g, err = a.service.RootShare(r.Context(), body.Nonce, share)
+		g, err = a.service.RootShare(r.Context(), nonce, share)
 	}
 	a.replyRootGeneration(w, r, g, err)
 }

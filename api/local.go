@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -12,6 +13,9 @@ const authorizeWithin = 2 * time.Second
 
 // bootstrapBase is where nodes that join prove that they have the root key; the active node answers them.
 const bootstrapBase = "/v1/sys/storage/raft/bootstrap/"
+
+// openBases is what the active node answers without a token.
+var openBases = []string{bootstrapBase, generateRootBase, rekeyBase}
 
 // local answers what the node asked answers itself.
 type local struct {
@@ -65,7 +69,7 @@ func (l *local) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			})
 			return
 		}
-		if (strings.HasPrefix(r.URL.Path, bootstrapBase) || strings.HasPrefix(r.URL.Path, generateRootBase)) && l.limited(w, r) {
+		if slices.ContainsFunc(openBases, func(base string) bool { return strings.HasPrefix(r.URL.Path, base) }) && l.limited(w, r) {
 			return
 		}
 	}

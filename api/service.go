@@ -42,6 +42,8 @@ type Service interface {
 	BeginRootGeneration(ctx context.Context, otp string) (RootGeneration, error)
 	CancelRootGeneration(ctx context.Context) error
 	RootShare(ctx context.Context, nonce string, share []byte) (RootGeneration, error)
+
+	Rekey
 }
 
 // Member is one node in sys/ha-status.

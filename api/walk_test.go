@@ -72,6 +72,9 @@ var endpoints = []endpoint{
 
 	{path: "sys/generate-root/attempt", methods: []string{"DELETE", "GET", "HEAD", "POST", "PUT"}, body: true, open: true},
 	{path: "sys/generate-root/update", methods: []string{"POST", "PUT"}, body: true, open: true},
+	{path: "sys/rekey/init", methods: []string{"DELETE", "GET", "HEAD", "POST", "PUT"}, body: true, open: true},
+	{path: "sys/rekey/update", methods: []string{"POST", "PUT"}, body: true, open: true},
+	{path: "sys/rekey/verify", methods: []string{"DELETE", "GET", "HEAD", "POST", "PUT"}, body: true, open: true},
 
 	{path: "secret/data/app", methods: []string{"GET", "HEAD", "PATCH", "DELETE", "POST", "PUT"}, body: true},
 	{path: "secret/metadata/app", methods: []string{"GET", "HEAD", "LIST", "PATCH", "DELETE", "POST", "PUT"}, body: true},

@@ -33,6 +33,7 @@ type leading struct {
 	planned atomic.Bool // the advertisement was withdrawn
 
 	root      rootAttempt
+	rekey     rekeyAttempt
 	endUpkeep context.CancelFunc
 	upkeep    sync.WaitGroup // what goes on beside requests
 }
@@ -180,6 +181,9 @@ func (u *unsealed) deactivate(term *election.Leadership, cause error) {
 		l.root.mu.Lock()
 		l.root.clear()
 		l.root.mu.Unlock()
+		l.rekey.mu.Lock()
+		l.rekey.clear()
+		l.rekey.mu.Unlock()
 	}
 	u.leading.Store(nil)
 	u.kick()

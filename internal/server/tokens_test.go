@@ -62,10 +62,10 @@ path "auth/token/create" { capabilities = ["update"] }`
 	}
 }
 
-// A root token is made by a quorum of shares; a change of the active node cancels the attempt, and who lost all tokens
-// begins again.
-func TestGenerateRoot(t *testing.T) {
-	nodes := testCluster(t, 2)
+// shamirCluster starts two nodes that open with two of three shares.
+func shamirCluster(t *testing.T) (nodes []*testNode, root string, keys []any) {
+	t.Helper()
+	nodes = testCluster(t, 2)
 	for _, n := range nodes {
 		n.config.Seal = config.Seal{Type: "shamir"}
 		n.start()
@@ -74,7 +74,7 @@ func TestGenerateRoot(t *testing.T) {
 	if code != 200 {
 		t.Fatalf("init: %d %v", code, answer)
 	}
-	root, keys := answer["root_token"].(string), answer["keys"].([]any)
+	root, keys = answer["root_token"].(string), answer["keys"].([]any)
 	for _, n := range nodes {
 		eventually(t, n.name+" can be unsealed", func() bool {
 			_, answer := n.call("GET", "/v1/sys/seal-status", "", nil)
@@ -85,6 +85,13 @@ func TestGenerateRoot(t *testing.T) {
 		ready(t, n)
 	}
 	voters(t, nodes[0], root, 2)
+	return nodes, root, keys
+}
+
+// A root token is made by a quorum of shares; a change of the active node cancels the attempt, and who lost all tokens
+// begins again.
+func TestGenerateRoot(t *testing.T) {
+	nodes, root, keys := shamirCluster(t)
 	ask := func(n *testNode, want int, method, path string, body any) map[string]any {
 		t.Helper()
 		code, answer := n.call(method, "/v1/sys/generate-root/"+path, "", body)
@@ -135,4 +142,76 @@ func TestGenerateRoot(t *testing.T) {
 		}
 	}
 	ask(nodes[0], 400, "PUT", "update", map[string]any{"nonce": third["nonce"], "key": keys[1]})
+}
+
+// The key shares are replaced once the new ones were given back, and not before; a change of the active node cancels it.
+func TestRekey(t *testing.T) {
+	nodes, root, keys := shamirCluster(t)
+	ask := func(n *testNode, want int, method, path string, body any) map[string]any {
+		t.Helper()
+		code, answer := n.call(method, "/v1/sys/rekey/"+path, "", body)
+		if code != want {
+			t.Errorf("%s %s: %d %v, want %d", method, path, code, answer, want)
+		}
+		return answer
+	}
+	wish := map[string]any{"secret_shares": 4, "secret_threshold": 3}
+	begin := func() (st map[string]any, fresh []any) {
+		t.Helper()
+		st = ask(nodes[1], 200, "PUT", "init", wish)
+		ask(nodes[0], 200, "PUT", "update", map[string]any{"nonce": st["nonce"], "key": keys[2]})
+		done := ask(nodes[1], 200, "PUT", "update", map[string]any{"nonce": st["nonce"], "key": keys[0]})
+		fresh, _ = done["keys"].([]any)
+		if len(fresh) != 4 || done["verification_required"] != true || done["verification_nonce"] == nil {
+			t.Fatalf("%v", done)
+		}
+		return done, fresh
+	}
+	ask(nodes[0], 400, "PUT", "init", map[string]any{"secret_shares": 2, "secret_threshold": 3})
+	st, fresh := begin()
+	ask(nodes[0], 400, "PUT", "init", wish)
+	ask(nodes[0], 200, "PUT", "verify", map[string]any{"nonce": st["verification_nonce"], "key": fresh[0]})
+	if code, answer := nodes[0].call("PUT", "/v1/sys/step-down", root, map[string]any{"wait": "10s"}); code != 200 {
+		t.Fatalf("step-down: %d %v", code, answer)
+	}
+	ask(nodes[0], 400, "PUT", "verify", map[string]any{"nonce": st["verification_nonce"], "key": fresh[1]})
+	if now := ask(nodes[0], 200, "GET", "init", nil); now["started"] != false {
+		t.Errorf("the attempt outlived the leadership: %v", now)
+	}
+	begin()
+	ask(nodes[0], 204, "DELETE", "init", nil)
+	st, fresh = begin()
+	ask(nodes[1], 400, "PUT", "verify", map[string]any{"nonce": "other", "key": fresh[0]})
+	ask(nodes[1], 200, "PUT", "verify", map[string]any{"nonce": st["verification_nonce"], "key": fresh[0]})
+	if again := ask(nodes[1], 200, "DELETE", "verify", nil); again["progress"] != 0.0 || again["nonce"] == st["verification_nonce"] {
+		t.Errorf("%v", again)
+	} else {
+		st["verification_nonce"] = again["nonce"]
+	}
+	for i, key := range fresh[1:] {
+		if given := ask(nodes[1], 200, "PUT", "verify", map[string]any{"nonce": st["verification_nonce"], "key": key}); (given["complete"] == true) != (i == 2) {
+			t.Errorf("%d: %v", i, given)
+		}
+	}
+	put(t, nodes[0], root, "a", "1") // lets a standby's copy know of what was written before
+	for _, n := range nodes {
+		n.end()
+		n.start()
+	}
+	for _, n := range nodes {
+		_, answer := n.call("GET", "/v1/sys/seal-status", "", nil)
+		if answer["t"] != 3.0 || answer["n"] != 4.0 {
+			t.Fatalf("%s: %v", n.name, answer)
+		}
+		for i, key := range []any{keys[0], keys[1], keys[2]} {
+			if code, _ := n.call("PUT", "/v1/sys/unseal", "", map[string]any{"key": key}); (code == 200) != (i < 2) {
+				t.Errorf("old shares: %d", code)
+			}
+		}
+		for _, key := range fresh[:3] {
+			n.call("PUT", "/v1/sys/unseal", "", map[string]any{"key": key})
+		}
+	}
+	ready(t, nodes...)
+	expect(t, nodes[0], root, "a", "1")
 }
