@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -251,7 +252,9 @@ func TestTokenLife(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := Active(&storeService{tokens: tokens}, &fakeKV{}, tokens, nil, Config{})
+	var log bytes.Buffer
+	logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	h := Active(&storeService{tokens: tokens}, &fakeKV{}, tokens, nil, Config{Logger: logger})
 	ask := func(token, method, path, body string) (int, envelopeSeen) {
 		t.Helper()
 		r := httptest.NewRequest(method, "/v1/"+path, strings.NewReader(body))
@@ -317,6 +320,18 @@ func TestTokenLife(t *testing.T) {
 	expect(204, root.Reveal(), "POST", "auth/token/revoke", `{"token":"`+app+`"}`)
 	expect(204, root.Reveal(), "DELETE", "sys/policies/acl/app", "")
 	expect(404, root.Reveal(), "GET", "sys/policies/acl/app", "")
+	store.Close() // what fails inside is logged, and no secret with it
+	for _, body := range []string{`{"token":"` + app + `"}`, `{"token":"` + child + `","increment":"1h"}`} {
+		for _, path := range []string{"lookup", "renew", "revoke", "revoke-orphan", "create"} {
+			ask(root.Reveal(), "POST", "auth/token/"+path, body)
+			ask(child, "POST", "auth/token/"+path, body)
+		}
+	}
+	for _, secret := range []string{root.Reveal(), app, child, other.ClientToken} {
+		if strings.Contains(log.String(), secret[4:]) {
+			t.Errorf("a secret in the log: %s", log.String())
+		}
+	}
 }
 
 type envelopeSeen struct {
