@@ -28,6 +28,10 @@ build: ## bin/locum, stripped and reproducible
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/locum ./cmd/locum
 	@ls -l bin/locum | awk '{printf "bin/locum: %.1f MiB\n", $$5/1048576}'
 
+.PHONY: man
+man: ## the manual pages, in bin/man
+	go run -ldflags '$(LDFLAGS)' ./cmd/locum man bin/man
+
 .PHONY: deps
 deps: ## installs what the tests need: modules, and "ip" for cutting networks, where that may be installed
 	@.ci/deps

@@ -24,13 +24,13 @@ func (a *app) report(err error) {
 	var faults config.Faults
 	if errors.As(err, &faults) {
 		for _, f := range faults {
-			fmt.Fprintf(a.err, "error: %s\n", f)
+			fmt.Fprintf(a.err, "%s %s\n", a.paint(a.err, red, "error:"), f)
 		}
 	} else {
-		fmt.Fprintf(a.err, "error: %s\n", err)
+		fmt.Fprintf(a.err, "%s %s\n", a.paint(a.err, red, "error:"), err)
 	}
 	if hint := hintFor(err); hint != "" {
-		fmt.Fprintf(a.err, "hint: %s\n", hint)
+		fmt.Fprintf(a.err, "%s %s\n", a.paint(a.err, cyan, "hint:"), hint)
 	}
 }
 

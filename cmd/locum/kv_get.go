@@ -22,9 +22,9 @@ func (a *app) kvGetCommand() *cobra.Command {
 		Args:    cobra.ExactArgs(1),
 	}
 	number := cmd.Flags().Uint64("version", 0, "`number` of the version; the newest if not given")
-	field := cmd.Flags().String("field", "", "print the value of this `key` alone")
+	field := fieldFlag(cmd)
 	format := formatFlag(cmd)
-	return a.asking(cmd, func(cmd *cobra.Command, c *client.Client, args []string) error {
+	return a.asksEntry(cmd, func(cmd *cobra.Command, c *client.Client, args []string) error {
 		entry, meta, err := c.KV().Get(cmd.Context(), entryPath(args[0]), *number)
 		if err != nil {
 			return explainMissing(err, args[0], entry)

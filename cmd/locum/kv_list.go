@@ -17,10 +17,10 @@ func (a *app) kvListCommand() *cobra.Command {
 		Args:    cobra.MaximumNArgs(1),
 	}
 	format := formatFlag(cmd)
-	return a.asking(cmd, func(cmd *cobra.Command, c *client.Client, args []string) error {
+	return a.asksEntry(cmd, func(cmd *cobra.Command, c *client.Client, args []string) error {
 		folder := ""
-		if len(args) == 1 && args[0] != "secret" && args[0] != "secret/" {
-			folder = entryPath(args[0])
+		if len(args) == 1 {
+			folder = folderPath(args[0])
 		}
 		keys, _, err := c.KV().List(cmd.Context(), folder)
 		if isNotFound(err) {

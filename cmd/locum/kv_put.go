@@ -2,13 +2,10 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -26,34 +23,22 @@ file, KEY=- from stdin; @FILE or - alone take a whole JSON object. A value that 
   locum kv put -cas 3 app/db user=orders`,
 		Args: cobra.MinimumNArgs(2),
 	}
-	cas := cmd.Flags().Int64("cas", -1, "only if this is the newest `version`; 0: only if there is none")
-	cmd.Flags().Lookup("cas").DefValue = ""
+	cas := casFlag(cmd)
 	format := formatFlag(cmd)
-	return a.asking(cmd, func(cmd *cobra.Command, c *client.Client, args []string) error {
-		data, err := a.readData(args[1:])
+	return a.asksEntry(cmd, func(cmd *cobra.Command, c *client.Client, args []string) error {
+		want, err := cas()
 		if err != nil {
 			return err
 		}
-		var want *uint64
-		if cmd.Flags().Changed("cas") {
-			if *cas < 0 {
-				return errors.New("-cas must not be negative")
-			}
-			n := uint64(*cas)
-			want = &n
+		data, err := a.readData(args[1:])
+		if err != nil {
+			return err
 		}
 		v, meta, err := c.KV().Put(cmd.Context(), entryPath(args[0]), data, want)
 		if err != nil {
 			return err
 		}
-		body := struct {
-			Data client.Version `json:"data"`
-			way
-		}{v, wayOf(meta)}
-		return a.show(*format, body, func(w io.Writer) {
-			pairs(w, "Version", strconv.FormatUint(v.Version, 10), "Created", v.CreatedTime.Format(time.RFC3339Nano),
-				"Node", meta.Node, "Term", positive(meta.Term), "Forwarded By", meta.ForwardedBy)
-		})
+		return a.showVersion(*format, v, meta)
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"strings"
 )
 
 // Set by the linker: see the Makefile.
@@ -24,12 +25,16 @@ type app struct {
 	in       io.Reader
 	out, err io.Writer
 	env      func(string) (string, bool)
+	terminal func(io.Writer) bool // whether somebody looks at it; default: whether it is a terminal
 }
 
 // run carries one command line out and returns its exit code: 0 as asked, 1 error, 2 sealed (status).
 func (a *app) run(ctx context.Context, args []string) int {
 	root := a.root()
 	root.SetArgs(doubleDashes(args))
+	if last := len(args) - 1; isCompletion(args) && !strings.HasPrefix(args[last], "--") {
+		root.SetOut(singleDashes{a.out})
+	}
 	err := root.ExecuteContext(ctx)
 	var code exitCode
 	switch {

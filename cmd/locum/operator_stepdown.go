@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"io"
 	"strconv"
 	"time"
@@ -19,10 +20,23 @@ func (a *app) stepDownCommand() *cobra.Command {
 	}
 	to := cmd.Flags().String("to", "", "`name` of the node that should take over; else whichever the cluster chooses")
 	wait := cmd.Flags().Duration("wait", 0, "how `long` to wait until the next node serves; 0: do not wait")
+	_ = cmd.RegisterFlagCompletionFunc("to", a.completing(func(ctx context.Context, c *client.Client, _ string) ([]string, error) {
+		nodes, err := c.Members(ctx)
+		var names []string
+		for _, n := range nodes {
+			names = append(names, n.Hostname)
+		}
+		return names, err
+	}, 1, 0))
 	format := formatFlag(cmd)
 	return a.asking(cmd, func(cmd *cobra.Command, c *client.Client, _ []string) error {
 		start := time.Now()
+		progress := a.progress()
+		if *wait > 0 {
+			progress("waiting for the next node to serve")
+		}
 		next, err := c.StepDown(cmd.Context(), *to, *wait)
+		progress("")
 		if err != nil {
 			return err
 		}

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -17,6 +19,7 @@ var formats = []string{"table", "json"}
 // formatFlag adds -format to a command that reads.
 func formatFlag(cmd *cobra.Command) *string {
 	format := cmd.Flags().String("format", "table", "`FORMAT` to print in: table or json")
+	complete(cmd, "format", formats...)
 	inner := cmd.PreRunE
 	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
 		if !slices.Contains(formats, *format) {
@@ -42,6 +45,31 @@ func (a *app) show(format string, v any, table func(io.Writer)) error {
 		return fmt.Errorf("writing JSON: %w", err)
 	}
 	_, err = fmt.Fprintf(a.out, "%s\n", data)
+	return err
+}
+
+// fieldFlag adds -field to a command whose answer is an object.
+func fieldFlag(cmd *cobra.Command) *string {
+	return cmd.Flags().String("field", "", "print the value of this `key` alone")
+}
+
+// showField prints one field of v as it is named in JSON.
+func (a *app) showField(v any, name string) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("writing JSON: %w", err)
+	}
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.UseNumber()
+	var fields map[string]any
+	if err := decoder.Decode(&fields); err != nil {
+		return fmt.Errorf("writing JSON: %w", err)
+	}
+	value, ok := fields[name]
+	if !ok {
+		return withHint(fmt.Errorf("there is no field %q", name), "there are: "+strings.Join(slices.Sorted(maps.Keys(fields)), ", "))
+	}
+	_, err = fmt.Fprintln(a.out, plain(value))
 	return err
 }
 
@@ -74,4 +102,6 @@ func pairs(w io.Writer, kv ...string) {
 func (a *app) say(format string, args ...any) { fmt.Fprintf(a.out, format+"\n", args...) }
 
 // warn prints one line to stderr.
-func (a *app) warn(format string, args ...any) { fmt.Fprintf(a.err, "warning: "+format+"\n", args...) }
+func (a *app) warn(format string, args ...any) {
+	fmt.Fprintf(a.err, "%s "+format+"\n", append([]any{a.paint(a.err, yellow, "warning:")}, args...)...)
+}

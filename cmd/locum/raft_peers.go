@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"io"
 
 	"github.com/spf13/cobra"
@@ -46,6 +47,14 @@ func (a *app) removePeerCommand() *cobra.Command {
 		Example: "  locum operator raft list-peers\n  locum operator raft remove-peer 5b1f0c1e-1111-4222-8333-444455556666",
 		Args:    cobra.ExactArgs(1),
 	}
+	cmd.ValidArgsFunction = a.completing(func(ctx context.Context, c *client.Client, _ string) ([]string, error) {
+		peers, err := c.Raft().Peers(ctx)
+		var ids []string
+		for _, p := range peers {
+			ids = append(ids, cobra.CompletionWithDesc(p.NodeID, p.Name))
+		}
+		return ids, err
+	}, 1, 0)
 	return a.asking(cmd, func(cmd *cobra.Command, c *client.Client, args []string) error {
 		if err := c.Raft().RemovePeer(cmd.Context(), args[0]); err != nil {
 			return err

@@ -25,13 +25,33 @@ it is whole. "-" writes to stdout.`,
 		if args[0] == "-" {
 			return c.Raft().Snapshot(cmd.Context(), a.out)
 		}
-		size, err := saveWhole(args[0], func(w io.Writer) error { return c.Raft().Snapshot(cmd.Context(), w) })
+		progress := a.progress()
+		size, err := saveWhole(args[0], func(w io.Writer) error {
+			return c.Raft().Snapshot(cmd.Context(), &counted{w: w, progress: progress})
+		})
+		progress("")
 		if err != nil {
 			return err
 		}
 		a.say("Saved %d bytes to %s.", size, args[0])
 		return nil
 	})
+}
+
+// counted shows how much has been written, once for each MiB.
+type counted struct {
+	w        io.Writer
+	n, shown int64
+	progress func(string)
+}
+
+func (c *counted) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	if c.n += int64(n); c.n>>20 > c.shown {
+		c.shown = c.n >> 20
+		c.progress(fmt.Sprintf("%d MiB saved", c.shown))
+	}
+	return n, err
 }
 
 // saveWhole writes a file that appears under its name only once it is complete and on disk.

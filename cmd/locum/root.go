@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -9,7 +10,7 @@ import (
 )
 
 // notYet are commands that the interface names and a later version brings.
-var notYet = []string{"run", "cache", "token", "lock"}
+var notYet = []string{"run", "cache", "lock"}
 
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
@@ -48,15 +49,19 @@ and VAULT_TOKEN), or from -address and -token.`,
 		return withHint(fmt.Errorf("%s", singleDash(err.Error())), "see "+cmd.CommandPath()+" -help")
 	})
 	root.AddCommand(
-		a.devCommand(), a.serverCommand(), a.statusCommand(), a.operatorCommand(), a.kvCommand(), a.versionCommand(), a.configTopic(),
+		a.devCommand(), a.serverCommand(), a.statusCommand(), a.operatorCommand(), a.kvCommand(), a.tokenCommand(), a.policyCommand(),
+		a.versionCommand(), a.completionCommand(), a.manCommand(), a.configTopic(),
 	)
+	root.SetHelpCommand(helpCommand(root))
+	root.InitDefaultHelpCmd()
+	completeArguments(root)
 	return root
 }
 
 // group is a command that only holds others.
-func group(use, short string, children ...*cobra.Command) *cobra.Command {
+func group(use, short, example string, children ...*cobra.Command) *cobra.Command {
 	g := &cobra.Command{
-		Use: use, Short: short,
+		Use: use, Short: short, Example: example,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return withHint(fmt.Errorf("there is no command %q", cmd.CommandPath()+" "+args[0]), "see what there is: "+cmd.CommandPath()+" -help")
@@ -127,10 +132,15 @@ func flagLines(flags *pflag.FlagSet) string {
 		if kind != "" {
 			name += " " + kind
 		}
-		if d := f.DefValue; d != "" && d != "false" && d != "[]" && d != "0" && d != "0s" {
-			text += fmt.Sprintf(" (default %s)", d)
-		}
-		fmt.Fprintf(&b, "  %-30s %s\n", name, text)
+		fmt.Fprintf(&b, "  %-30s %s\n", name, text+defaultOf(f))
 	})
 	return b.String()
+}
+
+// defaultOf says what a flag is if it is not given, unless that is nothing.
+func defaultOf(f *pflag.Flag) string {
+	if slices.Contains([]string{"", "false", "[]", "0", "0s"}, f.DefValue) {
+		return ""
+	}
+	return fmt.Sprintf(" (default %s)", f.DefValue)
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -228,34 +227,5 @@ func TestDoubleDashes(t *testing.T) {
 	got := strings.Join(doubleDashes([]string{"-config=x", "--config", "-h", "-", "-5", "x", "--", "-config"}), " ")
 	if want := "--config=x --config -h - -5 x -- -config"; got != want {
 		t.Errorf("got %s, want %s", got, want)
-	}
-}
-
-// Every command has a description and, if it does something, an example.
-func TestEveryCommandIsDescribed(t *testing.T) {
-	a := &app{in: strings.NewReader(""), out: io.Discard, err: io.Discard, env: os.LookupEnv}
-	root := a.root()
-	var walk func(prefix string, names []string)
-	seen := 0
-	walk = func(prefix string, names []string) {
-		cmd, _, err := root.Find(names)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, child := range cmd.Commands() {
-			path := append(append([]string{}, names...), child.Name())
-			seen++
-			if child.Short == "" || !child.HasSubCommands() && child.Runnable() && child.Example == "" {
-				t.Errorf("%s lacks a description or an example", strings.Join(path, " "))
-			}
-			walk(prefix, path)
-		}
-	}
-	walk("", nil)
-	if seen < 25 {
-		t.Errorf("only %d commands", seen)
-	}
-	if code := a.run(context.Background(), nil); code != 0 {
-		t.Errorf("locum alone exits with %d", code)
 	}
 }

@@ -11,7 +11,7 @@ import (
 
 // configTopic is "locum help config": every setting, from the comments of the fields themselves.
 func (a *app) configTopic() *cobra.Command {
-	cmd := &cobra.Command{Use: "config", Short: "Every setting of the configuration file (locum help config)"}
+	cmd := &cobra.Command{Use: "config", Short: "Every setting of the configuration file (locum help config)", Example: "  locum help config"}
 	cmd.SetHelpFunc(func(cmd *cobra.Command, _ []string) {
 		entries, err := config.Manual()
 		if err != nil {
