@@ -156,7 +156,7 @@ func sane(req *http.Request) bool {
 func (x *exchange) finish() {
 	x.up.close()
 	x.helpers.Wait()
-	if x.keyed && !x.open {
+	if x.keyed && !x.open && x.repeats == 0 { // a name that was delivered twice keeps its record: see package slots
 		x.r.slots.give(x.slot)
 	}
 }

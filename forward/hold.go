@@ -10,7 +10,7 @@ import (
 var (
 	errHoldFull    = errors.New("too many requests wait for an active node")
 	errHoldTimeout = errors.New("no active node within the hold time-out")
-	errShutdown    = errors.New("this node shuts down")
+	errShutdown    = errors.New("this node takes no requests: it shuts down, or is sealed")
 )
 
 // holds counts what waits, so that waiting is bounded in number and bytes (P12). Retry buffers of
@@ -20,8 +20,14 @@ type holds struct {
 	count, bytes       atomic.Int64
 }
 
-func (h *holds) keep(n int64) bool {
-	if h.bytes.Add(n) > h.maxBytes {
+// keep takes n bytes. Retry buffers may use half of the limit: long uploads in flight must not leave
+// short requests without a place to wait.
+func (h *holds) keep(n int64, buffer bool) bool {
+	limit := h.maxBytes
+	if buffer {
+		limit /= 2
+	}
+	if h.bytes.Add(n) > limit {
 		h.bytes.Add(-n)
 		return false
 	}
@@ -51,7 +57,7 @@ func (x *exchange) hold(p *place, limit time.Duration) error {
 		return errHoldFull
 	}
 	n := x.size()
-	if !h.keep(n) {
+	if !h.keep(n, false) {
 		return errHoldFull
 	}
 	defer h.release(n)

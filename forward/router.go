@@ -65,6 +65,7 @@ type Router struct {
 	follower *follower
 	session  *session // the follower's connection, once its peer says that it leads
 	holding  bool     // whatever else is known
+	refusing bool     // until Lead, Follow or Hold
 	cause    string
 	serving  map[*serverConn]struct{}
 	work     sync.WaitGroup // everything that Run waits for
@@ -156,7 +157,7 @@ func (r *Router) lead(term uint64, lease Lease, h http.Handler) (old *tenure) {
 		r.log.Warn("not leading: the term is over", "term", term, "known", r.known, "ended", r.ended)
 		return nil
 	}
-	r.known, r.holding = term, false
+	r.known, r.holding, r.refusing = term, false, false
 	r.stopFollowing(ErrSuperseded)
 	old = r.retire()
 	t := newTenure(term, strconv.FormatUint(term, 10), lease, h)
@@ -172,7 +173,7 @@ func (r *Router) lead(term uint64, lease Lease, h http.Handler) (old *tenure) {
 		}
 	}
 	r.update()
-	r.announce(term)
+	r.announce(true, term)
 	r.log.Info("requests run here", "term", term)
 	return old
 }
@@ -196,13 +197,13 @@ func (r *Router) startFollowing(t Target) (old *tenure) {
 		return nil // this node itself: Lead says so
 	}
 	if r.follower != nil && r.follower.target.same(&t) {
-		if r.holding {
-			r.holding = false
+		if r.holding || r.refusing {
+			r.holding, r.refusing = false, false
 			r.update()
 		}
 		return nil
 	}
-	r.known, r.holding = t.Term, false
+	r.known, r.holding, r.refusing = t.Term, false, false
 	old = r.retire()
 	r.stopFollowing(ErrSuperseded)
 	r.follower = newFollower(&t)
@@ -218,10 +219,27 @@ func (r *Router) startFollowing(t Target) (old *tenure) {
 func (r *Router) Hold(cause string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.holding, r.cause = true, cause
+	r.holding, r.refusing, r.cause = true, false, cause
 	r.update()
+	if r.tenure != nil {
+		r.announce(false, r.known)
+	}
 	r.log.Info("requests are held", "cause", cause)
 }
+
+// Refuse answers 503 to every request, also to those that wait, and gives up the connection to the active
+// node with its keys: this node is sealed. Lead, Follow or Hold end it.
+func (r *Router) Refuse(cause string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.refusing, r.cause = true, cause
+	r.stopFollowing(ErrClosed)
+	r.update()
+	r.log.Info("requests are refused", "cause", cause)
+}
+
+// Held returns how many requests wait.
+func (r *Router) Held() int { return int(r.held.count.Load()) }
 
 // Drain is the planned end of this node's leadership (P5): new requests are held here and, told by
 // GOAWAY, on the standbys; endless ones are ended; it returns when those in flight are done. When ctx
@@ -330,7 +348,7 @@ func (r *Router) update() {
 		p.target = r.follower.target
 	}
 	switch {
-	case r.closed:
+	case r.closed || r.refusing:
 		p.target, p.closed = nil, true
 	case r.holding:
 	case r.tenure != nil:

@@ -37,7 +37,7 @@ const Format = 1
 // Purpose is what the join key is derived from the root key for.
 const Purpose = "locum join v1"
 
-// nonceSize is the size of each side's nonce in bytes.
+// nonceSize is the size of the newcomer's nonce in bytes, and the least of the cluster's.
 const nonceSize = 32
 
 // The ways in which a talk ends badly.
@@ -89,7 +89,7 @@ func NewAnswer(key []byte, r Request, c Challenge) (Answer, error) {
 	if c.Format != Format {
 		return Answer{}, fmt.Errorf("%w: %d", ErrFormat, c.Format)
 	}
-	if len(c.Nonce) != nonceSize {
+	if len(c.Nonce) < nonceSize {
 		return Answer{}, ErrChallenge
 	}
 	return Answer{Request: r, Nonce: c.Nonce, Proof: prove(key, "newcomer", r, c.Nonce)}, nil
@@ -114,64 +114,81 @@ func (a Answer) Open(key []byte, w Welcome) ([]byte, error) {
 	return plain, nil
 }
 
-// Door is the active node's side: it remembers the challenges that it gave, for a minute, a bounded number.
+// Door is the active node's side. It keeps nothing for a stranger: a challenge carries its own expiry and the door's
+// seal, so that nobody can crowd out another's (P9, P12). What it remembers are the answers that were right, until they
+// expire. The zero Door works; its challenges are good for a minute, and for this process.
 type Door struct {
-	mu      sync.Mutex
-	pending []given // oldest first
-}
-
-type given struct {
-	nonce   [nonceSize]byte
-	node    string
-	expires boottime.Instant
+	mu   sync.Mutex
+	key  []byte
+	used map[string]boottime.Instant // challenges that were answered, with their expiry
 }
 
 const (
-	maxPending   = 256
-	challengeTTL = time.Minute
+	challengeTTL  = time.Minute
+	challengeSize = 8 + 16 + sha256.Size // expiry, randomness, seal
 )
 
-// Challenge notes a fresh nonce for the newcomer.
+// Challenge makes one for the newcomer.
 func (d *Door) Challenge(r Request, sealConfig json.RawMessage, rootKey []byte) (Challenge, error) {
 	if err := r.check(); err != nil {
 		return Challenge{}, err
 	}
-	g := given{node: r.NodeID, expires: boottime.Now().Add(challengeTTL)}
-	rand.Read(g.nonce[:])
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.pending = append(d.pending, g)
-	if len(d.pending) > maxPending {
-		d.pending = d.pending[len(d.pending)-maxPending:]
-	}
-	return Challenge{Format: Format, SealConfig: sealConfig, RootKey: rootKey, Nonce: g.nonce[:]}, nil
+	nonce := binary.BigEndian.AppendUint64(make([]byte, 0, challengeSize), uint64(boottime.Now().Add(challengeTTL)))
+	nonce = append(nonce, make([]byte, 16)...)
+	rand.Read(nonce[8:])
+	return Challenge{Format: Format, SealConfig: sealConfig, RootKey: rootKey, Nonce: append(nonce, d.seal(r.NodeID, nonce)...)}, nil
 }
 
-// Verify checks an answer. Each challenge can be answered once, rightly or wrongly.
+// Verify checks an answer. A right one can be given once.
 func (d *Door) Verify(key []byte, a Answer) error {
 	if err := a.Request.check(); err != nil {
 		return err
 	}
-	if !d.take(a) {
+	if len(a.Nonce) != challengeSize || !hmac.Equal(a.Nonce[24:], d.seal(a.Request.NodeID, a.Nonce[:24])) {
+		return ErrChallenge
+	}
+	expires := boottime.Instant(binary.BigEndian.Uint64(a.Nonce))
+	now := boottime.Now()
+	if !now.Before(expires) {
 		return ErrChallenge
 	}
 	if !hmac.Equal(a.Proof, prove(key, "newcomer", a.Request, a.Nonce)) {
 		return ErrProof
 	}
+	return d.use(string(a.Nonce), now, expires)
+}
+
+// use remembers that a challenge was answered rightly, and forgets those that expired.
+func (d *Door) use(nonce string, now, expires boottime.Instant) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for n, until := range d.used {
+		if until.Before(now) {
+			delete(d.used, n)
+		}
+	}
+	if _, again := d.used[nonce]; again {
+		return ErrChallenge
+	}
+	if d.used == nil {
+		d.used = map[string]boottime.Instant{}
+	}
+	d.used[nonce] = expires
 	return nil
 }
 
-func (d *Door) take(a Answer) bool {
+// seal is the door's own mark on a challenge for a node.
+func (d *Door) seal(node string, nonce []byte) []byte {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	now := boottime.Now()
-	for i, g := range d.pending {
-		if g.node == a.Request.NodeID && string(g.nonce[:]) == string(a.Nonce) {
-			d.pending = append(d.pending[:i], d.pending[i+1:]...)
-			return now.Before(g.expires)
-		}
+	if d.key == nil {
+		d.key = make([]byte, 32)
+		rand.Read(d.key)
 	}
-	return false
+	mac := hmac.New(sha256.New, d.key)
+	d.mu.Unlock()
+	mac.Write(nonce)
+	mac.Write([]byte(node))
+	return mac.Sum(nil)
 }
 
 // NewWelcome seals payload for the newcomer whose answer was verified.

@@ -91,17 +91,45 @@ func TestAnswersAreUsedOnce(t *testing.T) {
 	}
 }
 
-// P12: what an unauthenticated caller can make the node remember is bounded; bad requests are refused.
-func TestChallengesAreBounded(t *testing.T) {
+// P9, P12: strangers who ask for challenges take no memory, and do not take another's challenge away; a challenge is
+// bound to the node that asked, and to its door.
+func TestStrangersCannotCrowdOut(t *testing.T) {
 	d := &Door{}
-	for range 10 * maxPending {
+	r := NewRequest("node-1-id", "node-1", "127.0.0.1:8401")
+	c, err := d.Challenge(r, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 10_000 {
 		if _, err := d.Challenge(NewRequest("x", "x", "y:1"), nil, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if len(d.pending) > maxPending {
-		t.Fatalf("%d pending", len(d.pending))
+	if len(d.used) > 0 {
+		t.Fatalf("%d remembered", len(d.used))
 	}
+	stolen, _ := NewAnswer(rootDerived, NewRequest("x", "x", "y:1"), c)
+	if err := d.Verify(rootDerived, stolen); !errors.Is(err, ErrChallenge) {
+		t.Fatalf("another node's challenge: %v", err)
+	}
+	a, _ := NewAnswer(rootDerived, r, c)
+	if err := new(Door).Verify(rootDerived, a); !errors.Is(err, ErrChallenge) {
+		t.Fatalf("another door's challenge: %v", err)
+	}
+	late := a
+	late.Nonce = append([]byte(nil), a.Nonce...)
+	clear(late.Nonce[:8]) // as if it had expired long ago
+	if err := d.Verify(rootDerived, late); !errors.Is(err, ErrChallenge) {
+		t.Fatalf("changed expiry: %v", err)
+	}
+	if err := d.Verify(rootDerived, a); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Bad requests and formats are refused.
+func TestBadRequests(t *testing.T) {
+	d := &Door{}
 	for _, r := range []Request{{}, {Format: 2}, {Format: 1, NodeID: "x", ClusterAddr: "y"}} {
 		if _, err := d.Challenge(r, nil, nil); err == nil {
 			t.Fatalf("%+v taken", r)

@@ -38,6 +38,8 @@ type follower struct {
 	seen  []byte // the advertisement as it is stored; nil if there was none, or if this node led since
 	known bool   // it names another node, which is followed
 	held  bool   // it names none, and the router was told
+
+	complained time.Time
 }
 
 func (f *follower) wait(ctx context.Context) {
@@ -98,8 +100,9 @@ func (f *follower) take(ctx context.Context, stored []byte) {
 	case errors.Is(err, physical.ErrNotFound):
 		f.hold(nil, "no node is active")
 	case err != nil:
-		f.hold(stored, "the active node's advertisement cannot be read")
-		f.log.Error("advertisement cannot be read: this node stays standby and cannot forward", "error", err)
+		// Perhaps it can be read the next time: it is not remembered as seen.
+		f.hold(nil, "the active node's advertisement cannot be read")
+		f.complain("advertisement cannot be read: this node stays standby and cannot forward", "error", err)
 	case ad.NodeID == f.id:
 		f.hold(stored, "this node was active and is not any more")
 	default:
@@ -123,8 +126,17 @@ func (f *follower) hold(seen []byte, cause string) {
 	f.leader.Store(nil)
 }
 
+// complain logs at most once a second: a look comes round much more often.
+func (f *follower) complain(message string, args ...any) {
+	if now := time.Now(); now.Sub(f.complained) > time.Second {
+		f.complained = now
+		f.log.Error(message, args...)
+	}
+}
+
 // followAd points the router at the node that the advertisement names.
 func (f *follower) followAd(seen []byte, ad cluster.Advertisement) {
+	f.seen = seen
 	identity, err := cluster.NewStandbyIdentity(ad, f.cfg.NodeName, f.id)
 	if err != nil {
 		f.log.Error("no identity for the active node's term", "term", ad.Term, "error", err)

@@ -49,7 +49,13 @@ func (s *Server) Join(ctx context.Context, req api.JoinRequest) error {
 	if err != nil {
 		return err
 	}
-	s.ops.Lock()
+	if req.NonVoter {
+		return api.Errorf(http.StatusBadRequest, "non_voter is not supported: leave it out; a node that shall never be active says ha { candidate = false }")
+	}
+	s.stopJoining()
+	if err := s.ops.LockContext(ctx); err != nil {
+		return err
+	}
 	defer s.ops.Unlock()
 	if s.sealing.Load().initialized {
 		return api.Errorf(http.StatusBadRequest, "this node is in a cluster already: to put it into another one, stop it and remove its data directory")
@@ -70,15 +76,17 @@ func (s *Server) Join(ctx context.Context, req api.JoinRequest) error {
 func (s *Server) startJoining(targets []joinTarget) {
 	s.stopJoining()
 	ctx, cancel := context.WithCancel(s.lifetime)
-	s.cancelJoin = cancel
+	s.cancelJoin.Store(&cancel)
+	if s.stopping.Load() {
+		cancel()
+	}
 	s.wg.Go(func() { s.keepJoining(ctx, targets) })
 }
 
-// stopJoining ends the attempts. The caller holds ops.
+// stopJoining ends the attempts, the one under way too. It needs no turn: an attempt has it.
 func (s *Server) stopJoining() {
-	if s.cancelJoin != nil {
-		s.cancelJoin()
-		s.cancelJoin = nil
+	if cancel := s.cancelJoin.Swap(nil); cancel != nil {
+		(*cancel)()
 	}
 }
 
@@ -108,7 +116,9 @@ func (s *Server) keepJoining(ctx context.Context, targets []joinTarget) {
 }
 
 func (s *Server) tryJoin(ctx context.Context, target joinTarget) error {
-	s.ops.Lock()
+	if err := s.ops.LockContext(ctx); err != nil {
+		return err
+	}
 	defer s.ops.Unlock()
 	if ctx.Err() != nil || s.sealing.Load().initialized {
 		return nil

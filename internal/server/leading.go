@@ -128,6 +128,7 @@ func (l *leading) serve() error {
 			u.log.Error("removing expired tokens ended", "error", err)
 		}
 	})
+	l.upkeep.Go(func() { l.forgetSlots(upkeep, view) })
 	service := &service{leading: l}
 	var members api.Raft
 	if u.raft != nil {

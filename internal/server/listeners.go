@@ -200,7 +200,8 @@ func (s *Server) newRouter() (*forward.Router, error) {
 		Node: s.cfg.NodeName, NodeID: s.id, APIAddr: s.apiAddr, Mode: mode,
 		HoldTimeout: f.HoldTimeout, HoldMaxRequests: f.HoldMaxRequests, HoldMaxBytes: int64(f.HoldMaxBytes),
 		RetryBuffer: int64(f.RetryBuffer), MaxBody: int64(s.cfg.Listeners[0].MaxRequestSize),
-		Repeatable: api.Repeatable, TrustForwarded: s.trusted(),
+		RepeatMethods: []string{"LIST"}, // Vault's own method, as safe as GET
+		Repeatable:    api.Repeatable, TrustForwarded: s.trusted(),
 		Hello: s.hello, OnHello: s.heard,
 		Logger: s.log.With("part", "forward"), Observer: s.metrics.Forward(),
 	})

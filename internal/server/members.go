@@ -19,6 +19,7 @@ type hello struct {
 	Candidate   bool   `json:"candidate"`
 	Term        uint64 `json:"term"`
 	Reason      string `json:"reason,omitempty"` // why it is not active
+	Incarnation string `json:"incarnation"`      // what the names of its slots begin with
 
 	// Candidates are the standbys that could take over: from the active node only.
 	Candidates []rival `json:"candidates,omitempty"`

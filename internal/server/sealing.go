@@ -60,16 +60,28 @@ func newSealing(config, wrapped []byte) (*sealing, error) {
 }
 
 // Init makes a new cluster of which this node is the first.
-func (s *Server) Init(ctx context.Context, req api.InitRequest) (*api.InitResponse, error) {
-	s.ops.Lock()
+func (s *Server) Init(ctx context.Context, req api.InitRequest) (_ *api.InitResponse, err error) {
+	s.stopJoining()
+	if err := s.ops.LockContext(ctx); err != nil {
+		return nil, err
+	}
 	defer s.ops.Unlock()
+	// Half an initialisation is of no use to anybody: from here on it goes on without its client.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settle)
+	defer cancel()
+	defer func() {
+		if err != nil && !s.sealing.Load().initialized {
+			if stop := s.stopRaft(); stop != nil {
+				s.log.Error("raft did not stop cleanly", "error", stop)
+			}
+		}
+	}()
 	if s.sealing.Load().initialized {
 		return nil, api.Errorf(http.StatusBadRequest, "the cluster is already initialised: unseal this node with the keys that were given out then")
 	}
 	if req.RecoveryShares > 0 {
 		return nil, api.Errorf(http.StatusBadRequest, "recovery keys are not supported yet: leave recovery_shares out")
 	}
-	s.stopJoining()
 	rootKey := make([]byte, barrier.KeySize)
 	rand.Read(rootKey)
 	defer clear(rootKey)
@@ -150,7 +162,9 @@ func (s *Server) protect(ctx context.Context, rootKey []byte, req api.InitReques
 
 // Unseal takes one share. With the last one that is needed the node opens its storage, or joins the cluster.
 func (s *Server) Unseal(ctx context.Context, share []byte) error {
-	s.ops.Lock()
+	if err := s.ops.LockContext(ctx); err != nil {
+		return err
+	}
 	defer s.ops.Unlock()
 	st := s.sealing.Load()
 	switch {
@@ -232,12 +246,14 @@ func (s *Server) seal(ctx context.Context) error {
 	if u == nil {
 		return nil
 	}
+	u.stepOut()
+	s.serveHeld(u)
 	u.end()
 	if err := s.stopRaft(); err != nil {
 		s.log.Error("raft did not stop cleanly", "error", err)
 	}
 	s.barrier.Seal()
-	s.router.Hold("this node is sealed")
+	s.router.Refuse("this node is sealed")
 	st, err := s.readSeal(ctx)
 	if err != nil {
 		return err
@@ -245,6 +261,19 @@ func (s *Server) seal(ctx context.Context) error {
 	s.sealing.Store(st)
 	s.log.Info("sealed")
 	return nil
+}
+
+// serveHeldFor bounds the wait of a node that seals for those that it has held meanwhile.
+const serveHeldFor = 5 * time.Second
+
+// serveHeld lets a node that stepped down to be sealed bring the requests that it holds to the next active node, if there
+// is to be one.
+func (s *Server) serveHeld(u *unsealed) {
+	others := len(u.members.candidates()) > 0 || u.leader.Load() != nil
+	ctx, cancel := context.WithTimeout(s.lifetime, serveHeldFor)
+	defer cancel()
+	for others && !(s.connected() && s.router.Held() == 0) && pauseFor(ctx, 5*time.Millisecond) {
+	}
 }
 
 // newTokens gives the token store of a term.

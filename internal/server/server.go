@@ -82,9 +82,9 @@ type Server struct {
 
 	leaderless atomic.Int64 // Unix nanoseconds since when no active node is known; 0 while one is
 
-	ops        sync.Mutex // init, unseal, seal, join: one at a time
-	raftRuns   bool       // guarded by ops
-	cancelJoin func()     // guarded by ops
+	ops        turn // init, unseal, seal, join: one at a time
+	raftRuns   bool // guarded by ops
+	cancelJoin atomic.Pointer[context.CancelFunc]
 
 	sealing atomic.Pointer[sealing]
 	life    atomic.Pointer[unsealed] // nil while sealed
@@ -98,7 +98,7 @@ func New(cfg *config.Config, opts Options) (*Server, error) {
 	if opts.Out == nil {
 		opts.Out = io.Discard
 	}
-	s := &Server{cfg: cfg, opts: opts, log: opts.Logger, apiAddr: cfg.APIAddr, clusterAddr: cfg.ClusterAddr}
+	s := &Server{ops: make(turn, 1), cfg: cfg, opts: opts, log: opts.Logger, apiAddr: cfg.APIAddr, clusterAddr: cfg.ClusterAddr}
 	s.sealing.Store(&sealing{})
 	s.metrics = metrics.New(opts.Version)
 	s.metrics.Watch(s.state)
@@ -239,6 +239,7 @@ func (s *Server) begin() {
 // end is the way out: not ready any more, step down, forward for the shutdown delay, finish what is in flight, close.
 func (s *Server) end(skip context.Context) {
 	s.stopping.Store(true)
+	s.stopJoining()
 	over := make(chan struct{})
 	s.wg.Go(func() {
 		defer close(over)
@@ -254,13 +255,13 @@ func (s *Server) end(skip context.Context) {
 		}
 		<-over
 	}
+	s.standAside()
 	if s.cfg.HA.ShutdownDelay > 0 {
 		pauseFor(skip, s.cfg.HA.ShutdownDelay)
 	}
 	s.closeListeners(skip)
 	s.ops.Lock()
 	defer s.ops.Unlock()
-	s.stopJoining()
 	if u := s.life.Load(); u != nil {
 		u.end()
 	}
@@ -282,3 +283,41 @@ func (s *Server) closeStorage() error {
 
 // settleListeners bounds how long open requests may take after the node has left the election.
 const settleListeners = 15 * time.Second
+
+// standAside keeps a node that has left the election from being chosen by raft, whose traffic goes on until the node
+// has forwarded its last request: it asks for votes only if nobody else does, and hands on what it is given.
+func (s *Server) standAside() {
+	if s.raft == nil {
+		return
+	}
+	s.raft.SetVoteDelay(time.Minute)
+	s.wg.Go(func() {
+		for pauseFor(s.lifetime, 20*time.Millisecond) {
+			if !s.raft.IsLeader() {
+				continue
+			}
+			if err := s.raft.Yield(s.lifetime, ""); err != nil {
+				s.log.Debug("raft's leadership not handed on", "error", err)
+			}
+		}
+	})
+}
+
+// turn is a mutex whose wait can end with a context.
+type turn chan struct{}
+
+// Lock waits for as long as it takes.
+func (t turn) Lock() { t <- struct{}{} }
+
+// LockContext waits until ctx ends.
+func (t turn) LockContext(ctx context.Context) error {
+	select {
+	case t <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("init, unseal, seal or join is under way on this node: %w", context.Cause(ctx))
+	}
+}
+
+// Unlock gives the turn to the next one.
+func (t turn) Unlock() { <-t }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"time"
 )
 
@@ -56,6 +57,10 @@ func (s *Server) stepDownAndWait(w http.ResponseWriter, r *http.Request, next ht
 		w.WriteHeader(rec.Code)
 		w.Write(rec.Body.Bytes())
 		return
+	}
+	// The term that the request ran in: this node's own view can be older.
+	if term, err := strconv.ParseUint(rec.Header().Get("X-Locum-Term"), 10, 64); err == nil {
+		before = max(before, term)
 	}
 	ctx := r.Context()
 	limit := time.NewTimer(wait)

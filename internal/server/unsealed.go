@@ -89,7 +89,7 @@ func (u *unsealed) kick() {
 // isActive reports whether this node is the active one at this instant.
 func (u *unsealed) isActive() bool {
 	l := u.leading.Load()
-	return l != nil && l.handler != nil && l.term.Lease.Valid() && u.election.State().Role == election.Active
+	return l != nil && u.election.State().Role == election.Active && l.term.Lease.Valid()
 }
 
 // hello is what the other side of a forwarding connection is told of this node.
@@ -97,6 +97,7 @@ func (s *Server) hello() []byte {
 	h := hello{
 		Format: helloFormat, ID: s.id, Name: s.cfg.NodeName, APIAddr: s.apiAddr, ClusterAddr: s.clusterAddr,
 		Version: s.opts.Version, Priority: s.cfg.HA.Priority, Candidate: s.cfg.HA.Candidate,
+		Incarnation: s.router.Incarnation(),
 	}
 	if u := s.life.Load(); u != nil {
 		st := u.election.State()
@@ -105,6 +106,9 @@ func (s *Server) hello() []byte {
 		if u.leading.Load() != nil {
 			h.Candidates = u.members.rivals()
 		}
+	}
+	if s.stopping.Load() || s.life.Load() == nil {
+		h.Candidate, h.Reason = false, "shutting down, or sealed"
 	}
 	data, err := json.Marshal(h)
 	if err != nil {

@@ -78,7 +78,7 @@ func (k *Keeper) Answered(ctx context.Context, r Request, answer any) (bool, err
 	}
 	e, err := k.store.Get(ctx, Prefix+r.Slot)
 	if errors.Is(err, physical.ErrNotFound) {
-		return false, nil
+		return false, overtaken(r)
 	}
 	if err != nil {
 		return false, fmt.Errorf("request slot: %w", err)
@@ -91,7 +91,7 @@ func (k *Keeper) Answered(ctx context.Context, r Request, answer any) (bool, err
 		return false, fmt.Errorf("request slot %q: %w: format %d, this build knows %d", r.Slot, ErrNewerFormat, s.Format, format)
 	}
 	if s.ID != r.ID {
-		return false, nil
+		return false, overtaken(r)
 	}
 	if answer == nil {
 		return true, nil
@@ -100,6 +100,15 @@ func (k *Keeper) Answered(ctx context.Context, r Request, answer any) (bool, err
 		return false, fmt.Errorf("request slot %q: %w", r.Slot, err)
 	}
 	return true, nil
+}
+
+// overtaken refuses a first attempt that arrives after its own repeat: nobody waits for its answer any more, and what
+// the repeat did must not be done twice. A repeat that finds no answer goes on.
+func overtaken(r Request) error {
+	if r.Repeat {
+		return nil
+	}
+	return fmt.Errorf("request overtaken by its repeat: %w", physical.ErrUnknown)
 }
 
 // again reports whether the request may have been carried out before, and remembers it if it is a repeat.

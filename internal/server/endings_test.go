@@ -1,0 +1,140 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+)
+
+// P5: a node that was asked to end, and goes on forwarding for its shutdown delay, is not chosen to lead meanwhile.
+func TestEndingNodeIsNotChosen(t *testing.T) {
+	nodes := testCluster(t, 3)
+	nodes[0].config.HA.ShutdownDelay = 3 * time.Second
+	for _, n := range nodes {
+		n.start()
+	}
+	token := initialise(t, nodes[0])
+	ready(t, nodes...)
+	voters(t, nodes[0], token, 3)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		nodes[0].end()
+	}()
+	leader := func() string {
+		_, answer := nodes[1].call("GET", "/v1/sys/leader", "", nil)
+		return fmt.Sprint(answer["leader_address"])
+	}
+	eventually(t, "another leads", func() bool { l := leader(); return l != "" && l != nodes[0].url })
+	for range 4 { // from one to the other, while the first is ending
+		before := leader()
+		start := time.Now()
+		eventually(t, "step-down", func() bool {
+			code, _ := nodes[2].call("POST", "/v1/sys/step-down", token, map[string]any{"wait": "10s"})
+			return code == 200
+		})
+		if after := leader(); after == nodes[0].url || after == before {
+			t.Fatalf("%s leads after %s, want the third node", after, before)
+		}
+		t.Logf("step-down beside an ending node: %v", time.Since(start))
+	}
+	<-ended
+}
+
+// P5, P9: sealing the active node loses none of the requests that wait there; afterwards it refuses at once.
+func TestSealServesWhatItHeld(t *testing.T) {
+	nodes := testCluster(t, 3)
+	for _, n := range nodes {
+		n.start()
+	}
+	token := initialise(t, nodes[0])
+	ready(t, nodes...)
+	voters(t, nodes[0], token, 3)
+	put(t, nodes[0], token, "a", "1")
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				start := time.Now()
+				code, answer := nodes[0].call("GET", "/v1/secret/data/a", token, nil)
+				if code == 503 && nodes[0].server.Sealed() {
+					continue
+				}
+				if code != 200 || time.Since(start) > 10*time.Second {
+					t.Errorf("a request at the sealing node: %d %v after %v", code, answer, time.Since(start))
+					return
+				}
+			}
+		})
+	}
+	if code, answer := nodes[0].call("PUT", "/v1/sys/seal", token, nil); code != 204 {
+		t.Fatalf("seal: %d %v", code, answer)
+	}
+	eventually(t, "sealed", func() bool { return nodes[0].server.Sealed() })
+	eventually(t, "another serves", func() bool {
+		code, _ := nodes[1].call("GET", "/v1/secret/data/a", token, nil)
+		return code == 200
+	})
+	close(stop)
+	wg.Wait()
+	if link, ok := nodes[0].server.router.Connected(); ok {
+		t.Fatalf("a sealed node keeps its connection to the active one: %+v", link)
+	}
+}
+
+// P12: a node that tries to join a host which never answers ends at once all the same.
+func TestEndWhileJoining(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	nodes := testCluster(t, 2)
+	nodes[0].config.Storage.Raft.RetryJoin = nodes[0].config.Storage.Raft.RetryJoin[1:]
+	nodes[0].config.Storage.Raft.RetryJoin[0].LeaderAPIAddr = "http://" + silent.Addr().String()
+	nodes[0].start()
+	conn, err := silent.Accept() // it tries
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	start := time.Now()
+	nodes[0].end()
+	if took := time.Since(start); took > 5*time.Second {
+		t.Fatalf("ended after %v", took)
+	}
+}
+
+// An init whose client gave up is carried through, or can be asked for again.
+func TestInitWithoutItsClient(t *testing.T) {
+	n := testCluster(t, 1)[0]
+	n.start()
+	ctx, cancel := context.WithCancel(t.Context())
+	req, err := http.NewRequestWithContext(ctx, "PUT", n.url+"/v1/sys/init", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(2*time.Millisecond, cancel)
+	if resp, err := http.DefaultClient.Do(req); err == nil {
+		resp.Body.Close()
+	}
+	eventually(t, "initialised", func() bool {
+		code, answer := n.call("GET", "/v1/sys/init", "", nil)
+		if code == 200 && answer["initialized"] == true {
+			return true
+		}
+		n.call("PUT", "/v1/sys/init", "", map[string]any{})
+		return false
+	})
+	ready(t, n)
+}
