@@ -21,16 +21,17 @@ type exchange struct {
 	slot  slot
 	keyed bool
 
-	redirecting bool // the client wants 307 instead of forwarding
-	lapped      bool // and has been redirected before
-	holdLeft    time.Duration
-	full        <-chan struct{} // closed when the session has room again; nil: not waiting for that
-	delivered   bool            // a handler may have seen the request
-	open        bool            // … and may still be at work on it: its slot is burnt
-	begun       bool            // bytes of the answer went out
-	refusals    int             // attempts in a row that were not processed
-	repeats     int
-	helpers     sync.WaitGroup
+	redirecting  bool // 307 instead of forwarding
+	mustRedirect bool // … because the client wants it so
+	lapped       bool // and has been redirected before
+	holdLeft     time.Duration
+	full         <-chan struct{} // closed when the session has room again; nil: not waiting for that
+	delivered    bool            // a handler may have seen the request
+	open         bool            // … and may still be at work on it: its slot is burnt
+	begun        bool            // bytes of the answer went out
+	refusals     int             // attempts in a row that were not processed
+	repeats      int
+	helpers      sync.WaitGroup
 }
 
 // result of an attempt.
@@ -64,6 +65,8 @@ func (r *Router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 				x.giveUp(p, err)
 				return
 			}
+			// Many clients follow one redirect only, and may have followed it to here: what has waited is passed on.
+			x.redirecting = x.redirecting && x.mustRedirect
 			continue
 		}
 		if res.done || !x.goOn(p, res) {
@@ -126,6 +129,7 @@ func (x *exchange) prepare() bool {
 	req.Header[headerRequestID] = x.idVal[:]
 	x.w.Header()[headerRequestID] = x.idVal[:]
 	noForward := scrub(req.Header, r.cfg.TrustForwarded(req))
+	x.mustRedirect = noForward
 	x.redirecting = noForward || r.cfg.Mode == ModeRedirect
 	x.lapped = unmark(req)
 	if r.cfg.SetForwarded {

@@ -98,6 +98,10 @@ func (s *Server) Init(ctx context.Context, req api.InitRequest) (_ *api.InitResp
 	if err != nil {
 		return nil, err
 	}
+	info, err := newClusterInfo()
+	if err != nil {
+		return nil, err
+	}
 	token, tokenOps, err := newRootToken(rootKey)
 	if err != nil {
 		return nil, err
@@ -105,7 +109,7 @@ func (s *Server) Init(ctx context.Context, req api.InitRequest) (_ *api.InitResp
 	if err := s.bootstrap(ctx, ring); err != nil {
 		return nil, err
 	}
-	err = s.barrier.Initialize(ctx, rootKey, slices.Concat(protected.ops, []physical.Op{physical.Put(keyAuthority, ringData)}, tokenOps)...)
+	err = s.barrier.Initialize(ctx, rootKey, slices.Concat(protected.ops, []physical.Op{physical.Put(keyAuthority, ringData), info}, tokenOps)...)
 	if errors.Is(err, barrier.ErrInitialized) {
 		return nil, api.Errorf(http.StatusBadRequest, "the cluster is already initialised: another node did it at the same time")
 	}
@@ -220,6 +224,7 @@ func (s *Server) open(ctx context.Context, rootKey []byte) error {
 			return fmt.Errorf("start raft: %w", err)
 		}
 	}
+	s.readClusterInfo(ctx)
 	u, err := s.live()
 	if err != nil {
 		s.barrier.Seal()

@@ -86,8 +86,9 @@ type Server struct {
 	raftRuns   bool // guarded by ops
 	cancelJoin atomic.Pointer[context.CancelFunc]
 
-	sealing atomic.Pointer[sealing]
-	life    atomic.Pointer[unsealed] // nil while sealed
+	sealing   atomic.Pointer[sealing]
+	clusterID atomic.Pointer[string]   // nil until this node was unsealed
+	life      atomic.Pointer[unsealed] // nil while sealed
 }
 
 // New checks what can be checked without I/O. The configuration has been validated when it was loaded.

@@ -28,9 +28,14 @@ func (s *service) Authorize(ctx context.Context, token string, need api.Access) 
 	return s.tokens.Authorize(ctx, auth.Secret(token), need, auth.Request{ID: info.Key, Slot: info.Slot, Repeat: info.Repeat})
 }
 
-// Seal begins to seal this node. It does not wait: this request is one of those that the step-down waits for.
-func (s *service) Seal(context.Context) error {
+// Seal seals this node, and returns when it is done: no step-down waits for this request. A request that came through a
+// standby is answered as soon as the sealing has begun, since its connection ends with the leadership.
+func (s *service) Seal(ctx context.Context) error {
 	n := s.node.Server // whose goroutine it is: that of the unsealed life would wait for itself
+	if forward.InfoFrom(ctx).ForwardedBy == "" {
+		forward.Detach(ctx)
+		return n.seal(context.WithoutCancel(ctx))
+	}
 	n.wg.Go(func() {
 		if err := n.seal(n.lifetime); err != nil {
 			n.log.Error("seal", "error", err)

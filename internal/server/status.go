@@ -29,6 +29,9 @@ func (s *Server) Status() api.Status {
 		return st
 	}
 	st.Sealed = false
+	if id := s.clusterID.Load(); id != nil {
+		st.ClusterID = *id
+	}
 	st.Leader = s.leaderNow()
 	if l := u.leading.Load(); l != nil && u.isActive() {
 		st.Active, st.ActiveSince = true, l.since
