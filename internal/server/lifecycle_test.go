@@ -1,12 +1,14 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
 	"testing"
 
 	"github.com/locum-ha/locum/internal/config"
+	"github.com/locum-ha/locum/physical"
 )
 
 // initialise makes the first node's cluster and returns the root token.
@@ -245,4 +247,38 @@ func TestSnapshotRestore(t *testing.T) {
 	put(t, nodes[2], token, "a", "again")
 	expect(t, nodes[1], token, "a", "again")
 	nodes[1].raw("POST", "/v1/sys/storage/raft/snapshot", token, []byte("not a snapshot"), 400)
+}
+
+// P1: a writer that was frozen between deciding and writing, and wakes in a later term, writes nothing: neither at a node
+// that does not lead any more, nor at the same node when it leads again.
+func TestWriterOfAnOldTerm(t *testing.T) {
+	nodes := testCluster(t, 2)
+	for _, n := range nodes {
+		n.start()
+	}
+	token := initialise(t, nodes[0])
+	ready(t, nodes...)
+	voters(t, nodes[0], token, 2)
+	put(t, nodes[0], token, "a", "1")
+	u := nodes[0].server.life.Load()
+	frozen := u.barrier.View(&u.leading.Load().term.Fence)
+	down := func() {
+		t.Helper()
+		eventually(t, "step-down", func() bool {
+			code, _ := nodes[1].call("POST", "/v1/sys/step-down", token, map[string]any{"wait": "10s"})
+			return code == 200
+		})
+	}
+	down()
+	if err := frozen.Commit(t.Context(), physical.Put("kv/late", []byte("x"))); !errors.Is(err, physical.ErrUnavailable) && !errors.Is(err, physical.ErrFenced) {
+		t.Fatalf("written by a node that does not lead: %v", err)
+	}
+	down()
+	if err := frozen.Commit(t.Context(), physical.Put("kv/late", []byte("x"))); !errors.Is(err, physical.ErrFenced) {
+		t.Fatalf("written in an old term: %v", err)
+	}
+	if _, err := u.barrier.View(nil).Get(t.Context(), "kv/late"); !errors.Is(err, physical.ErrNotFound) {
+		t.Fatalf("the late write is there: %v", err)
+	}
+	expect(t, nodes[1], token, "a", "1")
 }
