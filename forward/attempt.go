@@ -57,10 +57,10 @@ func (x *exchange) openStream(s *session, body []byte, expect bool) (*stream, re
 	h.bits = x.headBits(expect)
 	c := newChunk(1)
 	b := append(c.b, make([]byte, frameHeaderLen)...)
-	b = appendRequest(b, x.req, &h)
+	b, ok := appendRequest(b, x.req, &h)
 	c.b = b
 	defer c.free()
-	if len(b)-frameHeaderLen > maxHead {
+	if !ok {
 		s.budget.release(window)
 		x.answer(http.StatusRequestHeaderFieldsTooLarge, "the request header is too large", "no")
 		return nil, result{done: true}

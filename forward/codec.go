@@ -42,6 +42,9 @@ func appendName(b []byte, name string) []byte {
 }
 
 func appendField(b []byte, name string, values []string) []byte {
+	if name == "" {
+		return b // nobody could send it on
+	}
 	b = appendName(b, name)
 	b = binary.AppendUvarint(b, uint64(len(values)))
 	for _, v := range values {
@@ -57,16 +60,21 @@ func appendField1(b []byte, name, value string) []byte {
 }
 
 // appendHeader writes all fields but those that skip names. There is no count in front: a block ends
-// with the frame, so that fields can be added behind it.
-func appendHeader(b []byte, h http.Header, skip func(string) bool) []byte {
+// with the frame, so that fields can be added behind it. ok is false if no decoder would take them all.
+func appendHeader(b []byte, h http.Header, skip func(string) bool) (_ []byte, ok bool) {
+	n, start := 0, len(b)
 	for name, values := range h {
 		if skip != nil && skip(name) {
 			continue
 		}
+		n += 1 + len(values)
 		b = appendField(b, name, values)
 	}
-	return b
+	return b, fits(n, len(b)-start)
 }
+
+// fits leaves room for what is added to a header on its way.
+func fits(fields, bytes int) bool { return fields < maxFields-64 && bytes < maxHead-64<<10 }
 
 // A decoder reads a payload that was turned into a string once: every string that it hands out is a
 // part of that one. After the first fault all further reads give zero values and bad is true.
@@ -135,10 +143,12 @@ func (d *decoder) name() string {
 // net/http.
 func (d *decoder) header(h http.Header) {
 	var pool []string
+	fields := uint64(0)
 	for len(d.s) > 0 {
 		name := d.name()
 		n := d.uvarint()
-		if d.bad || name == "" || n > uint64(len(d.s)) {
+		fields += 1 + n
+		if d.bad || name == "" || n > uint64(len(d.s)) || fields > maxFields {
 			d.fail()
 			return
 		}

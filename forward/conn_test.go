@@ -48,13 +48,14 @@ func TestHeadersSurviveTheCodec(t *testing.T) {
 		h[fmt.Sprint("X-", i)] = []string{fmt.Sprint(i)}
 	}
 	got := http.Header{}
-	d := decoder{s: string(appendHeader(nil, h, nil))}
+	b, ok := appendHeader(nil, h, nil)
+	d := decoder{s: string(b)}
 	d.header(got)
-	if d.bad || !reflect.DeepEqual(got, h) {
+	if !ok || d.bad || !reflect.DeepEqual(got, h) {
 		t.Error(d.bad, got)
 	}
 	// A field that comes twice keeps its order, and appending to one value overwrites no other.
-	b := appendField1(appendField1(appendField1(nil, "A", "1"), "B", "2"), "A", "3")
+	b = appendField1(appendField1(appendField1(nil, "A", "1"), "B", "2"), "A", "3")
 	got = http.Header{}
 	d = decoder{s: string(b)}
 	d.header(got)
@@ -97,7 +98,7 @@ func TestProtocolErrors(t *testing.T) {
 	checkLeaks(t)
 	n := newTrio(t)
 	n.a.Lead(1, newLease(), http.HandlerFunc(echoHandler))
-	request := appendRequest(nil, httptest.NewRequest("GET", "/", nil), &requestHead{uri: "/", window: 1000})
+	request, _ := appendRequest(nil, httptest.NewRequest("GET", "/", nil), &requestHead{uri: "/", window: 1000})
 	hi := hello{minVersion: 1, maxVersion: 1, window: 1000, streams: 1, nodeID: "id-s"}.append(nil)
 	preface := append([]byte(magic), appendFrame(nil, frameHello, 0, 0, hi)...)
 	for name, b := range map[string][]byte{
@@ -106,7 +107,6 @@ func TestProtocolErrors(t *testing.T) {
 		"bad hello":           append([]byte(magic), appendFrame(nil, frameHello, 0, 0, []byte{0xff})...),
 		"second hello":        append(preface, appendFrame(nil, frameHello, 0, 0, hi)...),
 		"bad request":         append(preface, appendFrame(nil, frameRequest, flagEnd, 1, []byte("nonsense"))...),
-		"bad uri":             append(preface, appendFrame(nil, frameRequest, flagEnd, 1, bytes.Replace(request, []byte("/"), []byte(" "), 1))...),
 		"stream number":       append(preface, appendFrame(appendFrame(nil, frameRequest, 0, 5, request), frameRequest, 0, 5, request)...),
 		"beyond the window":   append(preface, appendFrame(appendFrame(nil, frameRequest, 0, 1, request), frameData, 0, 1, make([]byte, bodyWindow+1))...),
 		"state":               append(preface, appendFrame(nil, frameState, 0, 0, []byte{1, 1})...),
@@ -158,7 +158,8 @@ func TestProtocolErrors(t *testing.T) {
 func FuzzDecoders(f *testing.F) {
 	r := httptest.NewRequest("POST", "/x?y", strings.NewReader("b"))
 	r.Trailer = http.Header{"X-T": nil}
-	f.Add(string(appendRequest(nil, r, &requestHead{uri: "/x?y", bits: headTrailer, window: 5})))
+	request, _ := appendRequest(nil, r, &requestHead{uri: "/x?y", bits: headTrailer, window: 5})
+	f.Add(string(request))
 	f.Add(string(hello{minVersion: 1, maxVersion: 1, window: 1, streams: 1, nodeID: "n"}.append(nil)))
 	f.Add(string(appendField1([]byte{0xc8, 1}, "Content-Type", "x")))
 	f.Fuzz(func(t *testing.T, s string) {
@@ -168,7 +169,7 @@ func FuzzDecoders(f *testing.F) {
 			}
 		}
 		if code, h, err := decodeResponse(s); err == nil {
-			b := appendHeader(nil, h, nil)
+			b, _ := appendHeader(nil, h, nil)
 			again := http.Header{}
 			d := decoder{s: string(b)}
 			d.header(again)
@@ -188,7 +189,7 @@ func FuzzDecoders(f *testing.F) {
 
 // Whatever a peer sends, the active side answers or closes: it neither panics nor hangs.
 func FuzzServeConn(f *testing.F) {
-	request := appendRequest(nil, httptest.NewRequest("POST", "/", nil), &requestHead{uri: "/", window: 1000})
+	request, _ := appendRequest(nil, httptest.NewRequest("POST", "/", nil), &requestHead{uri: "/", window: 1000})
 	frames := appendFrame(nil, frameRequest, 0, 1, request)
 	frames = appendFrame(frames, frameData, 0, 1, []byte("abc"))
 	frames = appendFrame(frames, frameWindow, flagContinue, 1, []byte{0, 0, 1, 0})

@@ -24,6 +24,8 @@ const (
 	maxData  = 32 << 10
 	maxPlain = 64 << 10
 	maxHead  = 1<<20 + 256<<10
+	// maxFields is how many fields and values a head may have: decoded, each takes many times its bytes.
+	maxFields = 10_000
 )
 
 type frameType uint8

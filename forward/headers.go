@@ -126,8 +126,9 @@ func dropResponseField(name string) bool {
 
 // appendRequestHeader writes the fields that travel. An upgrade keeps the two that ask for it, and
 // "TE: trailers" stays, which gRPC insists on.
-func appendRequestHeader(b []byte, h http.Header) []byte {
+func appendRequestHeader(b []byte, h http.Header) (_ []byte, ok bool) {
 	listed := h["Connection"]
+	n, start := 0, len(b)
 	for name, values := range h {
 		if dropRequestField(name) {
 			if name == "Te" && hasToken(values, "trailers") {
@@ -138,11 +139,12 @@ func appendRequestHeader(b []byte, h http.Header) []byte {
 		if len(listed) > 0 && hasToken(listed, name) {
 			continue
 		}
+		n += 1 + len(values)
 		b = appendField(b, name, values)
 	}
 	if up := upgradeOf(h); up != "" {
 		b = appendField1(b, "Connection", "Upgrade")
 		b = appendField1(b, "Upgrade", up)
 	}
-	return b
+	return b, fits(n, len(b)-start)
 }

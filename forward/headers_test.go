@@ -150,7 +150,7 @@ func TestClientCertificateTravels(t *testing.T) {
 
 func TestUpgradeToH2CIsNotPassedOn(t *testing.T) {
 	h := http.Header{"Connection": {"Upgrade, HTTP2-Settings"}, "Upgrade": {"h2c"}, "Http2-Settings": {"x"}}
-	b := appendRequestHeader(nil, h)
+	b, _ := appendRequestHeader(nil, h)
 	got := http.Header{}
 	d := decoder{s: string(b)}
 	d.header(got)
@@ -159,7 +159,8 @@ func TestUpgradeToH2CIsNotPassedOn(t *testing.T) {
 	}
 	h = http.Header{"Connection": {"keep-alive, upgrade"}, "Upgrade": {"websocket"}}
 	got = http.Header{}
-	d = decoder{s: string(appendRequestHeader(nil, h))}
+	b, _ = appendRequestHeader(nil, h)
+	d = decoder{s: string(b)}
 	d.header(got)
 	if got.Get("Upgrade") != "websocket" || got.Get("Connection") != "Upgrade" {
 		t.Errorf("%v", got)
@@ -221,15 +222,51 @@ func TestAnswersAsFromTheHandlerItself(t *testing.T) {
 	}
 }
 
-func TestTooLongHeader(t *testing.T) {
+// What is more than the other node takes ends its own request, never the connection that all share.
+func TestTooLong(t *testing.T) {
 	checkLeaks(t)
-	_, standby, _ := pair(t, http.HandlerFunc(echoHandler))
-	req := httptest.NewRequest("GET", "/", nil)
-	req.Header.Set("X-Long", strings.Repeat("x", maxHead+1))
-	rec := httptest.NewRecorder()
-	standby.ServeHTTP(rec, req)
-	if rec.Code != http.StatusRequestHeaderFieldsTooLarge {
-		t.Error(rec.Code)
+	many := make([]string, maxFields)
+	_, standby, _ := pair(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/bytes":
+			w.Header().Set("X-Long", strings.Repeat("x", maxHead))
+		case "/fields":
+			w.Header()["X-Many"] = many
+		case "/nameless":
+			w.Header()[""] = []string{"x"}
+		case "/trailers":
+			w.Header().Set(http.TrailerPrefix+"X-Long", strings.Repeat("x", maxHead))
+		case "/infos":
+			w.Header()["X-Many"] = many
+			w.WriteHeader(103)
+			w.Header().Del("X-Many")
+			for range 1000 {
+				w.WriteHeader(103)
+			}
+		}
+	}))
+	before, _ := standby.Connected()
+	for _, h := range []http.Header{{"X-Long": {strings.Repeat("x", maxHead)}}, {"X-Many": many}} {
+		req := httptest.NewRequest("GET", "/", nil)
+		req.Header = h
+		rec := httptest.NewRecorder()
+		standby.ServeHTTP(rec, req)
+		if rec.Code != http.StatusRequestHeaderFieldsTooLarge {
+			t.Error(rec.Code)
+		}
+	}
+	for path, ok := range map[string]bool{"/bytes": false, "/fields": false, "/trailers": false, "/nameless": true, "/infos": true} {
+		res, err := client.Do(mustRequest(t, "GET", standby.http.URL+path, nil))
+		if err == nil {
+			_, err = io.ReadAll(res.Body)
+			res.Body.Close()
+		}
+		if (err == nil) != ok {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	if after, _ := standby.Connected(); !after.Up || !after.Since.Equal(before.Since) {
+		t.Error("the connection was lost")
 	}
 }
 

@@ -3,6 +3,7 @@ package forward
 import (
 	"bufio"
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -35,17 +36,17 @@ func (x *exchange) runLocal(t *tenure) (res result) {
 	}
 	l.ctx = runCtx{Context: ctx, run: &l.run}
 	l.g = guardWriter{ResponseWriter: x.w, x: x, run: &l.run}
+	if !x.r.running.enter(&l.ctx, &l.info) {
+		l.leave()
+		return result{err: context.Cause(&l.ctx)}
+	}
 	req := x.req.WithContext(&l.ctx)
 	if x.up != nil {
 		x.up.setLocal(true)
 		l.body = localBody{u: x.up, run: &l.run}
 		req.Body = &l.body
 	}
-	if !x.r.running.enter(&l.ctx, &l.info) {
-		l.leave()
-		return result{err: context.Cause(&l.ctx)}
-	}
-	start := time.Now()
+	start, returned := time.Now(), false
 	defer func() {
 		if x.up != nil {
 			x.up.setLocal(false)
@@ -60,9 +61,17 @@ func (x *exchange) runLocal(t *tenure) (res result) {
 			res = result{delivered: !l.declined.Load(), err: ErrDeposed}
 			return
 		}
+		if !returned && l.isDrained() {
+			// An endless answer that a drain has ended: a clean end is how its client is told.
+			if v := recover(); v != nil && v != http.ErrAbortHandler {
+				panic(v)
+			}
+			res = result{done: true}
+		}
 		x.r.cfg.Observer.Local(time.Since(start), l.g.status)
 	}()
 	t.handler.ServeHTTP(&l.g, req)
+	returned = true
 	l.g.done()
 	return result{done: true}
 }
@@ -137,6 +146,15 @@ func (g *guardWriter) Write(p []byte) (int, error) {
 	}
 	g.begin(http.StatusOK)
 	return g.ResponseWriter.Write(p)
+}
+
+// WriteString saves the copy that io.WriteString would make.
+func (g *guardWriter) WriteString(s string) (int, error) {
+	if err := g.allow(); err != nil {
+		return 0, err
+	}
+	g.begin(http.StatusOK)
+	return io.WriteString(g.ResponseWriter, s)
 }
 
 // Flush implements http.Flusher.

@@ -46,8 +46,10 @@ type tlsInfo struct {
 	chain      []string // DER, leaf first
 }
 
-// appendRequest writes the head of r. Hop-by-hop fields are left out.
-func appendRequest(b []byte, r *http.Request, h *requestHead) []byte {
+// appendRequest writes the head of r. Hop-by-hop fields are left out. ok is false if it is more than the
+// other side takes.
+func appendRequest(b []byte, r *http.Request, h *requestHead) (_ []byte, ok bool) {
+	start := len(b)
 	b = append(b, h.bits, uint8(r.ProtoMajor), uint8(r.ProtoMinor))
 	b = binary.AppendUvarint(b, h.window)
 	b = binary.AppendUvarint(b, uint64(r.ContentLength+1))
@@ -67,7 +69,8 @@ func appendRequest(b []byte, r *http.Request, h *requestHead) []byte {
 			b = appendString(b, name)
 		}
 	}
-	return appendRequestHeader(b, r.Header)
+	b, ok = appendRequestHeader(b, r.Header)
+	return b, ok && len(b)-start <= maxHead
 }
 
 func appendTLS(b []byte, cs *tls.ConnectionState) []byte {

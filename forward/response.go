@@ -39,6 +39,7 @@ type responseWriter struct {
 	sent                       bool // the head is out
 	hijacked                   bool
 	ended                      bool // nothing more may be sent
+	tooLong                    bool // the head
 }
 
 var errDeclined = errors.New("forward: the request was declined")
@@ -73,6 +74,7 @@ func (w *responseWriter) encodeHead() {
 	b := append(w.head.b, make([]byte, frameHeaderLen)...)
 	b = binary.AppendUvarint(b, uint64(w.status))
 	noBody := !bodyAllowed(w.status)
+	fields := 0
 	w.sniff = !noBody
 	for name, values := range w.header {
 		switch name {
@@ -101,8 +103,10 @@ func (w *responseWriter) encodeHead() {
 				continue
 			}
 		}
+		fields += 1 + len(values)
 		b = appendField(b, name, values)
 	}
+	w.tooLong = !fits(fields, len(b))
 	b = appendField1(b, "X-Locum-Node", w.s.c.r.cfg.Node)
 	w.head.b = appendField(b, "X-Locum-Term", w.s.t.termStr)
 }
@@ -131,9 +135,12 @@ func (w *responseWriter) inform(status int) {
 		return
 	}
 	b := binary.AppendUvarint(nil, uint64(status))
-	b = appendHeader(b, w.header, func(name string) bool {
+	b, ok := appendHeader(b, w.header, func(name string) bool {
 		return name == "Content-Length" || name == "Transfer-Encoding" || isTrailer(name)
 	})
+	if !ok {
+		return // it informs, and may be lost
+	}
 	_ = w.s.c.w.frame(frameInfo, 0, w.s.st.id, b, flushInline)
 }
 
@@ -285,7 +292,7 @@ func (w *responseWriter) send(f frameFlags, trailers []byte) error {
 		w.empty()
 		return nil
 	}
-	if !w.sent && len(w.head.b)-frameHeaderLen > maxHead {
+	if !w.sent && w.tooLong {
 		return w.tooLarge()
 	}
 	st, cw := w.s.st, w.s.c.w
@@ -348,7 +355,7 @@ func (w *responseWriter) sendRest(f frameFlags, body, trailers []byte) error {
 
 func (w *responseWriter) tooLarge() error {
 	w.refuse(resetAborted)
-	return fmt.Errorf("forward: the answer's header has more than %d bytes", maxHead)
+	return errors.New("forward: the answer's header is too long")
 }
 
 // discardBody reads what is left of an HTTP/1 body, up to a limit, before the answer begins.
@@ -413,7 +420,11 @@ func (w *responseWriter) finishAnswer() error {
 		}
 		w.extendHead(true)
 	}
-	return w.send(flagEnd, w.encodeTrailers())
+	trailers, err := w.encodeTrailers()
+	if err != nil {
+		return err
+	}
+	return w.send(flagEnd, trailers)
 }
 
 func (w *responseWriter) hasTrailers() bool {
@@ -427,19 +438,25 @@ func (w *responseWriter) hasTrailers() bool {
 
 // encodeTrailers gathers those declared in the Trailer field and those with http.TrailerPrefix; nil if
 // there are none.
-func (w *responseWriter) encodeTrailers() []byte {
+func (w *responseWriter) encodeTrailers() ([]byte, error) {
 	var b []byte
+	fields := 0
 	for _, name := range w.trailers {
 		if values := w.header[name]; len(values) > 0 {
+			fields += 1 + len(values)
 			b = appendField(b, name, values)
 		}
 	}
 	for name, values := range w.header {
 		if isTrailer(name) {
+			fields += 1 + len(values)
 			b = appendField(b, http.CanonicalHeaderKey(strings.TrimPrefix(name, http.TrailerPrefix)), values)
 		}
 	}
-	return b
+	if !fits(fields, len(b)) {
+		return nil, errors.New("forward: the answer's trailers are too long")
+	}
+	return b, nil
 }
 
 // panicked ends the answer of a handler that panicked: 500 if nothing was sent, else it is broken off,

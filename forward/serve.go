@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"net/http"
 	"net/url"
 	"runtime/debug"
@@ -28,11 +27,14 @@ type served struct {
 // serve decodes the request, runs its handler and ends its answer. The tenure has let it in.
 func (s *served) serve() {
 	h, err := decodeRequest(s.head)
-	if err == nil {
-		err = s.build(&h)
-	}
 	if err != nil {
 		s.c.fail(err)
+		s.finish()
+		return
+	}
+	if err := s.build(&h); err != nil {
+		s.c.r.log.Warn("bad request", "request_id", s.info.ID, "error", err)
+		s.c.reset(s.st.id, resetAborted, "", flushInline)
 		s.finish()
 		return
 	}
@@ -81,7 +83,7 @@ func (s *served) build(h *requestHead) error {
 	}
 	u, err := parseURI(h.method, h.uri)
 	if err != nil {
-		return errors.Join(errProtocol, err)
+		return err
 	}
 	r := http.Request{
 		Method: h.method, URL: u,

@@ -73,10 +73,10 @@ func (r *Router) ServeConn(ctx context.Context, nc net.Conn, peerID, peerName st
 	return err
 }
 
-// announce tells all standbys that this node leads. Called with r.mu held.
-func (r *Router) announce(term uint64) {
+// announce tells all standbys whether this node leads. Called with r.mu held.
+func (r *Router) announce(leading bool, term uint64) {
 	for c := range r.serving {
-		_ = c.w.frame(frameState, 0, 0, appendState(nil, true, term), flushAsync)
+		_ = c.w.frame(frameState, 0, 0, appendState(nil, leading, term), flushAsync)
 	}
 }
 
@@ -136,13 +136,13 @@ func (c *serverConn) lost(error) {
 // sendGoaway takes it: so a drain that has sent GOAWAY knows every request before it, and what syncs
 // after it comes behind every refusal.
 func (c *serverConn) request(h frameHeader, payload []byte) error {
-	in, code := 0, resetCode(0)
+	in, reserve, code := 0, len(payload), resetCode(0) // the head takes memory too
 	if h.flags&flagEnd == 0 {
-		if c.budget.reserve(bodyWindow, 4) {
-			in = bodyWindow
-		} else {
-			code = resetBusy
-		}
+		in = bodyWindow
+		reserve += in
+	}
+	if !c.budget.reserve(reserve, 4) {
+		reserve, code = 0, resetBusy
 	}
 	s := &served{c: c}
 	ctx, cancel := context.WithCancelCause(context.Background())
@@ -151,11 +151,11 @@ func (c *serverConn) request(h frameHeader, payload []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if h.stream <= c.lastID {
-		c.budget.release(in)
+		c.budget.release(reserve)
 		return fmt.Errorf("%w: stream %d after %d", errProtocol, h.stream, c.lastID)
 	}
 	if c.goneAway || c.err != nil {
-		c.budget.release(in)
+		c.budget.release(reserve)
 		return nil // it was told: behind the last one
 	}
 	c.lastID = h.stream
@@ -166,11 +166,12 @@ func (c *serverConn) request(h frameHeader, payload []byte) error {
 		code = resetNotProcessed
 	}
 	if code != 0 {
-		c.budget.release(in)
+		c.budget.release(reserve)
 		c.reset(h.stream, code, "", flushAsync)
 		return nil
 	}
 	s.st = newStream(c.conn, h.stream, in, 0)
+	s.st.reserved = reserve
 	s.st.inEnd = h.flags&flagEnd != 0
 	c.streams[h.stream] = s.st
 	s.head = string(payload)

@@ -28,7 +28,8 @@ type stream struct {
 	inEnd    bool // no body bytes will follow
 	trailers string
 	inWindow int // bytes that the peer may still send
-	inMax    int // reserved from the budget
+	inMax    int // what the window can be at most
+	reserved int // from the budget: that, and what else the stream holds
 	owed     int // consumed, not yet granted again
 	out      int // bytes that may still be sent
 	outEnd   bool
@@ -48,7 +49,7 @@ type head struct {
 
 func newStream(c *conn, id uint64, in, out int) *stream {
 	return &stream{
-		id: id, c: c, inWindow: in, inMax: in, out: out,
+		id: id, c: c, inWindow: in, inMax: in, reserved: in, out: out,
 		readable: make(chan struct{}, 1), writable: make(chan struct{}, 1),
 	}
 }
@@ -79,6 +80,9 @@ func (st *stream) receiveData(b []byte, f frameFlags) error {
 	return nil
 }
 
+// maxInfos is how many informational heads may wait for the standby's client.
+const maxInfos = 16
+
 // queueChunk is what a stream's queue grows by once it is not tiny any more.
 const queueChunk = 64 << 10
 
@@ -97,8 +101,11 @@ func (st *stream) enqueue(b []byte) {
 func (st *stream) receiveHead(h head) error {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if st.inEnd || len(st.heads) > 64 {
+	if st.inEnd {
 		return fmt.Errorf("%w: head after the end", errProtocol)
+	}
+	if h.typ == frameInfo && len(st.heads) >= maxInfos {
+		return nil // they inform, and may be lost
 	}
 	st.heads = append(st.heads, h)
 	st.inEnd = h.flags&flagEnd != 0
@@ -331,6 +338,7 @@ func (st *stream) grant(n int) {
 	if st.inMax < maxWindow && st.c.budget.reserve(min(st.inMax, maxWindow-st.inMax), 3) {
 		more := min(st.inMax, maxWindow-st.inMax)
 		st.inMax += more
+		st.reserved += more
 		give += more
 	}
 	st.inWindow += give
@@ -400,6 +408,9 @@ func (st *stream) waitProceed() bool {
 
 // canSend takes n from the window if that is open for all of it.
 func (st *stream) canSend(n int) bool {
+	if st.writeDeadline.over() {
+		return false
+	}
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if st.err != nil || st.stopped || st.outEnd || st.out < n {
@@ -416,11 +427,11 @@ func (st *stream) close() {
 	if st.err == nil {
 		st.err = ErrClosed
 	}
-	in, max := st.in, st.inMax
-	st.in, st.inLast, st.inMax, st.heads = nil, nil, 0, nil
+	in, reserved := st.in, st.reserved
+	st.in, st.inLast, st.inMax, st.reserved, st.heads = nil, nil, 0, 0, nil
 	st.mu.Unlock()
 	in.freeAll()
-	st.c.budget.release(max)
+	st.c.budget.release(reserved)
 	signal(st.readable)
 	signal(st.writable)
 }

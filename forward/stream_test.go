@@ -540,7 +540,9 @@ func TestStreamLimit(t *testing.T) {
 // Deadlines of a handler's http.ResponseController hold for a forwarded request too.
 func TestHandlerDeadlines(t *testing.T) {
 	checkLeaks(t)
+	pr, pw := io.Pipe()
 	_, standby, _ := pair(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer pw.CloseWithError(io.ErrClosedPipe) // the client waits for its own body
 		rc := http.NewResponseController(w)
 		if err := rc.SetReadDeadline(time.Now().Add(10 * time.Millisecond)); err != nil {
 			t.Error(err)
@@ -555,8 +557,6 @@ func TestHandlerDeadlines(t *testing.T) {
 			t.Error(err)
 		}
 	}))
-	pr, pw := io.Pipe()
-	defer pw.Close()
 	res, err := client.Do(mustRequest(t, "POST", standby.http.URL, pr))
 	if err == nil {
 		res.Body.Close()

@@ -28,6 +28,7 @@ func newTunnel(s *served) (*tunnel, error) {
 		return nil, errors.New("forward: Hijack of a request with a body")
 	}
 	st.inEnd, st.inWindow, st.inMax = false, bodyWindow, bodyWindow
+	st.reserved += bodyWindow
 	st.mu.Unlock()
 	t := &tunnel{s: s}
 	s.takenOver(t.kill)

@@ -83,7 +83,7 @@ func (u *upload) keep(p []byte) {
 		had = len(u.kept.b)
 	}
 	taken := u.local || u.to != nil
-	if taken && int64(had+len(p)) > u.x.r.cfg.RetryBuffer || !u.x.r.held.keep(int64(len(p))) {
+	if taken && int64(had+len(p)) > u.x.r.cfg.RetryBuffer || !u.x.r.held.keep(int64(len(p)), true) {
 		u.drop()
 		return
 	}
@@ -279,7 +279,10 @@ func (u *upload) finish(st *stream, err error) {
 		st.c.reset(st.id, resetCancel, "the client's request body ended early", flushInline)
 		st.fail(&resetError{code: resetCancel, msg: "the client's request body ended early"})
 	case len(u.x.req.Trailer) > 0:
-		b := appendHeader(nil, u.x.req.Trailer, nil)
+		b, ok := appendHeader(nil, u.x.req.Trailer, nil)
+		if !ok {
+			b = nil // net/http takes no trailers of that size itself
+		}
 		st.endOut()
 		_ = st.c.w.frame(frameTrailers, flagEnd, st.id, b, flushInline)
 	default:
