@@ -77,21 +77,19 @@ func (c *Config) ensureDefaults(source Source) {
 		}
 	}
 	for i := range c.Listeners {
-		l := &c.Listeners[i]
-		if l.Address == "" {
-			l.Address = "127.0.0.1:8400"
-		}
+		c.Listeners[i].ensureDefaults()
 	}
-	if len(c.Listeners) > 0 && c.ClusterListen() == "" {
-		l := &c.Listeners[0]
-		if host, port, err := splitAddress(l.Address); err == nil {
-			next := uint16(0) // a free port beside a free port
-			if port != 0 {
-				next = port + 1
-			}
-			if port < 65535 {
-				l.ClusterAddress = net.JoinHostPort(host, strconv.Itoa(int(next)))
-			}
+	l := c.primary()
+	if l == nil || l.ClusterAddress != "" {
+		return
+	}
+	if host, port, err := splitAddress(l.Address); err == nil {
+		next := uint16(0) // a free port beside a free port
+		if port != 0 {
+			next = port + 1
+		}
+		if port < 65535 {
+			l.ClusterAddress = net.JoinHostPort(host, strconv.Itoa(int(next)))
 		}
 	}
 }
@@ -99,12 +97,30 @@ func (c *Config) ensureDefaults(source Source) {
 // HAEnabled reports whether the storage can have standbys.
 func (c *Config) HAEnabled() bool { return c.Storage.Type == "raft" }
 
+// primary is the first listener on TCP: the one whose address others are told, and the cluster port's. nil if there is none.
+func (c *Config) primary() *Listener {
+	for i := range c.Listeners {
+		if !c.Listeners[i].Unix() {
+			return &c.Listeners[i]
+		}
+	}
+	return nil
+}
+
+// APIListen returns the host:port of the first listener on TCP, "" if there is none.
+func (c *Config) APIListen() string {
+	if l := c.primary(); l != nil {
+		return l.Address
+	}
+	return ""
+}
+
 // ClusterListen returns the host:port that the cluster port listens on.
 func (c *Config) ClusterListen() string {
-	if len(c.Listeners) == 0 {
-		return ""
+	if l := c.primary(); l != nil {
+		return l.ClusterAddress
 	}
-	return c.Listeners[0].ClusterAddress
+	return ""
 }
 
 func splitAddress(address string) (host string, port uint16, err error) {
@@ -125,10 +141,10 @@ func (c *Config) resolveAPIAddr(source Source) {
 		c.APIAddr = strings.TrimRight(c.APIAddr, "/")
 		return
 	}
-	if len(c.Listeners) == 0 {
+	l := c.primary()
+	if l == nil {
 		return
 	}
-	l := c.Listeners[0]
 	_, port, err := splitAddress(l.Address)
 	if err != nil {
 		return // Validate says so
@@ -157,8 +173,8 @@ func (c *Config) resolveClusterAddr(source Source) {
 	}
 	host, from, ok := "", "", false
 	// The host of api_addr is this node's own, unless what listens there is something in front of it.
-	if u, err := url.Parse(c.APIAddr); err == nil && u.Host != "" && len(c.Listeners) > 0 {
-		_, apiPort, err := splitAddress(c.Listeners[0].Address)
+	if u, err := url.Parse(c.APIAddr); err == nil && u.Host != "" {
+		_, apiPort, err := splitAddress(c.APIListen())
 		if err == nil && u.Port() == strconv.Itoa(int(apiPort)) {
 			host, from, ok = u.Hostname(), "the host of api_addr, the port of the listener's cluster address", true
 		}

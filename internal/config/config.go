@@ -61,35 +61,77 @@ type Config struct {
 
 // Listener is one address that the API is served on.
 type Listener struct {
-	// Type is the label of the block: "tcp".
+	// Type is the label of the block: "tcp" or "unix".
 	Type string `hcl:"type,label"`
 
-	// Address is the host:port that the API listens on. Default: "127.0.0.1:8400".
+	// Address is the host:port that the API listens on, or with listener "unix" the absolute path of the socket. A
+	// socket that an earlier process left behind is replaced; at exit it is removed. Default: "127.0.0.1:8400"; with "unix"
+	// it is required.
 	Address string `hcl:"address"`
 
-	// ClusterAddress is the host:port of the cluster port, of which a node has one: in the first listener block.
+	// ClusterAddress is the host:port of the cluster port, of which a node has one: in the first listener "tcp" block.
 	// Default: the host of address, with its port + 1.
 	ClusterAddress string `hcl:"cluster_address"`
 
-	// TLSCertFile is the PEM file with the certificate and its chain. Required unless tls_disable is set. It is read
-	// again on SIGHUP.
+	// TLSCertFile is the PEM file with the certificate and its chain. Required with listener "tcp" unless tls_disable is
+	// set. The three files are read again on SIGHUP: new connections get what they hold then, open ones go on; if one of them
+	// cannot be used, all listeners stay as they are.
 	TLSCertFile string `hcl:"tls_cert_file"`
 
-	// TLSKeyFile is the PEM file with the certificate's private key. Required unless tls_disable is set.
+	// TLSKeyFile is the PEM file with the certificate's private key. Required where tls_cert_file is.
 	TLSKeyFile string `hcl:"tls_key_file"`
 
-	// TLSClientCAFile is a PEM file of authorities. When it is given, clients must show a certificate of one of them.
+	// TLSClientCAFile is a PEM file of authorities. When it is given, clients must show a certificate of one of them; the
+	// other nodes are clients too when they join (leader_client_cert_file).
 	TLSClientCAFile string `hcl:"tls_client_ca_file"`
 
-	// TLSDisable serves plain HTTP. Default: false.
+	// TLSMinVersion is the oldest version of TLS that is spoken: "tls12" or "tls13". Default: "tls12".
+	TLSMinVersion string `hcl:"tls_min_version"`
+
+	// TLSDisable serves plain HTTP. With TLS and without, HTTP/1.1 and HTTP/2 are served. Default: false; with listener
+	// "unix" true, unless there is a certificate.
 	TLSDisable bool `hcl:"tls_disable"`
 
+	// SocketMode are the permissions of a listener "unix", in octal digits; who may write may connect. Default: "0600".
+	SocketMode string `hcl:"socket_mode"`
+
+	// SocketUser is the owner of a listener "unix", a name or number. Default: Locum's own user.
+	SocketUser string `hcl:"socket_user"`
+
+	// SocketGroup is the group of a listener "unix", a name or number. Default: Locum's own group.
+	SocketGroup string `hcl:"socket_group"`
+
 	// XForwardedForAuthorizedAddrs are the proxies, as addresses or CIDR ranges, whose X-Forwarded-* headers are
-	// believed. Everybody else's are dropped. Default: none.
+	// believed; with listener "unix", "unix" means all who can open the socket. The client is the last address in
+	// X-Forwarded-For that is none of them, and what stands before it is dropped; so are these headers of everybody else. Such a proxy must
+	// set or remove X-Forwarded-Host and X-Forwarded-Proto, too. Default: none.
 	XForwardedForAuthorizedAddrs []string `hcl:"x_forwarded_for_authorized_addrs"`
 
-	// ProxyProtocol expects the PROXY protocol on every connection. Not supported in this version. Default: false.
+	// ProxyProtocol expects the PROXY protocol, version 1 or 2, on every connection from proxy_protocol_authorized_addrs: one
+	// without its header is closed. Others connect as always, and a header from them is refused as bad HTTP. Default: false.
 	ProxyProtocol bool `hcl:"proxy_protocol"`
+
+	// ProxyProtocolAuthorizedAddrs are the senders of the PROXY protocol, as addresses or CIDR ranges; with listener
+	// "unix", "unix" means all who can open the socket. Required with proxy_protocol.
+	ProxyProtocolAuthorizedAddrs []string `hcl:"proxy_protocol_authorized_addrs"`
+
+	// HTTPReadHeaderTimeout is how long a client may take for the TLS handshake, for the PROXY protocol's header and for the
+	// head of a request, each. Default: "10s".
+	HTTPReadHeaderTimeout time.Duration `hcl:"http_read_header_timeout"`
+
+	// HTTPReadTimeout is how long the body of a request may take to come, "0" for no limit: how long a snapshot takes to
+	// be uploaded depends on its size, and a body that stops coming is ended by http_min_body_rate. Default: "0".
+	HTTPReadTimeout time.Duration `hcl:"http_read_timeout"`
+
+	// HTTPMinBodyRate is how much of a request's body must come in a second, on the average of each 10 seconds that the node
+	// waits for it; a slower client is answered 408. "0" for no limit. Default: "256B".
+	HTTPMinBodyRate Size `hcl:"http_min_body_rate"`
+
+	// HTTPIdleTimeout is how long a connection without a request is kept open. Default: "5m".
+	HTTPIdleTimeout time.Duration `hcl:"http_idle_timeout"`
+
+	// MaxHeaderBytes is how long the head of a request may be; a longer one is answered 431. "4KiB" to "1MiB". Default: "64KiB".
+	MaxHeaderBytes Size `hcl:"max_header_bytes"`
 
 	// MaxRequestSize is the size beyond which a request's body is refused with 413, "0" for no limit; in the first
 	// listener block, for all. Default: "0".

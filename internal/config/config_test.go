@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net/netip"
 	"os"
@@ -70,12 +71,26 @@ listener "tcp" {
   cluster_address                  = "0.0.0.0:8401"
   tls_disable                      = true
   x_forwarded_for_authorized_addrs = ["10.0.0.0/8", "::1"]
-  proxy_protocol                   = false
+  proxy_protocol                   = true
+  proxy_protocol_authorized_addrs  = ["10.0.0.7"]
+  tls_min_version                  = "tls13"
+  http_read_header_timeout         = "3s"
+  http_read_timeout                = "1m"
+  http_idle_timeout                = "2m"
+  http_min_body_rate               = "1kB"
+  max_header_bytes                 = "8KiB"
   max_request_size                 = "32MiB"
 }
 listener "tcp" {
   address     = "127.0.0.1:9400"
   tls_disable = true
+}
+listener "unix" {
+  address                          = "/locum.sock"
+  socket_mode                      = "0660"
+  socket_user                      = "0"
+  socket_group                     = "0"
+  x_forwarded_for_authorized_addrs = ["unix"]
 }
 storage "raft" {
   path        = "/var/lib/locum"
@@ -112,14 +127,22 @@ telemetry {
 log_level  = "debug"
 log_format = "json"
 `, key), host(nil))
+	plain, unix := NewListener("tcp"), NewListener("unix")
+	plain.Address, plain.TLSDisable = "127.0.0.1:9400", true
+	unix.Address, unix.TLSDisable = "/locum.sock", true
+	unix.SocketMode, unix.SocketUser, unix.SocketGroup = "0660", "0", "0"
+	unix.XForwardedForAuthorizedAddrs = []string{"unix"}
 	want := &Config{
 		ClusterName: "orders", NodeName: "node-b",
 		APIAddr: "https://a.example.com:8400/locum", ClusterAddr: "https://a.example.com:8401",
 		APIAddrFrom: "node.hcl:4", ClusterAddrFrom: "node.hcl:5",
 		Listeners: []Listener{
 			{Type: "tcp", Address: "0.0.0.0:8400", ClusterAddress: "0.0.0.0:8401", TLSDisable: true,
-				XForwardedForAuthorizedAddrs: []string{"10.0.0.0/8", "::1"}, MaxRequestSize: 32 << 20},
-			{Type: "tcp", Address: "127.0.0.1:9400", TLSDisable: true},
+				XForwardedForAuthorizedAddrs: []string{"10.0.0.0/8", "::1"}, MaxRequestSize: 32 << 20,
+				ProxyProtocol: true, ProxyProtocolAuthorizedAddrs: []string{"10.0.0.7"}, TLSMinVersion: "tls13",
+				HTTPReadHeaderTimeout: 3 * time.Second, HTTPReadTimeout: time.Minute, HTTPIdleTimeout: 2 * time.Minute,
+				HTTPMinBodyRate: 1000, MaxHeaderBytes: 8 << 10},
+			plain, unix,
 		},
 		Storage: Storage{Type: "raft", Raft: RaftStorage{
 			Path: "/var/lib/locum", Performance: 5,
@@ -139,13 +162,32 @@ log_format = "json"
 	if diff := cmp.Diff(want, c, cmpopts.IgnoreUnexported(Config{})); diff != "" {
 		t.Error(diff)
 	}
-	if got := c.Listeners[0].AuthorizedProxies(); len(got) != 2 || !got[0].Contains(netip.MustParseAddr("10.9.9.9")) || got[1].Bits() != 128 {
+	if got, _ := c.Listeners[0].AuthorizedProxies(); len(got) != 2 || !got[0].Contains(netip.MustParseAddr("10.9.9.9")) || got[1].Bits() != 128 {
 		t.Errorf("authorised proxies: %v", got)
+	}
+}
+
+// What others are told about comes from the first listener on TCP, wherever it stands.
+func TestUnixListenerFirst(t *testing.T) {
+	c := mustComplete(t, "listener \"unix\" {\n address = \"/locum.sock\"\n}\n"+minimal, host(nil))
+	if c.APIListen() != "0.0.0.0:8400" || c.ClusterListen() != "0.0.0.0:8401" || c.APIAddr != "http://10.1.2.3:8400" {
+		t.Errorf("api %s, cluster %s, api_addr %s", c.APIListen(), c.ClusterListen(), c.APIAddr)
+	}
+	if l := c.Listeners[0]; !l.TLSDisable || l.Mode() != 0o600 {
+		t.Errorf("a unix listener's own defaults: %+v", l)
+	}
+	alone := mustComplete(t, "storage \"inmem\" {\n}\nlistener \"unix\" {\n address = \"/locum.sock\"\n}\n", host(nil))
+	if alone.APIAddr != "" || alone.APIListen() != "" || alone.ClusterListen() != "" {
+		t.Errorf("a node alone on a socket has an address: %+v", alone)
 	}
 }
 
 func TestDefaults(t *testing.T) {
 	c := mustComplete(t, minimal, host(nil))
+	if l := c.Listeners[0]; l.HTTPReadHeaderTimeout != 10*time.Second || l.HTTPReadTimeout != 0 || l.HTTPIdleTimeout != 5*time.Minute ||
+		l.HTTPMinBodyRate != 256 || l.MaxHeaderBytes != 64<<10 || l.MinTLS() != tls.VersionTLS12 {
+		t.Errorf("listener: %+v", l)
+	}
 	for name, pair := range map[string][2]any{
 		"node_name":       {c.NodeName, "node-a"},
 		"api_addr":        {c.APIAddr, "http://10.1.2.3:8400"},

@@ -30,12 +30,20 @@ func NewStorage(kind string) Storage {
 	return Storage{Type: kind, Raft: RaftStorage{Performance: 1, SnapshotSize: 64 << 20, DeadPeerTimeout: 24 * time.Hour}}
 }
 
+// NewListener returns a listener of this type with its defaults; its address is for Complete to find.
+func NewListener(kind string) Listener {
+	return Listener{
+		Type: kind, TLSMinVersion: "tls12",
+		HTTPReadHeaderTimeout: 10 * time.Second, HTTPIdleTimeout: 5 * time.Minute, HTTPMinBodyRate: 256, MaxHeaderBytes: 64 << 10,
+	}
+}
+
 // defaultsOf fills a block that starts anew.
 func defaultsOf(v reflect.Value) {
 	switch p := v.Addr().Interface().(type) {
 	case *Storage:
 		*p = NewStorage("")
 	case *Listener:
-		*p = Listener{Address: "127.0.0.1:8400"}
+		*p = NewListener("")
 	}
 }

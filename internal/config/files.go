@@ -19,6 +19,9 @@ func (c *Config) checkFiles() Faults {
 			check.keyPair(path+"tls_cert_file", path+"tls_key_file", l.TLSCertFile, l.TLSKeyFile)
 		}
 		check.authorities(path+"tls_client_ca_file", l.TLSClientCAFile)
+		if l.Unix() {
+			check.socketFiles(path, l)
+		}
 	}
 	for i, j := range c.Storage.Raft.RetryJoin {
 		path := fmt.Sprintf("storage.retry_join[%d].", i)
@@ -90,4 +93,9 @@ func (c *checker) authorities(path, name string) {
 	if err != nil || !x509.NewCertPool().AppendCertsFromPEM(data) {
 		c.fault(path, fmt.Sprintf("%s holds no certificate", name), "write a PEM file of authorities")
 	}
+}
+
+func isDir(name string) bool {
+	info, err := os.Stat(name)
+	return err == nil && info.IsDir()
 }

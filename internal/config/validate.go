@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
@@ -87,81 +86,6 @@ func either(all []string) string {
 	return strings.Join(quoted[:last], ", ") + " or " + quoted[last]
 }
 
-func (c *checker) listeners() {
-	if len(c.Listeners) == 0 {
-		c.fault("listener", "missing", `write listener "tcp" { address = "0.0.0.0:8400" … }`)
-	}
-	for i, l := range c.Listeners {
-		path := fmt.Sprintf("listener[%d]", i)
-		if l.Type != "tcp" && l.Type != "" {
-			c.fault(path, fmt.Sprintf("type %q is not known", l.Type), `write listener "tcp"`)
-		}
-		c.listenAddress(path+".address", l.Address)
-		if l.ClusterAddress != "" {
-			c.listenAddress(path+".cluster_address", l.ClusterAddress)
-		}
-		if i > 0 && l.ClusterAddress != "" {
-			c.fault(path+".cluster_address", "a node has one cluster port", "write it in the first listener block")
-		}
-		if i > 0 && l.MaxRequestSize != 0 {
-			c.fault(path+".max_request_size", "one limit holds for all listeners", "write it in the first listener block")
-		}
-		c.listenerTLS(path, l)
-		for _, text := range l.XForwardedForAuthorizedAddrs {
-			if _, err := parsePrefix(text); err != nil {
-				c.fault(path+".x_forwarded_for_authorized_addrs", fmt.Sprintf("%q is neither an address nor a range", text),
-					`write "10.0.0.7" or "10.0.0.0/8"`)
-			}
-		}
-		if l.ProxyProtocol {
-			c.fault(path+".proxy_protocol", "not supported in this version", "remove the line")
-		}
-	}
-	if len(c.Listeners) > 0 && c.ClusterListen() == "" {
-		c.fault("listener[0].cluster_address", "cannot be found out from the address", `write "0.0.0.0:8401"`)
-	}
-}
-
-func (c *checker) listenAddress(path, address string) {
-	if _, _, err := splitAddress(address); err == nil {
-		return
-	}
-	if strings.Contains(address, "://") {
-		c.fault(path, fmt.Sprintf("%q is a URL", address), `write host:port, such as "0.0.0.0:8400"`)
-		return
-	}
-	c.fault(path, fmt.Sprintf("%q is not host:port", address), `write it such as "0.0.0.0:8400"`)
-}
-
-func (c *checker) listenerTLS(path string, l Listener) {
-	switch {
-	case l.TLSDisable && (l.TLSCertFile != "" || l.TLSKeyFile != "" || l.TLSClientCAFile != ""):
-		c.fault(path+".tls_disable", "true beside certificate files", "remove tls_disable, or the files")
-	case l.TLSDisable:
-	case l.TLSCertFile == "" || l.TLSKeyFile == "":
-		c.fault(path, "no certificate for TLS", "set tls_cert_file and tls_key_file, or tls_disable = true")
-	}
-}
-
-// AuthorizedProxies returns x_forwarded_for_authorized_addrs as ranges.
-func (l Listener) AuthorizedProxies() []netip.Prefix {
-	var all []netip.Prefix
-	for _, text := range l.XForwardedForAuthorizedAddrs {
-		if p, err := parsePrefix(text); err == nil {
-			all = append(all, p)
-		}
-	}
-	return all
-}
-
-func parsePrefix(text string) (netip.Prefix, error) {
-	if addr, err := netip.ParseAddr(text); err == nil {
-		return netip.PrefixFrom(addr.Unmap(), addr.Unmap().BitLen()), nil
-	}
-	p, err := netip.ParsePrefix(text)
-	return p.Masked(), err
-}
-
 // ports finds two uses of one port.
 func (c *checker) ports() {
 	type use struct {
@@ -184,7 +108,9 @@ func (c *checker) ports() {
 		uses = append(uses, use{path, host, port})
 	}
 	for i, l := range c.Listeners {
-		add(fmt.Sprintf("listener[%d].address", i), l.Address)
+		if !l.Unix() {
+			add(fmt.Sprintf("listener[%d].address", i), l.Address)
+		}
 	}
 	for i, l := range c.Listeners {
 		if l.ClusterAddress != "" {
@@ -318,7 +244,7 @@ func checkURL(text string, schemes ...string) error {
 
 func (c *checker) apiAddr() {
 	if c.APIAddr == "" {
-		if len(c.Listeners) > 0 {
+		if c.primary() != nil {
 			c.fault("api_addr", "not given, and this host has no private address", `write api_addr = "https://a.example.com:8400": where clients reach this node`)
 		}
 		return
@@ -332,7 +258,7 @@ func (c *checker) apiAddr() {
 
 func (c *checker) clusterAddr() {
 	if c.ClusterAddr == "" {
-		if len(c.Listeners) > 0 && c.APIAddr != "" {
+		if c.primary() != nil && c.APIAddr != "" {
 			c.fault("cluster_addr", "not given, and this host has no private address", `write cluster_addr = "https://a.example.com:8401": where other nodes reach this one`)
 		}
 		return
@@ -381,6 +307,9 @@ func (c *checker) elsewhere() string {
 // allLoopback reports whether this node can be reached from its own host only.
 func (c *checker) allLoopback() bool {
 	for _, l := range c.Listeners {
+		if l.Unix() {
+			continue
+		}
 		for _, address := range []string{l.Address, l.ClusterAddress} {
 			if host, _, err := splitAddress(address); err == nil && !loopback(host) {
 				return false

@@ -2,47 +2,30 @@ package server
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
-	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
-	"slices"
-	"strings"
-	"sync/atomic"
-	"time"
 
 	"github.com/locum-ha/locum/api"
 	"github.com/locum-ha/locum/forward"
 	"github.com/locum-ha/locum/internal/config"
+	"github.com/locum-ha/locum/internal/listener"
 	"github.com/locum-ha/locum/physical"
 )
-
-// Limits against slow clients. Bodies have none: uploads and streams may take as long as they move.
-const (
-	readHeaderTimeout = 10 * time.Second
-	idleTimeout       = 5 * time.Minute
-	maxHeaderBytes    = 64 << 10
-)
-
-// listener is one address that the API is served on.
-type listener struct {
-	config config.Listener
-	ln     net.Listener
-	server *http.Server
-	cert   atomic.Pointer[tls.Certificate]
-}
 
 // listen opens all listeners.
 func (s *Server) listen() error {
 	handler := s.handler()
 	for _, c := range s.cfg.Listeners {
-		l, err := newListener(c, handler, s.log)
+		cfg := listenerConfig(c)
+		cfg.Handler, cfg.Logger = handler, s.log.With("part", "listener")
+		l, err := listener.New(cfg)
 		if err != nil {
+			return err
+		}
+		if err := l.Open(); err != nil {
+			s.closeListeners(s.lifetime)
 			return err
 		}
 		s.listeners = append(s.listeners, l)
@@ -50,11 +33,31 @@ func (s *Server) listen() error {
 	return nil
 }
 
+// listenerConfig is the configuration's block as package listener has it.
+func listenerConfig(c config.Listener) listener.Config {
+	cfg := listener.Config{
+		Network: "tcp", Address: c.Address,
+		ReadHeaderTimeout: c.HTTPReadHeaderTimeout, IdleTimeout: c.HTTPIdleTimeout, ReadTimeout: c.HTTPReadTimeout,
+		MinBodyRate: int64(c.HTTPMinBodyRate), MaxHeaderBytes: int(c.MaxHeaderBytes),
+	}
+	if c.Unix() {
+		cfg.Network, cfg.Socket = "unix", listener.Socket{Mode: c.Mode(), User: c.SocketUser, Group: c.SocketGroup}
+	}
+	if !c.TLSDisable {
+		cfg.TLS = &listener.TLS{CertFile: c.TLSCertFile, KeyFile: c.TLSKeyFile, ClientCAFile: c.TLSClientCAFile, MinVersion: c.MinTLS()}
+	}
+	cfg.Forwarders.Prefixes, cfg.Forwarders.Local = c.AuthorizedProxies()
+	if c.ProxyProtocol {
+		senders, local := c.AuthorizedSenders()
+		cfg.Proxies = &listener.Sources{Prefixes: senders, Local: local}
+	}
+	return cfg
+}
+
 // handler is what every request passes: the paths that this node answers itself, then the router.
 func (s *Server) handler() http.Handler {
 	cfg := s.apiConfig()
 	cfg.Metrics = s.metrics.Handler()
-	cfg.ClientAddr = s.clientAddr()
 	cfg.OpenMetrics = s.cfg.Telemetry.UnauthenticatedMetricsAccess
 	return api.Local(s, cfg, s.steppingDown(s.router))
 }
@@ -91,86 +94,21 @@ func (s *Server) deposed(r *http.Request, err error) bool {
 	return true
 }
 
-func newListener(c config.Listener, handler http.Handler, log *slog.Logger) (*listener, error) {
-	l := &listener{config: c}
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	protocols.SetHTTP2(true)
-	protocols.SetUnencryptedHTTP2(c.TLSDisable)
-	l.server = &http.Server{
-		Handler: handler, Protocols: protocols,
-		ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
-		ErrorLog: slog.NewLogLogger(log.With("part", "listener").Handler(), slog.LevelDebug),
-	}
-	if !c.TLSDisable {
-		if err := l.loadTLS(); err != nil {
-			return nil, err
-		}
-	}
-	var err error
-	if l.ln, err = net.Listen("tcp", c.Address); err != nil {
-		return nil, fmt.Errorf("listener: %w", err)
-	}
-	return l, nil
-}
-
-// loadTLS reads the certificate and the clients' authorities.
-func (l *listener) loadTLS() error {
-	if err := l.loadCertificate(); err != nil {
-		return err
-	}
-	cfg := &tls.Config{
-		MinVersion: tls.VersionTLS12,
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-			return l.cert.Load(), nil
-		},
-	}
-	if l.config.TLSClientCAFile != "" {
-		pem, err := os.ReadFile(l.config.TLSClientCAFile)
-		if err != nil {
-			return fmt.Errorf("tls_client_ca_file: %w", err)
-		}
-		cfg.ClientCAs = x509.NewCertPool()
-		if !cfg.ClientCAs.AppendCertsFromPEM(pem) {
-			return fmt.Errorf("tls_client_ca_file %s holds no PEM certificate", l.config.TLSClientCAFile)
-		}
-		cfg.ClientAuth = tls.RequireAndVerifyClientCert
-	}
-	l.server.TLSConfig = cfg
-	return nil
-}
-
-func (l *listener) loadCertificate() error {
-	cert, err := tls.LoadX509KeyPair(l.config.TLSCertFile, l.config.TLSKeyFile)
-	if err != nil {
-		return fmt.Errorf("tls_cert_file, tls_key_file: %w", err)
-	}
-	l.cert.Store(&cert)
-	return nil
-}
-
-// Reload reads the listeners' certificates again. What cannot be read leaves the ones in use.
+// Reload reads the listeners' certificates and their clients' authorities again. If any cannot be used, all stay as they are.
 func (s *Server) Reload() error {
+	var uses []func()
 	var errs []error
 	for _, l := range s.listeners {
-		if !l.config.TLSDisable {
-			errs = append(errs, l.loadCertificate())
-		}
+		use, err := l.Load()
+		uses, errs = append(uses, use), append(errs, err)
 	}
-	return errors.Join(errs...)
-}
-
-func (l *listener) serve() error {
-	var err error
-	if l.config.TLSDisable {
-		err = l.server.Serve(l.ln)
-	} else {
-		err = l.server.ServeTLS(l.ln, "", "")
+	if err := errors.Join(errs...); err != nil {
+		return err
 	}
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
+	for _, use := range uses {
+		use()
 	}
-	return err
+	return nil
 }
 
 // closeListeners lets requests in flight end, for a while, and closes.
@@ -178,16 +116,15 @@ func (s *Server) closeListeners(skip context.Context) {
 	ctx, cancel := context.WithTimeout(skip, settleListeners)
 	defer cancel()
 	for _, l := range s.listeners {
-		if err := l.server.Shutdown(ctx); err != nil {
-			s.log.Warn("connections cut at the end", "listener", l.config.Address, "error", err)
-			l.server.Close()
+		if err := l.Shutdown(ctx); err != nil {
+			s.log.Warn("connections cut at the end", "listener", l.Addr().String(), "error", err)
 		}
 	}
 }
 
-// listenerAddr is the host:port at which this node's API is reached: its first listener, or the host of api_addr where
+// listenerAddr is the host:port at which this node's API is reached: its first listener on TCP, or the host of api_addr where
 // that listens on all addresses.
-func (s *Server) listenerAddr() string { return advertised(s.cfg.Listeners[0].Address, s.apiAddr) }
+func (s *Server) listenerAddr() string { return advertised(s.cfg.APIListen(), s.apiAddr) }
 
 // newRouter makes the way of a request on this node.
 func (s *Server) newRouter() (*forward.Router, error) {
@@ -201,50 +138,10 @@ func (s *Server) newRouter() (*forward.Router, error) {
 		HoldTimeout: f.HoldTimeout, HoldMaxRequests: f.HoldMaxRequests, HoldMaxBytes: int64(f.HoldMaxBytes),
 		RetryBuffer: int64(f.RetryBuffer), MaxBody: int64(s.cfg.Listeners[0].MaxRequestSize),
 		RepeatMethods: []string{"LIST"}, // Vault's own method, as safe as GET
-		Repeatable:    api.Repeatable, TrustForwarded: s.trusted(),
+		Repeatable:    api.Repeatable, TrustForwarded: listener.Authorized,
 		Hello: s.hello, OnHello: s.heard,
 		Logger: s.log.With("part", "forward"), Observer: s.metrics.Forward(),
 	})
-}
-
-// trusted tells whether a client may say for whom it forwards: the configured proxies.
-func (s *Server) trusted() func(*http.Request) bool {
-	var ranges []netip.Prefix
-	for _, l := range s.cfg.Listeners {
-		ranges = append(ranges, l.AuthorizedProxies()...)
-	}
-	return func(r *http.Request) bool {
-		if len(ranges) == 0 {
-			return false
-		}
-		from, err := netip.ParseAddrPort(r.RemoteAddr)
-		return err == nil && slices.ContainsFunc(ranges, func(p netip.Prefix) bool { return p.Contains(from.Addr().Unmap()) })
-	}
-}
-
-// clientAddr tells whose request it is: the other end of the connection or, where that is a configured proxy, the last
-// client that it names and that is none.
-func (s *Server) clientAddr() func(*http.Request) netip.Addr {
-	var ranges []netip.Prefix
-	for _, l := range s.cfg.Listeners {
-		ranges = append(ranges, l.AuthorizedProxies()...)
-	}
-	proxy := func(a netip.Addr) bool {
-		return slices.ContainsFunc(ranges, func(p netip.Prefix) bool { return p.Contains(a.Unmap()) })
-	}
-	return func(r *http.Request) netip.Addr {
-		from, _ := netip.ParseAddrPort(r.RemoteAddr)
-		addr := from.Addr()
-		hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
-		for i := len(hops) - 1; i >= 0 && addr.IsValid() && proxy(addr); i-- {
-			before, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
-			if err != nil {
-				break
-			}
-			addr = before
-		}
-		return addr
-	}
 }
 
 // advertised is the host:port of a listener for others: its own, unless it listens on all addresses or a free port.

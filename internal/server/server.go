@@ -33,6 +33,7 @@ import (
 	"github.com/locum-ha/locum/forward"
 	"github.com/locum-ha/locum/internal/config"
 	"github.com/locum-ha/locum/internal/join"
+	"github.com/locum-ha/locum/internal/listener"
 	"github.com/locum-ha/locum/internal/metrics"
 	"github.com/locum-ha/locum/physical"
 	"github.com/locum-ha/locum/physical/raft"
@@ -75,7 +76,7 @@ type Server struct {
 	router  *forward.Router
 	door    join.Door
 
-	listeners []*listener
+	listeners []*listener.Listener
 	lifetime  context.Context // of everything that is not on a request's way; ends last
 	wg        sync.WaitGroup  // goroutines under lifetime
 	stopping  atomic.Bool     // asked to end: not ready any more
@@ -162,7 +163,7 @@ func (s *Server) prepare() error {
 	s.barrier = barrier.New(s.storage, barrier.Options{Observer: s.metrics.Barrier()})
 	if s.raft != nil {
 		s.port, err = cluster.NewPort(cluster.Config{
-			Address: s.cfg.Listeners[0].ClusterAddress, Logger: s.log.With("part", "cluster"), Observer: s.metrics.Cluster(),
+			Address: s.cfg.ClusterListen(), Logger: s.log.With("part", "cluster"), Observer: s.metrics.Cluster(),
 		})
 		if err != nil {
 			return err
@@ -209,8 +210,8 @@ func (s *Server) serve(failed chan<- error) {
 	}
 	for _, l := range s.listeners {
 		s.wg.Go(func() {
-			if err := l.serve(); err != nil {
-				failed <- fmt.Errorf("listener %s: %w", l.config.Address, err)
+			if err := l.Serve(); err != nil {
+				failed <- fmt.Errorf("listener %s: %w", l.Addr(), err)
 			}
 		})
 	}

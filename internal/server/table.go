@@ -2,9 +2,12 @@ package server
 
 import (
 	"fmt"
+	"net"
 	"net/url"
 	"sort"
 	"strings"
+
+	"github.com/locum-ha/locum/internal/config"
 )
 
 // table prints what the node is, one line each, before the log begins (interfaces.md §3).
@@ -21,12 +24,7 @@ func (s *Server) table() {
 		rows["Cluster Address"] = withReason(s.clusterAddr, s.cfg.ClusterAddrFrom)
 	}
 	for i, l := range s.listeners {
-		tls := "enabled"
-		if l.config.TLSDisable {
-			tls = "disabled"
-		}
-		rows[fmt.Sprintf("Listener %d", i+1)] = fmt.Sprintf("tcp (addr: %q, cluster address: %q, tls: %q)",
-			l.ln.Addr(), l.config.ClusterAddress, tls)
+		rows[fmt.Sprintf("Listener %d", i+1)] = listenerRow(s.cfg.Listeners[i], l.Addr())
 	}
 	names := make([]string, 0, len(rows))
 	for name := range rows {
@@ -47,6 +45,25 @@ func (s *Server) table() {
 	}
 	b.WriteString("==> Locum server started! Log data will stream in below:\n\n")
 	fmt.Fprint(s.opts.Out, b.String())
+}
+
+func listenerRow(c config.Listener, addr net.Addr) string {
+	tls := "enabled"
+	if c.TLSDisable {
+		tls = "disabled"
+	}
+	row := fmt.Sprintf("%s (addr: %q", addr.Network(), addr)
+	if c.ClusterAddress != "" {
+		row += fmt.Sprintf(", cluster address: %q", c.ClusterAddress)
+	}
+	if c.Unix() {
+		row += fmt.Sprintf(", mode: %q", c.SocketMode)
+	}
+	row += fmt.Sprintf(", tls: %q", tls)
+	if c.ProxyProtocol {
+		row += `, proxy protocol: "enabled"`
+	}
+	return row + ")"
 }
 
 func (s *Server) haWords() string {
