@@ -66,7 +66,7 @@ func (c *cluster) tryOpen(i int, bootstrap bool) error {
 		return err
 	}
 	n.addr = listener.Addr().String()
-	cfg := Config{Path: n.path, Name: fmt.Sprint("node ", i), Advertise: n.addr}
+	cfg := Config{Path: n.path, Name: fmt.Sprint("node ", i), Advertise: n.addr, Performance: testPace}
 	if os.Getenv("RAFT_TEST_LOG") != "" {
 		cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", i)
 	}

@@ -34,12 +34,13 @@ type gate struct {
 	// but only in the term right after the one that is being handed over.
 	transferTerm uint64 // the term that was handed over to this node; 0 for none
 
-	renewed chan struct{} // closed and replaced whenever a promise is made
+	vacated uint64        // the term whose leader is known to be dead; 0 for none
+	changed chan struct{} // closed and replaced whenever a promise is made or ended
 }
 
 // newGate makes a gate. With held the node promises at once: it may have promised before it was started.
 func newGate(now func() boottime.Instant, timeout time.Duration, held bool) *gate {
-	g := &gate{now: now, timeout: timeout, renewed: make(chan struct{})}
+	g := &gate{now: now, timeout: timeout, changed: make(chan struct{})}
 	if held {
 		g.until = now().Add(timeout)
 	}
@@ -57,8 +58,7 @@ func (g *gate) acknowledge(term uint64) (newer uint64, ok bool) {
 	if term >= g.ackTerm {
 		g.ackTerm = term
 		g.until = g.now().Add(g.timeout)
-		close(g.renewed)
-		g.renewed = make(chan struct{})
+		g.wake()
 	}
 	return 0, true
 }
@@ -120,20 +120,46 @@ func (g *gate) handedOver(term uint64) bool {
 	return true
 }
 
-// waive ends the promise for term: its leader has given the lease up, or is known to be dead.
+// waive ends the promise for term: its leader has given the lease up.
 func (g *gate) waive(term uint64) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.ackTerm != term {
 		return false
 	}
-	g.until = g.now()
+	g.until = min(g.until, g.now())
+	g.wake()
 	return true
 }
 
-// promise returns until when the promise holds, and a channel that is closed when it is made anew.
+// wake tells those who wait for the promise. The caller holds mu.
+func (g *gate) wake() {
+	close(g.changed)
+	g.changed = make(chan struct{})
+}
+
+// vacate ends the promise for term because its leader is dead. It must be known: a leader that lives would
+// not know that its lease is gone.
+func (g *gate) vacate(term uint64) bool {
+	if !g.waive(term) {
+		return false
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.vacated = term
+	return true
+}
+
+// vacant reports whether the leader that this node last acknowledged is known to be dead.
+func (g *gate) vacant() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.vacated != 0 && g.vacated == g.ackTerm && g.voteTerm <= g.vacated
+}
+
+// promise returns until when the promise holds, and a channel that is closed when that changes.
 func (g *gate) promise() (boottime.Instant, <-chan struct{}) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.until, g.renewed
+	return g.until, g.changed
 }

@@ -11,45 +11,57 @@ import (
 	"github.com/locum-ha/locum/internal/boottime"
 )
 
-// candidacy starts an election as soon as this node's promise to the last leader has run out. The
-// library's own timer looks only now and then, so a crash would be noticed after one to four heartbeat
-// timeouts. Nodes go one after the other, in an order that all of them know, so that votes are not split.
+// candidacy starts an election as soon as this node's promise to the last leader has run out, and another
+// soon if it fails. The library's own timers are slow: they look only now and then, so a crash would be
+// noticed after one to four heartbeat timeouts, and a failed election costs one to two. Nodes go one after
+// the other, in an order that all of them know, so that votes are not split.
 func (s *Store) candidacy(run *running) {
-	for {
+	for run.done.Err() == nil {
 		changed := s.changed.wait()
 		until, renewed := run.gate.promise()
-		if run.raft.State() != hraft.Follower || !s.votes(run) {
-			select {
-			case <-changed:
-				continue
-			case <-time.After(s.timing.heartbeat): // the configuration may change without a sign
-				continue
-			case <-run.done.Done():
-				return
+		state := run.raft.State()
+		switch {
+		case state == hraft.Leader || state == hraft.Shutdown || !s.votes(run):
+			// The configuration may change without a sign.
+			s.await(run, s.timing.heartbeat, changed, nil)
+		case state == hraft.Candidate:
+			if s.await(run, s.timing.heartbeat/4+s.turn(run), changed, nil) && run.raft.State() == hraft.Candidate {
+				run.trans.rest()
+				s.poke(run)
 			}
-		}
-		wait := boottime.Until(until.Add(s.turn(run)))
-		if wait > 0 {
-			timer := time.NewTimer(wait)
-			select {
-			case <-timer.C:
-			case <-renewed:
-			case <-changed:
-			case <-run.done.Done():
-				timer.Stop()
-				return
+		default:
+			wait := boottime.Until(until.Add(s.turn(run)))
+			vacant := run.gate.vacant()
+			if !vacant {
+				// Raft does not look before; after it led itself, that is later than any promise.
+				wait = max(wait, s.timing.heartbeat-time.Since(run.raft.LastContact()))
 			}
-			timer.Stop()
-			continue
-		}
-		s.poke(run)
-		select { // the engine is a candidate now; if it was not, it is asked again
-		case <-changed:
-		case <-time.After(s.timing.heartbeat / 4):
-		case <-run.done.Done():
-			return
+			if wait > 0 {
+				s.await(run, wait, changed, renewed)
+				continue
+			}
+			if vacant {
+				run.trans.stand()
+			} else {
+				s.poke(run)
+			}
+			s.await(run, s.timing.heartbeat/4, changed, nil)
 		}
 	}
+}
+
+// await waits for d; false if one of the channels was closed before, or the node stops.
+func (s *Store) await(run *running, d time.Duration, changed, renewed <-chan struct{}) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-changed:
+	case <-renewed:
+	case <-run.done.Done():
+	}
+	return false
 }
 
 // poke makes the engine look at its heartbeat timer now. A shorter timeout does; the difference to the

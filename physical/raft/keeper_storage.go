@@ -37,7 +37,7 @@ const (
 func (k *keeper) storage() {
 	s, engine := k.store, k.run.raft
 	written := s.log.bytes.Load()
-	if k.due(written) && time.Since(k.snapshotTry) > 5*time.Second {
+	if k.due(written) && time.Since(k.snapshotTry) > 10*s.timing.tick {
 		k.snapshotTry = time.Now()
 		k.trail(written - k.snapshotAt)
 		start := time.Now()

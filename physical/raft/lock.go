@@ -263,7 +263,7 @@ func (s *Store) Release(ctx context.Context, g physical.Grant, next string) erro
 	defer s.lockMu.Unlock()
 	term, leads := run.leads()
 	if !leads || term != grantRaftTerm(g) {
-		if !leads && s.current(g) && run.gate.waive(grantRaftTerm(g)) {
+		if !leads && s.current(g) && run.gate.vacate(grantRaftTerm(g)) {
 			s.changed.wake()
 		}
 		return nil

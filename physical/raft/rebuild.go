@@ -21,10 +21,14 @@ func loadState(dir dataDir, log *logStore, snaps hraft.SnapshotStore, logger *sl
 	if err := dir.markOpen(boot); err != nil {
 		return nil, err
 	}
-	if trusted {
+	info, missing := os.Stat(dir.state())
+	if trusted && missing == nil && info.Size() > 0 {
 		s, err := openState(dir.state())
 		switch {
 		case err == nil && s.header().index >= base.index:
+			if err := replay(s, log, base.index); err != nil {
+				return nil, errors.Join(err, s.close())
+			}
 			return s, nil
 		case err == nil:
 			if err := s.close(); err != nil {
@@ -34,7 +38,7 @@ func loadState(dir dataDir, log *logStore, snaps hraft.SnapshotStore, logger *sl
 			return nil, err
 		}
 	}
-	if _, err := os.Stat(dir.state()); err == nil {
+	if missing == nil {
 		logger.Info("building the state again from snapshot and log", "snapshot_index", base.index)
 	}
 	return rebuildState(dir, log, snaps, meta)

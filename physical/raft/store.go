@@ -212,7 +212,10 @@ func (s *Store) Start(layer Layer) error {
 		return errors.Join(fmt.Errorf("start raft: %w", err), run.trans.Close())
 	}
 	run.raft = engine
-	run.trans.engineTerm = engine.CurrentTerm
+	run.trans.engineTerm, run.trans.engineLeader = engine.CurrentTerm, func() hraft.ServerAddress {
+		addr, _ := engine.LeaderWithID()
+		return addr
+	}
 	commitHint := engine.CommitIndex
 	s.log.commitHint.Store(&commitHint)
 	run.commits = newBatcher(engine, s.cfg.Observer, s.notLeader)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"strings"
 	"sync"
@@ -39,10 +40,11 @@ type transport struct {
 	handover uint64 // the raft term that this leader is handing over, 0 for none
 	tainted  uint64 // the last raft term in which a peer was asked to take over
 
-	ready      chan struct{} // closed once engineTerm is set
-	engineTerm func() uint64 // raft's current term
-	heartbeat  atomic.Pointer[func(hraft.RPC)]
-	consumer   chan hraft.RPC
+	ready        chan struct{}              // closed once the next two are set
+	engineTerm   func() uint64              // raft's current term
+	engineLeader func() hraft.ServerAddress // whom raft takes for the leader
+	heartbeat    atomic.Pointer[func(hraft.RPC)]
+	consumer     chan hraft.RPC
 
 	stop context.Context
 	end  context.CancelFunc
@@ -159,20 +161,34 @@ func (t *transport) awaitCandidacy() error {
 	if t.unfit() {
 		return errors.New("the log cannot be written")
 	}
-	until, renewed := t.gate.promise()
-	wait := boottime.Until(until.Add(time.Duration(t.voteDelay.Load())))
-	if wait <= 0 {
-		return nil
+	until, _ := t.gate.promise()
+	first := until
+	for {
+		now, changed := t.gate.promise()
+		if now > first {
+			return errPromised
+		}
+		wait := boottime.Until(now.Add(time.Duration(t.voteDelay.Load())))
+		if wait <= 0 {
+			return nil
+		}
+		if !t.sleep(wait, changed) {
+			return errStopping
+		}
 	}
-	timer := time.NewTimer(wait)
+}
+
+// sleep waits for d or until changed is closed; false if the transport is closed meanwhile.
+func (t *transport) sleep(d time.Duration, changed <-chan struct{}) bool {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return nil
-	case <-renewed:
-		return errPromised
+		return true
+	case <-changed:
+		return true
 	case <-t.stop.Done():
-		return errStopping
+		return false
 	}
 }
 
@@ -248,6 +264,33 @@ func (t *transport) stepDown(term uint64) {
 	}}
 	select {
 	case t.consumer <- rpc:
+		<-replies
+	case <-t.stop.Done():
+	}
+}
+
+// rest makes a candidate a follower again, by a message of a leader whose log nobody has. So it can be
+// made to ask anew at once: left to itself it waits one to two election timeouts.
+func (t *transport) rest() {
+	replies := make(chan hraft.RPCResponse, 1)
+	rpc := hraft.RPC{RespChan: replies, Command: &hraft.AppendEntriesRequest{
+		RPCHeader: hraft.RPCHeader{ProtocolVersion: hraft.ProtocolVersionMax},
+		Term:      t.engineTerm(), PrevLogEntry: math.MaxUint64,
+	}}
+	select {
+	case t.consumer <- rpc:
+		<-replies
+	case <-t.stop.Done():
+	}
+}
+
+// stand makes raft stand for election at once, without asking first whether it would win: for when the
+// leader is known to be gone and not merely silent, which raft itself cannot be told.
+func (t *transport) stand() {
+	replies := make(chan hraft.RPCResponse, 1)
+	header := hraft.RPCHeader{ProtocolVersion: hraft.ProtocolVersionMax, ID: []byte(t.self.id), Addr: []byte(t.LocalAddr())}
+	select {
+	case t.consumer <- hraft.RPC{RespChan: replies, Command: &hraft.TimeoutNowRequest{RPCHeader: header}}:
 		<-replies
 	case <-t.stop.Done():
 	}

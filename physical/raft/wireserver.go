@@ -237,10 +237,17 @@ func (c *inbound) voted(kind byte, m *hraft.RequestVoteRequest) (term uint64, gr
 		c.refused(map[byte]string{msgVote: "vote", msgPreVote: "pre-vote"}[kind])
 		return c.engineTerm(), false, nil
 	}
-	m.RPCHeader, m.Candidate = c.header, c.header.Addr
+	// Raft would refuse as long as it has not noticed itself that its leader is silent, some time after the
+	// promise to that leader has run out. The gate knows better: a vote is passed on as if the leader had asked
+	// for it, and a pre-vote, which cannot say so, with the leader's address, to which raft compares.
+	m.RPCHeader, m.Candidate, m.LeadershipTransfer = c.header, c.header.Addr, true
 	if kind == msgPreVote {
+		header := c.header
+		if leader := c.engineLeader(); leader != "" {
+			header.Addr = []byte(leader)
+		}
 		reply, err := c.ask(&hraft.RequestPreVoteRequest{
-			RPCHeader: c.header, Term: m.Term, LastLogIndex: m.LastLogIndex, LastLogTerm: m.LastLogTerm,
+			RPCHeader: header, Term: m.Term, LastLogIndex: m.LastLogIndex, LastLogTerm: m.LastLogTerm,
 		}, nil)
 		if resp, ok := reply.(*hraft.RequestPreVoteResponse); ok && err == nil {
 			return resp.Term, resp.Granted, nil
@@ -266,23 +273,18 @@ func orStopping(err error) error {
 	return err
 }
 
-// awaitVote waits for a promise that is about to end: whoever asks heard the leader last a little earlier
-// than this node did. Any other promise refuses at once.
+// awaitVote waits for a promise to end that stands against a vote: whoever asks heard the leader last a
+// little earlier than this node did, or knows already that it is dead. It refuses as soon as the leader is
+// heard again.
 func (t *transport) awaitVote(term uint64, transfer bool) bool {
+	first, _ := t.gate.promise()
 	for {
-		_, renewed := t.gate.promise()
+		until, changed := t.gate.promise()
 		ok, wait := t.gate.wouldVote(term, transfer)
-		if ok || wait <= 0 || wait > t.timing.heartbeat/2 {
+		if ok || wait <= 0 || until > first {
 			return ok
 		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-renewed:
-			timer.Stop()
-			return false
-		case <-t.stop.Done():
-			timer.Stop()
+		if !t.sleep(wait, changed) {
 			return false
 		}
 	}

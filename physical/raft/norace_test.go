@@ -1,0 +1,6 @@
+//go:build !race
+
+package raft
+
+// testPace is the performance setting of the clusters of the tests.
+const testPace = 1
