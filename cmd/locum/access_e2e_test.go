@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/locum-ha/locum/internal/diagnose"
 )
 
 // step is one command against a real node: what is typed, and what it must print.
@@ -50,6 +52,7 @@ func TestEntriesPoliciesTokens(t *testing.T) {
 	s.steps(t, root, entrySteps)
 	s.steps(t, root, policySteps)
 	tokens(t, s, root)
+	diagnoses(t, s, root, config)
 	s.stop(t)
 }
 
@@ -155,4 +158,38 @@ func tokens(t *testing.T, s *serverRun, root string) {
 	if strings.Contains(s.output(), token) || strings.Contains(s.output(), own) {
 		t.Error("a token is in the node's log")
 	}
+}
+
+// diagnoses: a node that runs is found to be well, from the outside and with the rights of a member. How fast the disk is
+// depends on what else runs here, so it does not count.
+func diagnoses(t *testing.T, s *serverRun, root, config string) {
+	t.Helper()
+	code, out := s.locum(t, root, "", "operator", "diagnose", "-config", config)
+	for _, want := range []string{"is in use by Locum, which answers", "this node's cluster port, and takes raft", "it is unsealed, and active",
+		"it is reached at api_addr", "it is reached at cluster_addr", "is in use by process"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the diagnosis lacks %q:\n%s", want, out)
+		}
+	}
+	if strings.Contains(out, "\x1b") || strings.Contains(out, root) {
+		t.Errorf("colours or secrets:\n%s", out)
+	}
+	again, out := s.locum(t, "", "", "operator", "diagnose", "-config", config, "-format=json", "-timeout=2s")
+	var report diagnose.Report
+	if err := json.Unmarshal([]byte(out), &report); err != nil || report.NodeName != "node-a" {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for _, f := range report.Findings {
+		if f.Level == diagnose.Error && f.Check != diagnose.CheckDisk {
+			t.Errorf("%+v", f)
+		}
+	}
+	if want := map[diagnose.Level]int{diagnose.OK: 0, diagnose.Warning: 2, diagnose.Error: 1}[report.Result]; again != want {
+		t.Errorf("exit %d, then %d for %q", code, again, report.Result)
+	}
+	s.steps(t, "", []step{
+		{args: "operator|diagnose|-config|" + config + "|-quiet|-cluster-advertise-addr=http://127.0.0.1:1", fails: true, want: `error +at api_addr.*do: .*\n\d errors?, `},
+		{args: "operator|diagnose|-config|" + config + ".not|-format=json", fails: true, want: `"result": "error"`},
+		{args: "operator|diagnose", fails: true, want: `error: no configuration\nhint: `},
+	})
 }
