@@ -139,6 +139,9 @@ func (s *Server) Run(ctx, skip context.Context) error {
 	select {
 	case err = <-failed:
 		s.log.Error("ending: a part of the node failed", "error", err)
+	case <-s.storeFailed():
+		err = fmt.Errorf("storage %q: %w", s.cfg.Storage.Type, s.raft.Failure())
+		s.log.Error("ending: the disk did not take what had to be stored; start this node again when that is mended", "error", err)
 	case <-ctx.Done():
 		s.log.Info("ending", "cause", context.Cause(ctx))
 	}
@@ -215,6 +218,15 @@ func (s *Server) serve(failed chan<- error) {
 			}
 		})
 	}
+}
+
+// storeFailed is closed when the embedded store cannot go on. A node that went on without it would neither lead nor learn
+// who does.
+func (s *Server) storeFailed() <-chan struct{} {
+	if s.raft == nil {
+		return nil
+	}
+	return s.raft.Failed()
 }
 
 // begin brings the node to where it can get by itself: unsealed with a static seal, joining where it was told to.

@@ -70,10 +70,11 @@ type logStore struct {
 	first uint64     // index of the first entry; 0 if there is none
 	buf   []byte     // of the record being written
 
-	commit  uint64        // highest commit index found in records and votes
-	bytes   atomic.Int64  // size of the entries stored since the store was opened
-	entries atomic.Uint64 // how many those were
-	broken  atomic.Bool   // the last write failed
+	commit   uint64        // highest commit index found in records and votes
+	bytes    atomic.Int64  // size of the entries stored since the store was opened
+	entries  atomic.Uint64 // how many those were
+	broken   atomic.Bool   // the last write failed
+	onBroken func(error)   // is told of it
 
 	// commitHint returns an index that is known to be committed. It is written along with entries, so
 	// that after a power loss the state can be built again up to there. Nil before raft runs.
@@ -93,7 +94,7 @@ type location struct {
 // openLogStore opens the log in dir and the vote beside it, reads them through and checks them. With fresh
 // they are made: the node has no identity yet, so it cannot have promised anything to anybody.
 func openLogStore(dir string, fresh bool) (*logStore, error) {
-	s := &logStore{dir: dir}
+	s := &logStore{dir: dir, onBroken: func(error) {}}
 	path := filepath.Join(filepath.Dir(dir), "vote")
 	var err error
 	if s.votes, err = openVoteFile(path); errors.Is(err, os.ErrNotExist) && fresh {
@@ -252,6 +253,7 @@ func (s *logStore) StoreLogs(entries []*hraft.Log) error {
 	err := s.store(entries)
 	s.broken.Store(err != nil)
 	if err != nil {
+		s.onBroken(err)
 		return err
 	}
 	s.recent.add(entries)
@@ -322,15 +324,13 @@ func (s *logStore) saveMarks() error {
 	if hint := s.commitHint.Load(); hint != nil {
 		commit = max(commit, min((*hint)(), last))
 	}
-	if s.number(keyCommit) < commit {
-		if err := s.SetUint64([]byte(keyCommit), commit); err != nil {
-			return err
-		}
+	if s.number(keyCommit) >= commit && s.number(keySynced) == last {
+		return nil
 	}
-	if s.number(keySynced) != last {
-		return s.SetUint64([]byte(keySynced), last)
-	}
-	return nil
+	return s.votes.setAll(map[string][]byte{
+		keyCommit: binary.BigEndian.AppendUint64(nil, max(commit, s.number(keyCommit))),
+		keySynced: binary.BigEndian.AppendUint64(nil, last),
+	})
 }
 
 // commitIndex returns the highest index that was known to be committed when it was last written down.
@@ -372,6 +372,7 @@ func (s *logStore) truncate(from uint64) error {
 	record := binary.LittleEndian.AppendUint64(make([]byte, recHeader), from)
 	if _, _, err := s.wal.append(recTruncate, record); err != nil {
 		s.broken.Store(true)
+		s.onBroken(err)
 		return err
 	}
 	s.recent.drop(from)

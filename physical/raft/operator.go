@@ -73,16 +73,37 @@ func lastOf(log *logStore) uint64 {
 
 // Snapshot writes this node's copy of the whole state to w, in a format with version and checksum. On the
 // node that holds the lock it is current. The entries are as encrypted as they are in the store.
+//
+// It is made in a file first: who reads w, however slowly, keeps nothing of the store waiting (P12).
 func (s *Store) Snapshot(ctx context.Context, w io.Writer) error {
 	if err := s.readable(ctx); err != nil {
 		return err
 	}
+	spool, err := os.CreateTemp(s.dir.raft(), "snapshot-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		_ = spool.Close()
+		_ = os.Remove(spool.Name())
+	}()
+	if err := s.snapshotTo(&contextWriter{ctx: ctx, w: spool}); err != nil {
+		return err
+	}
+	if _, err := spool.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	_, err = io.Copy(&contextWriter{ctx: ctx, w: w}, spool)
+	return err
+}
+
+func (s *Store) snapshotTo(w io.Writer) error {
 	snap, err := s.fsm.Snapshot()
 	if err != nil {
 		return err
 	}
 	defer snap.Release()
-	return writeSnapshot(&contextWriter{ctx: ctx, w: w}, snap.(*stateSnapshot).tx)
+	return writeSnapshot(w, snap.(*stateSnapshot).tx)
 }
 
 type contextWriter struct {

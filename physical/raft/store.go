@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,6 +36,7 @@ type Store struct {
 	fsm   *machine
 	peers *peerBook
 
+	failure   failure
 	changed   notifier     // lock record, fence, leadership
 	worth     atomic.Bool  // leadership was gained and no Acquire has been tried since
 	voteDelay atomic.Int64 // nanoseconds
@@ -71,7 +73,8 @@ func Open(cfg Config) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		cfg: cfg, timing: timingFor(cfg.Performance), logger: cfg.Logger,
+		failure: failure{ch: make(chan struct{})},
+		cfg:     cfg, timing: timingFor(cfg.Performance), logger: cfg.Logger,
 		engineLog: newEngineLog(cfg.Logger), dir: dataDir{path: cfg.Path},
 	}
 	s.voteDelay.Store(int64(cfg.VoteDelay))
@@ -94,7 +97,7 @@ func Open(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(err, s.log.Close(), s.lock.Close())
 	}
-	s.log.onStore = cfg.Observer.Stored
+	s.log.onStore, s.log.onBroken = cfg.Observer.Stored, s.failure.set
 	s.peers = newPeerBook(s.local())
 	return s, nil
 }
@@ -124,6 +127,7 @@ func (s *Store) refused(what string) {
 // in the log, and this node's answers would miss it, so the node stops taking part.
 func (s *Store) stateFailed(err error) {
 	s.logger.Error("state cannot be written: this node stops taking part", "error", err)
+	s.failure.set(err)
 	if run := s.running(); run != nil {
 		run.stop()
 		go func() { _ = s.Stop() }()
@@ -193,6 +197,7 @@ func (s *Store) Start(layer Layer) error {
 	case s.cfg.Advertise == "":
 		return errors.New("start: no address to advertise")
 	}
+	s.fsm.hurry.Store(false)
 	members := s.storedMembers()
 	s.peers.configure(members)
 	// A node alone has nobody to promise anything to, and a node without a cluster has promised nothing.
@@ -215,6 +220,10 @@ func (s *Store) Start(layer Layer) error {
 	run.trans.engineTerm, run.trans.engineLeader = engine.CurrentTerm, func() hraft.ServerAddress {
 		addr, _ := engine.LeaderWithID()
 		return addr
+	}
+	run.trans.isMember = func(id string) bool {
+		servers := engine.GetConfiguration().Configuration().Servers
+		return len(servers) == 0 || slices.ContainsFunc(servers, func(m hraft.Server) bool { return string(m.ID) == id })
 	}
 	commitHint := engine.CommitIndex
 	s.log.commitHint.Store(&commitHint)
@@ -357,6 +366,7 @@ func (s *Store) Stop() error {
 	if run == nil {
 		return nil
 	}
+	s.fsm.hurry.Store(true)
 	run.stop()
 	run.work.Wait()
 	// Commits first: they end by themselves, applied or given up, while raft still answers.
