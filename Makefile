@@ -32,8 +32,12 @@ build: ## bin/locum, stripped and reproducible
 man: ## the manual pages, in bin/man
 	go run -ldflags '$(LDFLAGS)' ./cmd/locum man bin/man
 
+.PHONY: docs
+docs: ## docs/configuration.md, from the comments in internal/config
+	go generate ./internal/config
+
 .PHONY: deps
-deps: ## installs what the tests need: modules, and "ip" for cutting networks, where that may be installed
+deps: ## installs what the tests need: modules, and "ip", haproxy and nginx where they may be installed
 	@.ci/deps
 
 .PHONY: test
