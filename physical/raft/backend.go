@@ -3,7 +3,6 @@ package raft
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"github.com/locum-ha/locum/physical"
 )
@@ -78,11 +77,7 @@ func (s *Store) Commit(ctx context.Context, fence *physical.Fence, ops ...physic
 	if err := s.Caps().Check(ops); err != nil {
 		return err
 	}
-	req := request{kind: kindCommit, ops: slices.Clone(ops)}
-	for i := range req.ops {
-		// After an unclear outcome the caller may reuse its buffers while the entry still waits.
-		req.ops[i].Value = slices.Clone(req.ops[i].Value)
-	}
+	req := request{kind: kindCommit, ops: ops}
 	if fence != nil {
 		req.fenced, req.fence = true, *fence
 	}

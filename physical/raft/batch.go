@@ -44,9 +44,8 @@ const (
 
 // pending is a request on its way.
 type pending struct {
-	req        request
-	size       int
-	dispatched bool // guarded by batcher.mu
+	data       []byte // the request as it goes into an entry
+	dispatched bool   // guarded by batcher.mu
 	done       chan outcome
 }
 
@@ -87,18 +86,18 @@ func (b *batcher) submit(ctx context.Context, req request) (result, error) {
 	if b.engine.State() != hraft.Leader {
 		return result{}, b.notLeader()
 	}
-	p := &pending{req: req, size: req.size(), done: make(chan outcome, 1)}
+	p := &pending{data: req.append(make([]byte, 0, req.size())), done: make(chan outcome, 1)}
 	b.mu.Lock()
 	switch {
 	case b.stopped:
 		b.mu.Unlock()
 		return result{}, errNotRunning
-	case len(b.queue) >= queueEntries || b.bytes+p.size > queueBytes && len(b.queue) > 0:
+	case len(b.queue) >= queueEntries || b.bytes+len(p.data) > queueBytes && len(b.queue) > 0:
 		b.mu.Unlock()
 		return result{}, fmt.Errorf("%w: too many writes are waiting", physical.ErrUnavailable)
 	}
 	b.queue = append(b.queue, p)
-	b.bytes += p.size
+	b.bytes += len(p.data)
 	b.wake.Signal()
 	b.mu.Unlock()
 	select {
@@ -124,7 +123,7 @@ func (b *batcher) abandon(ctx context.Context, p *pending) (result, error) {
 	for i, q := range b.queue {
 		if q == p {
 			b.queue = append(b.queue[:i], b.queue[i+1:]...)
-			b.bytes -= p.size
+			b.bytes -= len(p.data)
 			break
 		}
 	}
@@ -173,9 +172,9 @@ func (b *batcher) next() []*pending {
 		b.wake.Wait()
 	}
 	n, size := 0, 0
-	for n < len(b.queue) && (n == 0 || size+b.queue[n].size <= batchBytes) {
+	for n < len(b.queue) && (n == 0 || size+len(b.queue[n].data) <= batchBytes) {
 		b.queue[n].dispatched = true
-		size += b.queue[n].size
+		size += len(b.queue[n].data)
 		n++
 	}
 	group := append([]*pending(nil), b.queue[:n]...)
@@ -192,11 +191,11 @@ func (b *batcher) next() []*pending {
 func (b *batcher) carry(group []*pending) {
 	size := 1
 	for _, p := range group {
-		size += p.size
+		size += len(p.data)
 	}
 	data := append(make([]byte, 0, size), commandFormat)
 	for _, p := range group {
-		data = p.req.append(data)
+		data = append(data, p.data...)
 	}
 	start := time.Now()
 	future := b.engine.ApplyLog(hraft.Log{Data: data}, enqueueTimeout)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	hraft "github.com/hashicorp/raft"
 	"go.etcd.io/bbolt"
@@ -27,6 +28,7 @@ type machine struct {
 	logger  *slog.Logger
 	changed func(header) // called after fence or lock changed, or entries were exchanged; may be nil
 	fail    func(error)  // called when the state cannot be written
+	hurry   atomic.Bool  // the node stops: a snapshot that is being written is given up
 }
 
 // Apply applies one entry.
@@ -158,7 +160,7 @@ func (m *machine) Snapshot() (hraft.FSMSnapshot, error) {
 		m.state.mu.RUnlock()
 		return nil, err
 	}
-	s := &stateSnapshot{tx: tx}
+	s := &stateSnapshot{tx: tx, hurry: &m.hurry}
 	s.end = sync.OnceFunc(func() {
 		_ = tx.Rollback()
 		m.state.mu.RUnlock()
@@ -168,18 +170,32 @@ func (m *machine) Snapshot() (hraft.FSMSnapshot, error) {
 
 // stateSnapshot is a read transaction that outlives the call in which it began.
 type stateSnapshot struct {
-	tx  *bbolt.Tx
-	end func()
+	tx    *bbolt.Tx
+	hurry *atomic.Bool
+	end   func()
 }
 
 // Persist writes the snapshot. It also ends it: not every caller calls Release.
 func (s *stateSnapshot) Persist(sink hraft.SnapshotSink) error {
 	defer s.end()
-	if err := writeSnapshot(sink, s.tx); err != nil {
+	if err := writeSnapshot(&hurriedWriter{w: sink, hurry: s.hurry}, s.tx); err != nil {
 		_ = sink.Cancel()
 		return err
 	}
 	return sink.Close()
+}
+
+// hurriedWriter gives up when the node stops.
+type hurriedWriter struct {
+	w     io.Writer
+	hurry *atomic.Bool
+}
+
+func (h *hurriedWriter) Write(b []byte) (int, error) {
+	if h.hurry.Load() {
+		return 0, errStopping
+	}
+	return h.w.Write(b)
 }
 
 // Release ends the transaction.

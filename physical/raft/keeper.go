@@ -124,6 +124,7 @@ func (s *Store) keep(run *running) {
 		s.peers.configure(run.raft.GetConfiguration().Configuration())
 		if term, leads := run.leads(); leads {
 			k.members(term)
+			k.lapse(term)
 		}
 		k.storage()
 	}

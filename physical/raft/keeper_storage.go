@@ -2,6 +2,7 @@ package raft
 
 import (
 	"errors"
+	"sync/atomic"
 	"time"
 
 	hraft "github.com/hashicorp/raft"
@@ -20,6 +21,7 @@ type keeper struct {
 	commitSaved     uint64    // the commit index that was last written down
 	commitSeen      uint64    // the commit index at the last look
 	silentRounds    int
+	snapshotting    atomic.Bool
 
 	silence     map[string]boottime.Instant // since when a member has been silent in silenceTerm
 	silenceTerm uint64
@@ -37,19 +39,11 @@ const (
 func (k *keeper) storage() {
 	s, engine := k.store, k.run.raft
 	written := s.log.bytes.Load()
-	if k.due(written) && time.Since(k.snapshotTry) > 10*s.timing.tick {
+	if k.due(written) && time.Since(k.snapshotTry) > 10*s.timing.tick && k.snapshotting.CompareAndSwap(false, true) {
 		k.snapshotTry = time.Now()
 		k.trail(written - k.snapshotAt)
-		start := time.Now()
-		err := engine.Snapshot().Error()
-		if err == nil {
-			k.snapshotAt, k.snapshotEntries = written, int64(s.log.entries.Load())
-		} else if !errors.Is(err, hraft.ErrNothingNewToSnapshot) {
-			s.logger.Warn("snapshot failed", "error", err)
-		}
-		if s.cfg.Observer.Snapshot != nil {
-			s.cfg.Observer.Snapshot(time.Since(start), err)
-		}
+		k.snapshotAt, k.snapshotEntries = written, int64(s.log.entries.Load())
+		k.run.work.Go(k.snapshot)
 	}
 	commit := engine.CommitIndex()
 	if commit != k.commitSeen {
@@ -70,6 +64,21 @@ const snapshotMaxEntries = 64 << 10
 func (k *keeper) due(written int64) bool {
 	return written-k.snapshotAt >= k.store.cfg.SnapshotBytes ||
 		int64(k.store.log.entries.Load())-k.snapshotEntries >= snapshotMaxEntries
+}
+
+// snapshot takes one and cuts the log behind it. If it fails, the next is taken when as much has gathered
+// again.
+func (k *keeper) snapshot() {
+	defer k.snapshotting.Store(false)
+	s := k.store
+	start := time.Now()
+	err := k.run.raft.Snapshot().Error()
+	if err != nil && !errors.Is(err, hraft.ErrNothingNewToSnapshot) && k.run.done.Err() == nil {
+		s.logger.Warn("snapshot failed", "error", err)
+	}
+	if s.cfg.Observer.Snapshot != nil {
+		s.cfg.Observer.Snapshot(time.Since(start), err)
+	}
 }
 
 // trail chooses how many entries stay in the log: about a quarter of the bytes that a snapshot replaces.

@@ -304,6 +304,33 @@ func (s *Store) Yield(ctx context.Context, to string) error {
 	return s.handOver(ctx, run, term, to)
 }
 
+// lapse hands leadership on when this node's lock has run out, was not released, and nobody here has tried to take
+// it for as long again: whoever held it hangs, and while this node leads no other can take it.
+func (k *keeper) lapse(term uint64) {
+	s := k.store
+	lock := s.state.header().lock
+	until := s.lease.until(term)
+	if lock.Holder == "" || lock.raftTerm != term || until == 0 || boottime.Since(until) < 2*s.timing.heartbeat || !s.lockMu.TryLock() {
+		return
+	}
+	defer s.lockMu.Unlock()
+	if now := s.lease.until(term); now != until {
+		return
+	}
+	s.logger.Warn("lock has run out and nobody on this node takes it: handing leadership on", "term", lock.Term)
+	ctx, cancel := context.WithTimeout(k.run.done, s.timing.rpc)
+	defer cancel()
+	s.lease.end()
+	if _, err := k.run.commits.submit(ctx, request{kind: kindRelease, term: lock.Term}); err != nil {
+		s.logger.Warn("lock that has run out could not be released", "error", err)
+		return
+	}
+	k.run.gate.waive(term)
+	if err := s.handOver(ctx, k.run, term, ""); err != nil {
+		s.logger.Warn("leadership could not be handed on", "error", err)
+	}
+}
+
 // handOver transfers leadership of term. The lease must have been given up. If a peer was asked but did
 // not take over, this node steps down: the request may still arrive, so it must never hold the lock in
 // this term again.

@@ -170,8 +170,17 @@ func TestRemovePeer(t *testing.T) {
 	must(t, c.nodes[l].RemovePeer(t.Context(), id))
 	c.wantHealthy(2, "two")
 	c.open(b, false)
+	c.eventually(10*time.Second, func(ctxT) error { // it was away, and hears of it all the same
+		if !c.nodes[b].Removed() {
+			return errors.New("it does not know that it was removed")
+		}
+		return nil
+	})
 	c.eventually(5*time.Second, func(ctx ctxT) error { return c.leader().AddPeer(ctx, id, c.nodes[b].addr) })
 	c.wantHealthy(3, "three")
+	if c.nodes[b].Removed() {
+		t.Error("it thinks that it is removed although it has joined again")
+	}
 
 	// The leader removes itself: another leads, and it knows that it is out.
 	l = c.leaderIndex()

@@ -36,10 +36,18 @@ func TestSnapshotRestore(t *testing.T) {
 			t.Errorf("%s: got %v, want ErrSnapshot", name, err)
 		}
 	}
-	wantValue(t, l.Store, "b", "new")
+	for _, n := range c.nodes {
+		wantValue(t, n.Store, "b", "new")
+	}
 
 	must(t, l.Restore(t.Context(), bytes.NewReader(snap.Bytes())))
 	for _, n := range c.nodes {
+		eventually(t, 10*time.Second, func(ctx ctxT) error {
+			if _, err := n.Get(ctx, "b"); !errors.Is(err, physical.ErrNotFound) {
+				return fmt.Errorf("an entry from after the snapshot: %v", err)
+			}
+			return nil
+		})
 		wantValue(t, n.Store, "a/1", "old")
 		if _, err := n.Get(t.Context(), "b"); !errors.Is(err, physical.ErrNotFound) {
 			t.Errorf("an entry from after the snapshot: %v", err)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	hraft "github.com/hashicorp/raft"
@@ -21,6 +22,8 @@ type peerBook struct {
 	config  map[string]string    // id -> address in the configuration
 	peers   map[string]*progress // id -> what it acknowledged
 	acked   chan struct{}        // closed and replaced at each acknowledgement
+	without map[string]bool      // peers whose configuration lacks this node
+	alone   atomic.Bool          // without is not empty
 }
 
 // progress is what a leader knows of one peer.
@@ -35,7 +38,7 @@ type progress struct {
 func newPeerBook(self identity) *peerBook {
 	return &peerBook{
 		self: self, learned: map[string]string{}, config: map[string]string{},
-		peers: map[string]*progress{}, acked: make(chan struct{}),
+		peers: map[string]*progress{}, acked: make(chan struct{}), without: map[string]bool{},
 	}
 }
 
@@ -123,6 +126,44 @@ func (b *peerBook) failed(id string) {
 	if p := b.peers[id]; p != nil {
 		p.answers = false
 	}
+}
+
+// disowned notes whether a peer that was asked for a vote said that this node is no member.
+func (b *peerBook) disowned(id string, yes bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if delete(b.without, id); yes {
+		b.without[id] = true
+	}
+	b.alone.Store(len(b.without) > 0)
+}
+
+// led notes that a leader counts on this node: it is a member.
+func (b *peerBook) led() {
+	if !b.alone.Load() {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	clear(b.without)
+	b.alone.Store(false)
+}
+
+// outcast reports whether a majority of the voters in c say that this node is no member. One alone may be
+// behind.
+func (b *peerBook) outcast(c hraft.Configuration) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	voters, without := 0, 0
+	for _, server := range c.Servers {
+		if server.Suffrage == hraft.Voter {
+			voters++
+			if b.without[string(server.ID)] {
+				without++
+			}
+		}
+	}
+	return without > voters/2
 }
 
 // get returns what is known of a peer in the leader's term.

@@ -83,7 +83,7 @@ func (s *Store) Removed() bool {
 	}
 	for _, server := range c.Servers {
 		if string(server.ID) == s.id {
-			return false
+			return s.peers.outcast(c)
 		}
 	}
 	return true

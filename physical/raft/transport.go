@@ -40,9 +40,10 @@ type transport struct {
 	handover uint64 // the raft term that this leader is handing over, 0 for none
 	tainted  uint64 // the last raft term in which a peer was asked to take over
 
-	ready        chan struct{}              // closed once the next two are set
+	ready        chan struct{}              // closed once the next three are set
 	engineTerm   func() uint64              // raft's current term
 	engineLeader func() hraft.ServerAddress // whom raft takes for the leader
+	isMember     func(id string) bool       // whether raft's configuration has a node, or is empty
 	heartbeat    atomic.Pointer[func(hraft.RPC)]
 	consumer     chan hraft.RPC
 
@@ -145,7 +146,7 @@ func (t *transport) RequestPreVote(id hraft.ServerID, _ hraft.ServerAddress, arg
 	if err := t.awaitCandidacy(); err != nil {
 		return err
 	}
-	return t.call(string(id), t.timing.rpc,
+	err := t.call(string(id), t.timing.rpc,
 		func(b []byte) []byte {
 			return appendVote(b, msgPreVote, args.Term, args.LastLogIndex, args.LastLogTerm, false)
 		},
@@ -154,6 +155,9 @@ func (t *transport) RequestPreVote(id hraft.ServerID, _ hraft.ServerAddress, arg
 			resp.Term, resp.Granted, err = decodeVoteAnswer(body)
 			return err
 		})
+	var refusal *refusalError
+	t.peers.disowned(string(id), errors.As(err, &refusal) && refusal.msg == notMember)
+	return err
 }
 
 // awaitCandidacy waits until this node may ask for votes, at most one heartbeat timeout and its delay.

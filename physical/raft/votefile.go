@@ -130,17 +130,23 @@ func (v *voteFile) write() error {
 }
 
 func (v *voteFile) set(key string, value []byte) error {
+	return v.setAll(map[string][]byte{key: value})
+}
+
+// setAll changes several values in one step.
+func (v *voteFile) setAll(change map[string][]byte) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	old, had := v.values[key]
-	v.values[key] = slices.Clone(value)
+	old := v.values
+	v.values = maps.Clone(old)
+	for key, value := range change {
+		v.values[key] = slices.Clone(value)
+	}
 	v.number++
 	err := v.write()
 	if err != nil && v.fail == nil { // refused, not written
 		v.number--
-		if delete(v.values, key); had {
-			v.values[key] = old
-		}
+		v.values = old
 	}
 	return err
 }

@@ -204,6 +204,7 @@ func (c *inbound) appended(m *hraft.AppendEntriesRequest) (*hraft.AppendEntriesR
 	if !resp.Success {
 		return resp, nil
 	}
+	c.peers.led()
 	if newer, ok := c.gate.acknowledge(m.Term); !ok {
 		c.refused("ack")
 		return &hraft.AppendEntriesResponse{Term: max(resp.Term, newer), LastLog: resp.LastLog}, nil
@@ -233,6 +234,9 @@ func (c *inbound) appendOrBeat(m *hraft.AppendEntriesRequest) (any, error) {
 // only if that is still so.
 func (c *inbound) voted(kind byte, m *hraft.RequestVoteRequest) (term uint64, granted bool, err error) {
 	transfer := m.LeadershipTransfer && kind == msgVote
+	if !c.isMember(c.from.id) {
+		return 0, false, &refusalError{msg: notMember}
+	}
 	if !c.awaitVote(m.Term, transfer) {
 		c.refused(map[byte]string{msgVote: "vote", msgPreVote: "pre-vote"}[kind])
 		return c.engineTerm(), false, nil
@@ -265,6 +269,10 @@ func (c *inbound) voted(kind byte, m *hraft.RequestVoteRequest) (term uint64, gr
 	}
 	return resp.Term, resp.Granted, nil
 }
+
+// notMember is how a node learns that it was removed while it was away: it is asked for nothing any more,
+// so it hears it from those that it asks for votes.
+const notMember = "not a member of the cluster"
 
 func orStopping(err error) error {
 	if err == nil {
