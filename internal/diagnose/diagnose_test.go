@@ -27,7 +27,7 @@ import (
 	"github.com/locum-ha/locum/internal/config"
 )
 
-// case is one node with something wrong with it, or not.
+// scene is one node with something wrong with it, or not.
 type scene struct {
 	t       *testing.T
 	dir     string // of everything; the data directory is dir/data
@@ -311,7 +311,6 @@ type fakeNode struct {
 	leader  map[string]any
 	servers []member
 	rootKey []byte
-	sealed  string // seal config
 }
 
 func healthy(code int, change ...any) *fakeNode {
