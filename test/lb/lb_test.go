@@ -39,11 +39,11 @@ func TestForwarding(t *testing.T) {
 			workers = append(workers, begin(t, c, b, keys))
 		}
 	}
-	everyone(t, "at first", workers, 10)
+	everyone(t, "at first", workers, 20)
 	ok(t, "step-down", c.Call(ctx, active, http.MethodPost, "/v1/sys/step-down", nil, nil))
 	second, err := c.WaitActive(ctx, active)
 	ok(t, "another active node", err)
-	everyone(t, "after the step-down", workers, 10)
+	everyone(t, "after the step-down", workers, 20)
 	for _, w := range workers {
 		if failed := w.failed(); len(failed) > 0 {
 			t.Errorf("%s: a step-down costs no request, but: %v", w.name, failed)
@@ -54,7 +54,7 @@ func TestForwarding(t *testing.T) {
 	second.Kill()
 	_, err = c.WaitActive(ctx, second)
 	ok(t, "another active node", err)
-	everyone(t, "after the kill", workers, 10)
+	everyone(t, "after the kill", workers, 20)
 	for _, w := range workers {
 		w.stop()
 		failed := w.failed()
@@ -188,11 +188,14 @@ func (w *worker) forgive() {
 func everyone(t *testing.T, when string, workers []*worker, rounds int64) {
 	t.Helper()
 	ctx := within(t, 30*time.Second)
-	for _, w := range workers {
-		from := w.rounds.Load()
+	goals := make([]int64, len(workers))
+	for i, w := range workers {
+		goals[i] = w.rounds.Load() + rounds
+	}
+	for i, w := range workers {
 		ok(t, w.name, cluster.Poll(ctx, "it goes on "+when, func() error {
-			if n := w.rounds.Load() - from; n < rounds {
-				return fmt.Errorf("%d rounds, %v", n, w.failed())
+			if n := w.rounds.Load(); n < goals[i] {
+				return fmt.Errorf("%d rounds of %d, %v", n, goals[i], w.failed())
 			}
 			return nil
 		}))
