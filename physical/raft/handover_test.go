@@ -161,6 +161,30 @@ func TestYield(t *testing.T) {
 	}
 }
 
+// A lock whose holder hangs, so that it is neither renewed nor released, goes to another node although
+// raft's leader is well.
+func TestHangingHolder(t *testing.T) {
+	c := newCluster(t, 3, nil)
+	n, g := c.acquire()
+	c.eventually(20*time.Second, func(ctx ctxT) error {
+		for _, other := range c.nodes {
+			if other == n {
+				continue
+			}
+			if g2, err := other.Acquire(ctx, physical.Record{Holder: other.ID()}, time.Second, 0); err == nil {
+				if g2.Term() <= g.Term() {
+					t.Errorf("term %d after %d", g2.Term(), g.Term())
+				}
+				return nil
+			}
+		}
+		return errors.New("nobody else gets it")
+	})
+	if _, err := n.Renew(t.Context(), g); !errors.Is(err, physical.ErrLost) {
+		t.Errorf("renewal afterwards: %v", err)
+	}
+}
+
 // The guardian of a node that crashed releases at the others: nobody waits for a time-out (P7).
 func TestReleaseForTheDead(t *testing.T) {
 	c := newCluster(t, 3, nil)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -32,12 +31,13 @@ func openWAL(dir string, fresh bool, each func(seg *segment, at int64, kind byte
 	if err != nil {
 		return nil, err
 	}
+	var buf []byte // of one segment: they are read one after the other
 	for i, number := range numbers {
 		if i > 0 && number != numbers[i-1]+1 {
 			err = &DamagedError{Path: segmentPath(dir, numbers[i-1]+1), What: "missing"}
 		}
 		if err == nil {
-			err = w.scanSegment(number, i == len(numbers)-1, each)
+			buf, err = w.scanSegment(buf, number, i == len(numbers)-1, each)
 		}
 		if err != nil {
 			return nil, errors.Join(err, w.close())
@@ -77,28 +77,42 @@ func segmentNumbers(dir string) ([]uint64, error) {
 	return numbers, nil
 }
 
-func (w *wal) scanSegment(number uint64, last bool, each func(*segment, int64, byte, []byte) error) error {
+// scanSegment reads a segment into buf, or a larger one, which it returns.
+func (w *wal) scanSegment(buf []byte, number uint64, last bool, each func(*segment, int64, byte, []byte) error) ([]byte, error) {
 	path := segmentPath(w.dir, number)
 	file, err := os.OpenFile(path, os.O_RDWR, 0o600)
 	if err != nil {
-		return fmt.Errorf("open the log: %w", err)
+		return buf, fmt.Errorf("open the log: %w", err)
 	}
 	seg := &segment{number: number, path: path, file: file}
 	w.segs = append(w.segs, seg)
-	data, err := io.ReadAll(file)
+	info, err := file.Stat()
 	if err != nil {
-		return fmt.Errorf("read %s: %w", path, err)
+		return buf, fmt.Errorf("open the log: %w", err)
 	}
-	seg.size = int64(len(data))
+	seg.size = info.Size()
+	if int64(cap(buf)) < seg.size {
+		buf = make([]byte, seg.size)
+	}
+	data := buf[:seg.size]
+	if _, err := file.ReadAt(data, 0); err != nil {
+		return buf, fmt.Errorf("read %s: %w", path, err)
+	}
 	if err := checkHeader(seg, data); err != nil {
-		return err
+		return buf, err
 	}
+	w.end, err = w.scanRecords(seg, data, last, each)
+	return buf, err
+}
+
+// scanRecords reads the records of a segment and returns where the next one goes.
+func (w *wal) scanRecords(seg *segment, data []byte, last bool, each func(*segment, int64, byte, []byte) error) (int64, error) {
 	at := int64(walHeader)
 	for at+recHeader <= seg.size {
 		payload, state := recordAt(seg.number, data, at)
 		if state == recGood {
 			if err := each(seg, at+recHeader, data[at+4], payload); err != nil {
-				return err
+				return at, err
 			}
 			at = align(at + recHeader + int64(len(payload)))
 			continue
@@ -107,15 +121,11 @@ func (w *wal) scanSegment(number uint64, last bool, each func(*segment, int64, b
 			break // the clean end
 		}
 		if state == recBad || !last || followed(seg.number, data, at) {
-			return &DamagedError{Path: path, What: fmt.Sprintf("the record at %d does not match its checksum", at)}
+			return at, &DamagedError{Path: seg.path, What: fmt.Sprintf("the record at %d does not match its checksum", at)}
 		}
-		if err := zeroTail(seg, data, at); err != nil {
-			return err
-		}
-		break
+		return at, zeroTail(seg, data, at)
 	}
-	w.end = at
-	return nil
+	return at, nil
 }
 
 // What can stand where a record is expected.
