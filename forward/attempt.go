@@ -150,8 +150,22 @@ func (x *exchange) inform(s *session, h head) {
 	x.resetHeader()
 }
 
-// relay passes the answer on.
+// relay passes the answer on. It begins only when there is something of the body to pass on, or all of
+// it: an answer of which only the head has come when the active node dies can still be had from the next.
 func (x *exchange) relay(s *session, st *stream, h head) (int, result) {
+	if h.flags&(flagFlush|flagEnd) == 0 {
+		for !st.worthwhile() {
+			select {
+			case <-st.readable:
+			case <-x.req.Context().Done():
+				x.open = true
+				return 0, result{done: true}
+			}
+		}
+		if err := st.broken(); err != nil {
+			return 0, x.lost(s, st, err)
+		}
+	}
 	status, header, err := decodeResponse(h.payload)
 	if err != nil {
 		s.fail(err)

@@ -83,7 +83,7 @@ func (x *exchange) goOn(p *place, res result) bool {
 		return false
 	}
 	v := decide(fate{
-		begun: x.begun, delivered: x.delivered, replayable: x.up.replayable(),
+		begun: x.begun, delivered: x.delivered, now: res.delivered, replayable: x.up.replayable(),
 		mayRepeat: x.keyed || isSafe(x.req.Method) || x.r.repeats[x.req.Method], repeats: x.repeats,
 	})
 	x.r.log.Debug("request goes on", "request_id", x.info.ID, "verdict", v.String(), "error", res.err)

@@ -6,6 +6,7 @@ import "net/http"
 type fate struct {
 	begun      bool // bytes of the answer went to the client
 	delivered  bool // in this attempt or an earlier one, a handler may have seen it
+	now        bool // in this attempt
 	replayable bool // the body is still at hand, all of it
 	mayRepeat  bool // safe, keyed by its slot, or of a method that the application allows
 	repeats    int  // how often it was repeated although it may have been delivered
@@ -13,7 +14,7 @@ type fate struct {
 
 // maxRepeats bounds how often a request is delivered again: one that ends every node that runs it must
 // not end them all, one after the other.
-const maxRepeats = 5
+const maxRepeats = 8
 
 type verdict uint8
 
@@ -38,7 +39,7 @@ func decide(f fate) verdict {
 		return again
 	case !f.delivered:
 		return refuse
-	case f.mayRepeat && f.replayable && f.repeats < maxRepeats:
+	case f.mayRepeat && f.replayable && (!f.now || f.repeats < maxRepeats):
 		return repeat
 	default:
 		return unknown

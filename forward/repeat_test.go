@@ -22,8 +22,9 @@ func TestDecide(t *testing.T) {
 		for _, delivered := range bools {
 			for _, replayable := range bools {
 				for _, may := range bools {
-					for _, repeats := range []int{0, maxRepeats} {
-						f := fate{begun: begun, delivered: delivered, replayable: replayable, mayRepeat: may, repeats: repeats}
+					for i := range 4 {
+						now, repeats := i&1 != 0 && delivered, (i>>1)*maxRepeats
+						f := fate{begun: begun, delivered: delivered, now: now, replayable: replayable, mayRepeat: may, repeats: repeats}
 						got := decide(f)
 						var want verdict
 						switch {
@@ -35,6 +36,8 @@ func TestDecide(t *testing.T) {
 							want = again // whatever the method: it certainly was not processed
 						case may && replayable && repeats < maxRepeats:
 							want = repeat
+						case may && replayable && !now:
+							want = repeat // this time nobody has seen it
 						default:
 							want = unknown
 						}

@@ -41,7 +41,11 @@ func (s *served) serve() {
 	s.st.open(int(h.window), s.cancel)
 	start := time.Now()
 	if s.t.valid() && s.c.r.running.enter(&s.ctx, &s.info) {
-		s.handle()
+		if s.ctx.Err() == nil {
+			s.handle()
+		} else {
+			s.w.refuse(resetNotProcessed)
+		}
 		s.c.r.running.leave(&s.info)
 	} else {
 		s.w.refuse(resetNotProcessed)

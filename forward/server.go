@@ -54,6 +54,13 @@ func (r *Router) ServeConn(ctx context.Context, nc net.Conn, peerID, peerName st
 		c.fail(ErrClosed)
 		return ErrClosed
 	}
+	for old := range r.serving {
+		if old.peerID == peerID {
+			// What it has delivered will be delivered again on this one. Whatever of that has not begun to
+			// run must not begin behind the repeat: serve looks at its context once it holds the slot.
+			old.fail(ErrSuperseded)
+		}
+	}
 	r.serving[c] = struct{}{}
 	r.work.Add(1)
 	defer r.work.Done()

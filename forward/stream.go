@@ -232,6 +232,24 @@ func (st *stream) nextHead() (head, bool, error) {
 	return h, true, nil
 }
 
+// worthwhile: the body has ended, is to be passed on as far as it has come, or has come as far as it can
+// without being read.
+func (st *stream) worthwhile() bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.inEnd || st.inFlush || st.err != nil || st.inMax-st.inWindow >= min(answerBuffer, st.inMax)
+}
+
+// broken is why the body will not be whole, nil if nothing says so.
+func (st *stream) broken() error {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.inEnd {
+		return nil
+	}
+	return st.err
+}
+
 // taken is what take found.
 type taken struct {
 	c        *chunk // a queue; nil if there was nothing; to be given to consumed
