@@ -205,16 +205,18 @@ func (f *freeze) judge(answer load.Answer, read bool, which string) {
 	}
 }
 
-// poll asks the woken node again and again for the value and for its role.
+// poll asks the woken node again and again for the value and for its role: for a second, and until it has answered some
+// times or five seconds are over.
 func (f *freeze) poll(ctx context.Context, woken time.Time) {
 	client := load.NewClient(f.node.Address(), f.c.Token)
 	defer client.Close()
-	for time.Since(woken) < time.Second {
+	for later := 0; time.Since(woken) < time.Second || later < waitingEach && time.Since(woken) < 5*time.Second; {
 		answer, err := client.Do(ctx, http.MethodGet, f.path, nil)
 		leader, leaderErr := f.c.Leader(ctx, f.node)
 		f.mu.Lock()
 		if err == nil && answer.Status == http.StatusOK {
 			f.result.Later++
+			later++
 			f.judge(answer, true, "after the wake")
 		}
 		if leaderErr == nil && leader.IsSelf && leader.Term == f.term {
