@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 )
 
@@ -29,6 +30,8 @@ func (rs responder) readBody(w http.ResponseWriter, r *http.Request) ([]byte, er
 		return buf.Bytes(), nil
 	case errors.As(err, &tooBig):
 		return nil, err
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, &Error{http.StatusRequestTimeout, "the body came too slowly, and nothing was done: send it again", ProcessedNo}
 	default:
 		return nil, &Error{http.StatusBadRequest, "the body broke off before its end, and nothing was done: send it again", ProcessedNo}
 	}

@@ -71,7 +71,7 @@ func (rs responder) fail(w http.ResponseWriter, r *http.Request, err error) {
 	id := rs.cfg.RequestInfo(r.Context()).ID
 	answer, internal := answerTo(err)
 	if internal {
-		rs.cfg.Logger.Error("api: request failed", "method", r.Method, "path", r.URL.Path, "request_id", id, "error", err)
+		rs.cfg.Logger.Error("api: request failed", "method", r.Method, "path", r.URL.Path, "request_id", id, "client", r.RemoteAddr, "error", err)
 		answer = Errorf(http.StatusInternalServerError, "internal error: this node's log says more, under the request's id")
 	}
 	body := errorBody{Errors: []string{answer.Message}, Processed: answer.Processed}

@@ -3,6 +3,7 @@ package forward
 import (
 	"encoding/hex"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"strings"
 )
@@ -36,15 +37,16 @@ func scrub(h http.Header, trusted bool) (noForward bool) {
 	return noForward
 }
 
-// setForwarded extends X-Forwarded-For by the client's address, and sets the other two unless a trusted
-// proxy has.
+// setForwarded extends X-Forwarded-For by the client's address, if it has one (on a Unix socket it has not), and sets the
+// other two unless a trusted proxy has.
 func setForwarded(r *http.Request) {
 	h := r.Header
-	ip := clientIP(r.RemoteAddr)
-	if prior := h["X-Forwarded-For"]; len(prior) > 0 {
-		ip = strings.Join(prior, ", ") + ", " + ip
+	if ip := clientIP(r.RemoteAddr); net.ParseIP(ip) != nil {
+		if prior := h["X-Forwarded-For"]; len(prior) > 0 {
+			ip = strings.Join(prior, ", ") + ", " + ip
+		}
+		h["X-Forwarded-For"] = []string{ip}
 	}
-	h["X-Forwarded-For"] = []string{ip}
 	if len(h["X-Forwarded-Host"]) == 0 {
 		h["X-Forwarded-Host"] = []string{r.Host}
 	}

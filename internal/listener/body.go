@@ -35,7 +35,11 @@ func (l *Listener) watch(w http.ResponseWriter, r *http.Request) (end func()) {
 	b := &body{ReadCloser: r.Body, l: l, ctl: http.NewResponseController(w), start: time.Now()}
 	r.Body = b
 	return func() {
-		if b.end() && r.ProtoMajor == 1 && r.Header.Get("Upgrade") == "" {
+		rest, slow := b.end()
+		if slow {
+			w.WriteHeader(http.StatusRequestTimeout) // unless the handler has answered
+		}
+		if rest && r.ProtoMajor == 1 && r.Header.Get("Upgrade") == "" {
 			// The server reads what is left, so that the connection can be used again; it sets its own deadline after that.
 			_ = b.ctl.SetReadDeadline(time.Now().Add(l.bodyLinger))
 		}
@@ -112,13 +116,13 @@ func (b *body) stop() {
 	}
 }
 
-// end reports whether the body was not read to its end.
-func (b *body) end() bool {
+// end reports whether the body was not read to its end, and whether that is because it was too slow.
+func (b *body) end() (rest, slow bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	rest := !b.over
+	rest = !b.over
 	b.stop()
-	return rest
+	return rest, b.slow
 }
 
 var longAgo = time.Unix(1, 0)
