@@ -12,7 +12,7 @@ import (
 func (x *exchange) forward(s *session) result {
 	start := time.Now()
 	var body []byte
-	expect := x.up != nil && x.up.untouched() && hasToken(x.req.Header["Expect"], "100-continue")
+	expect := x.expects()
 	if x.up != nil {
 		var err error
 		if body, err = x.up.inline(expect); err != nil {
@@ -36,7 +36,9 @@ func (x *exchange) forward(s *session) result {
 		}
 		s.end(st)
 		if status != 0 {
-			x.r.cfg.Observer.Forwarded(time.Since(start), status)
+			d := time.Since(start)
+			x.r.cfg.Observer.Forwarded(d, status)
+			x.r.logRequest("request forwarded", &x.info, x.req.Method, status, d)
 		}
 	}()
 	status, res = x.await(s, st)

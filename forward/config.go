@@ -56,9 +56,11 @@ type Config struct {
 	// SetForwarded adds X-Forwarded-For, -Host and -Proto to every request, wherever it is run.
 	SetForwarded bool
 
-	// Hello is what this node tells the other side of a connection, at connect and every second.
+	// Hello is what this node tells the other side of a connection, at connect and every second. It is
+	// called by the connection's reader and must not wait.
 	Hello func() []byte
-	// OnHello is told what the other side said, the round trip, and by how much its wall clock is ahead.
+	// OnHello is told what the other side said, the round trip, and by how much its wall clock is ahead;
+	// the active node hears of its standbys, a standby of the active node. It must not wait either.
 	OnHello func(peerID string, hello []byte, rtt, skew time.Duration)
 
 	Logger   *slog.Logger

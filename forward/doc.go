@@ -27,6 +27,9 @@
 // stopping fast ones.
 //
 // A drain (P5) tells the standbys by GOAWAY, with the last stream that arrived; they hold from then on.
+// A redirect that could lead back here, because nodes share one api_addr, carries the query parameter
+// _locum_lap=1: a standby that meets it answers 503, and it is taken off before any handler sees it.
+//
 // A repeatable write carries a slot (slots.go), under which the active node commits its answer together
 // with its data: so it can be sent again after a crash, and is executed once.
 package forward

@@ -156,6 +156,11 @@ func sane(req *http.Request) bool {
 	return req.URL != nil && req.Method != ""
 }
 
+// expects reports that the client waits for 100-continue before it sends its body.
+func (x *exchange) expects() bool {
+	return x.up != nil && x.up.untouched() && hasToken(x.req.Header["Expect"], "100-continue")
+}
+
 // finish gives back what the request held, after its answer.
 func (x *exchange) finish() {
 	x.up.close()
@@ -168,8 +173,8 @@ func (x *exchange) finish() {
 // giveUp answers a request whose wait is over.
 func (x *exchange) giveUp(p *place, why error) {
 	switch {
-	case x.req.Context().Err() != nil:
-		return // nobody is there to read an answer
+	case x.req.Context().Err() != nil, x.up.failure() != nil:
+		x.clientFailed()
 	case !x.delivered && p.target != nil && !x.lapped && !x.sameAddr(p.target):
 		x.redirect(p.target)
 	default:

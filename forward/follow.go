@@ -2,8 +2,8 @@ package forward
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
@@ -42,16 +42,24 @@ func (r *Router) stopFollowing(cause error) {
 
 // follow dials the target again and again until the follower is given up.
 func (r *Router) follow(f *follower) {
-	wait := redialFirst
+	if f.target.Dial == nil {
+		return // good for redirects alone
+	}
+	wait, said := redialFirst, ""
 	for f.ctx.Err() == nil {
 		up, err := r.followOnce(f)
 		if f.ctx.Err() != nil || r.isOver(f.target.Term) {
 			return
 		}
 		if up {
-			wait = redialFirst
+			wait, said = redialFirst, ""
 		}
-		r.log.Warn("no forwarding connection", "active", f.target.Name, "cluster_addr", f.target.ClusterAddr, "error", err)
+		level := slog.LevelWarn
+		if err.Error() == said {
+			level = slog.LevelDebug // a state is logged when it changes
+		}
+		said = err.Error()
+		r.log.Log(f.ctx, level, "no forwarding connection", "active", f.target.Name, "cluster_addr", f.target.ClusterAddr, "error", err)
 		t := time.NewTimer(wait/2 + rand.N(wait))
 		select {
 		case <-t.C:
@@ -116,7 +124,7 @@ func (r *Router) sessionState(s *session, leading bool) {
 
 // sessionLost is called before the streams of the session are failed, so that what is decided anew finds
 // the new place.
-func (r *Router) sessionLost(s *session, err error) {
+func (r *Router) sessionLost(s *session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.session != s {
@@ -125,9 +133,6 @@ func (r *Router) sessionLost(s *session, err error) {
 	r.session = nil
 	r.cause = "the connection to the active node is lost"
 	r.update()
-	if !errors.Is(err, ErrClosed) {
-		r.log.Warn("forwarding connection lost", "active", s.follower.target.Name, "error", err)
-	}
 }
 
 // sessionDrained: the active node has said that it steps down. Its term is over; what it has accepted it

@@ -51,6 +51,12 @@ func (x *exchange) hold(p *place, limit time.Duration) error {
 	if x.holdLeft <= 0 {
 		return errHoldTimeout
 	}
+	// net/http notices that a client goes away once its body is read: read a short one now.
+	if x.up != nil && !x.expects() {
+		if _, err := x.up.inline(false); err != nil {
+			return err
+		}
+	}
 	h := &x.r.held
 	defer h.count.Add(-1)
 	if h.count.Add(1) > h.maxCount {

@@ -68,7 +68,9 @@ func (x *exchange) runLocal(t *tenure) (res result) {
 			}
 			res = result{done: true}
 		}
-		x.r.cfg.Observer.Local(time.Since(start), l.g.status)
+		d := time.Since(start)
+		x.r.cfg.Observer.Local(d, l.g.status)
+		x.r.logRequest("request run", &l.info, x.req.Method, l.g.status, d)
 	}()
 	t.handler.ServeHTTP(&l.g, req)
 	returned = true

@@ -23,7 +23,8 @@ type Target struct {
 	APIAddr     string
 	ClusterAddr string
 	// Dial connects to the target and authenticates it: what it returns reaches this node and this
-	// term, or nothing. It must give up when ctx ends.
+	// term, or nothing. It should give up when ctx ends; if it does not, it delays nobody. Nil: requests
+	// can only be redirected.
 	Dial func(ctx context.Context) (net.Conn, error)
 }
 
@@ -339,6 +340,14 @@ func (r *Router) retire() *tenure {
 		r.undo()
 	}
 	return t
+}
+
+// logRequest is how a request is found in the logs of both nodes. Its URI may hold secrets: it is left out.
+func (r *Router) logRequest(msg string, i *Info, method string, status int, d time.Duration) {
+	if ctx := context.Background(); r.log.Enabled(ctx, slog.LevelDebug) {
+		r.log.LogAttrs(ctx, slog.LevelDebug, msg, slog.String("request_id", i.ID), slog.String("method", method),
+			slog.Int("status", status), slog.Duration("duration", d), slog.Uint64("term", i.Term), slog.String("forwarded_by", i.ForwardedBy))
+	}
 }
 
 // update makes the place that follows from the state.

@@ -53,7 +53,9 @@ func (s *served) serve() {
 	if !s.w.hijacked {
 		s.finish()
 	}
-	s.c.r.cfg.Observer.Local(time.Since(start), s.w.status)
+	d := time.Since(start)
+	s.c.r.cfg.Observer.Local(d, s.w.status)
+	s.c.r.logRequest("request run for a standby", &s.info, h.method, s.w.status, d)
 }
 
 // handle calls the handler and ends its answer, whatever it does.

@@ -172,12 +172,12 @@ func (s *session) echoed(info string, rtt, skew time.Duration) {
 	s.r.cfg.OnHello(s.follower.target.NodeID, []byte(info), rtt, skew)
 }
 
-func (s *session) lost(err error) {
+func (s *session) lost(error) {
 	s.mu.Lock()
 	if s.room != nil {
 		close(s.room)
 		s.room = nil
 	}
 	s.mu.Unlock()
-	s.r.sessionLost(s, err)
+	s.r.sessionLost(s)
 }

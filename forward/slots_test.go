@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -117,6 +118,46 @@ func TestRepeatWaitsForTheFirst(t *testing.T) {
 	if rec := <-ch; rec.Code != 200 || rec.Body.String() != "true" {
 		t.Error(rec.Code, rec.Body)
 	}
+}
+
+// A first delivery that has arrived but not begun to run when its connection is lost does not run behind
+// its repeat.
+func TestFirstDeliveryNeverRunsAfterItsRepeat(t *testing.T) {
+	checkLeaks(t)
+	n := newTrio(t, keyed)
+	var runs atomic.Int32
+	l := &slowLease{lease: newLease(), asked: make(chan struct{}), goOn: make(chan struct{})}
+	n.a.Lead(1, l, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { runs.Add(1) }))
+	n.s.Follow(n.a.target(1, n.s))
+	n.s.waitUp()
+	req := httptest.NewRequest("POST", "/", strings.NewReader("x"))
+	req.Header.Set("X-Keyed", "1")
+	ch := ask(n.s, req)
+	<-l.asked // the first stands before its handler
+	n.a.crash()
+	if rec := <-ch; rec.Code != 200 || runs.Load() != 1 {
+		t.Error(rec.Code, rec.Body, runs.Load())
+	}
+	close(l.goOn)
+	eventually(t, func() bool { return n.a.inFlight() == 0 })
+	if runs.Load() != 1 {
+		t.Error("run", runs.Load(), "times")
+	}
+}
+
+// slowLease stops the first who asks.
+type slowLease struct {
+	*lease
+	first       atomic.Bool
+	asked, goOn chan struct{}
+}
+
+func (l *slowLease) Valid() bool {
+	if l.first.CompareAndSwap(false, true) {
+		close(l.asked)
+		<-l.goOn
+	}
+	return l.lease.Valid()
 }
 
 // A body that an earlier attempt has read is read again by a handler here.

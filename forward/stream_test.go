@@ -6,11 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httptrace"
+	"net/http/httputil"
 	"net/textproto"
+	"net/url"
 	"runtime"
 	"strings"
 	"sync"
@@ -534,4 +537,82 @@ func TestStreamLimit(t *testing.T) {
 	if most > 3 {
 		t.Error(most)
 	}
+}
+
+// A stock reverse proxy as the active node's handler: what an application behind it does arrives.
+func TestReverseProxyAsHandler(t *testing.T) {
+	checkLeaks(t)
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/ws":
+			c, rw, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer c.Close()
+			fmt.Fprint(rw, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+			rw.Flush()
+			line, _ := rw.ReadString('\n')
+			_, _ = io.WriteString(c, "echo "+line)
+		case "/cut":
+			w.Header().Set("Content-Length", "100000")
+			_, _ = w.Write(make([]byte, 50_000))
+			panic(http.ErrAbortHandler)
+		case "/trailer":
+			w.Header().Set("Trailer", "X-T")
+			b, _ := io.ReadAll(r.Body)
+			_, _ = w.Write(b)
+			w.Header().Set("X-T", "t")
+		}
+	}))
+	defer app.Close()
+	u, _ := url.Parse(app.URL)
+	proxy := &httputil.ReverseProxy{
+		Rewrite:  func(r *httputil.ProxyRequest) { r.SetURL(u) },
+		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
+	}
+	tr := &http.Transport{}
+	proxy.Transport = tr
+	defer tr.CloseIdleConnections()
+	active, standby, _ := pair(t, proxy)
+	for _, n := range []*node{active, standby} {
+		c, br := upgrade(t, n, "/ws")
+		fmt.Fprint(c, "hello\n")
+		if got := readLine(t, br); got != "echo hello" {
+			t.Error(got)
+		}
+		if _, err := br.ReadByte(); err != io.EOF {
+			t.Error(err)
+		}
+		c.Close()
+
+		res, err := client.Do(mustRequest(t, "GET", n.http.URL+"/cut", nil))
+		if err == nil {
+			_, err = io.ReadAll(res.Body)
+			res.Body.Close()
+		}
+		if err == nil {
+			t.Errorf("%s: a cut answer looks whole", n.name)
+		}
+		body := strings.Repeat("b", 300_000)
+		res, got := do(t, mustRequest(t, "POST", n.http.URL+"/trailer", io.MultiReader(strings.NewReader(body))))
+		if got != body || res.Trailer.Get("X-T") != "t" {
+			t.Errorf("%s: %d bytes, %v", n.name, len(got), res.Trailer)
+		}
+	}
+}
+
+// A client that goes away while its request is held with a short body is noticed.
+func TestHeldClientWithABodyIsNoticed(t *testing.T) {
+	checkLeaks(t)
+	n := newNode(t, "a").serve()
+	c, err := net.Dial("tcp", n.http.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprint(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n12345")
+	eventually(t, func() bool { return n.held.count.Load() == 1 })
+	c.Close()
+	eventually(t, func() bool { return n.held.count.Load() == 0 && n.held.bytes.Load() == 0 })
 }
