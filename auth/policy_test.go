@@ -26,8 +26,6 @@ func aclOf(t testing.TB, texts ...string) *acl {
 	return newACL(all)
 }
 
-func can(caps ...string) string { return `["` + strings.Join(caps, `", "`) + `"]` }
-
 // The examples and rules of Vault's documentation of policies.
 func TestMatching(t *testing.T) {
 	for _, c := range []struct {

@@ -11,11 +11,10 @@ import (
 type serverBody struct {
 	s *served
 
-	mu      sync.Mutex
-	expect  bool // the client waits for 100-continue until somebody reads
-	closed  bool
-	sawEOF  bool
-	trailed bool
+	mu     sync.Mutex
+	expect bool // the client waits for 100-continue until somebody reads
+	closed bool
+	sawEOF bool
 }
 
 func (b *serverBody) Read(p []byte) (int, error) {

@@ -53,7 +53,7 @@ type member struct {
 // thaw lets a frozen member go on; each step of a handler passes here.
 func (m *member) step() {
 	m.gate.RLock()
-	m.gate.RUnlock()
+	defer m.gate.RUnlock()
 }
 
 func (m *member) ServeHTTP(w http.ResponseWriter, r *http.Request) {

@@ -46,7 +46,6 @@ type node struct {
 	t    testing.TB
 	name string
 	http *httptest.Server
-	tls  bool
 
 	ctx    context.Context
 	cancel context.CancelFunc

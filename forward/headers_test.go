@@ -193,7 +193,7 @@ func TestAnswersAsFromTheHandlerItself(t *testing.T) {
 		},
 		"big":       func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, strings.Repeat("big", 100_000)) },
 		"flushed":   func(w http.ResponseWriter, _ *http.Request) { w.(http.Flusher).Flush(); io.WriteString(w, "later") },
-		"error":     func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "nope", 418) },
+		"error":     func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "nope", http.StatusTeapot) },
 		"late":      func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(201); w.Header().Set("X-Late", "1") },
 		"cookies":   func(w http.ResponseWriter, _ *http.Request) { w.Header()["Set-Cookie"] = []string{"a=1", "b=2"} },
 		"two heads": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(202); w.WriteHeader(500) },

@@ -20,9 +20,8 @@ type session struct {
 	skew     atomic.Int64
 
 	// under conn.mu
-	drained  bool
-	lastGood uint64        // last accepted stream, once drained
-	room     chan struct{} // closed when a stream ends; nil while nobody waits for that
+	drained bool
+	room    chan struct{} // closed when a stream ends; nil while nobody waits for that
 }
 
 func newSession(r *Router, f *follower, nc net.Conn) *session {

@@ -2,7 +2,6 @@ package raft
 
 import (
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,8 +17,8 @@ type peerBook struct {
 	self identity
 
 	mu      sync.Mutex
-	learned map[string]string    // id -> address, newer than the configuration's
-	config  map[string]string    // id -> address in the configuration
+	learned map[string]string    // id -> address, newer than the agreed one
+	agreed  map[string]string    // id -> address that the cluster has agreed on
 	peers   map[string]*progress // id -> what it acknowledged
 	acked   chan struct{}        // closed and replaced at each acknowledgement
 	without map[string]bool      // peers whose configuration lacks this node
@@ -37,7 +36,7 @@ type progress struct {
 
 func newPeerBook(self identity) *peerBook {
 	return &peerBook{
-		self: self, learned: map[string]string{}, config: map[string]string{},
+		self: self, learned: map[string]string{}, agreed: map[string]string{},
 		peers: map[string]*progress{}, acked: make(chan struct{}), without: map[string]bool{},
 	}
 }
@@ -49,21 +48,19 @@ func (b *peerBook) addr(id string) (string, error) {
 	if addr := b.learned[id]; addr != "" {
 		return addr, nil
 	}
-	if addr := b.config[id]; addr != "" && !strings.HasPrefix(addr, replacedMark) {
+	if addr := b.agreed[id]; addr != "" {
 		return addr, nil
 	}
 	return "", fmt.Errorf("no address is known for node %s", id)
 }
 
-// configure takes the addresses over that the cluster has agreed on.
-func (b *peerBook) configure(c hraft.Configuration) {
+// agree takes the addresses over that the cluster has agreed on. The map is not changed afterwards.
+func (b *peerBook) agree(addrs map[string]string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	clear(b.config)
-	for _, server := range c.Servers {
-		id, addr := string(server.ID), string(server.Address)
-		b.config[id] = addr
-		if b.learned[id] == addr {
+	b.agreed = addrs
+	for id, addr := range b.learned {
+		if addrs[id] == addr {
 			delete(b.learned, id)
 		}
 	}
@@ -76,14 +73,14 @@ func (b *peerBook) learn(id, addr string) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.config[id] == addr {
+	if b.agreed[id] == addr {
 		delete(b.learned, id)
 	} else {
 		b.learned[id] = addr
 	}
 }
 
-// moved returns where a peer is, if it is not where the configuration says.
+// moved returns where a peer is, if it is not where the cluster has agreed that it is.
 func (b *peerBook) moved(id string) (string, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -175,17 +172,6 @@ func (b *peerBook) get(id string, term uint64) (progress, bool) {
 		return progress{term: term}, false
 	}
 	return *p, true
-}
-
-// forget drops what is known of peers that are not in the cluster any more.
-func (b *peerBook) forget(keep map[string]bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for id := range b.peers {
-		if !keep[id] {
-			delete(b.peers, id)
-		}
-	}
 }
 
 // quorum reports whether a majority of the voters, this node included, acknowledged in term a message

@@ -264,7 +264,6 @@ func (t *transport) stepDown(term uint64) {
 	rpc := hraft.RPC{RespChan: replies, Command: &hraft.RequestVoteRequest{
 		RPCHeader: hraft.RPCHeader{ProtocolVersion: hraft.ProtocolVersionMax, ID: []byte(t.self.id), Addr: self},
 		Term:      term + 1,
-		Candidate: self,
 	}}
 	select {
 	case t.consumer <- rpc:

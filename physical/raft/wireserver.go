@@ -134,7 +134,7 @@ func (c *inbound) answer(kind byte, body []byte) (out []byte, keep bool, err err
 		if err != nil {
 			return nil, false, err
 		}
-		m.RPCHeader, m.Leader = c.header, c.header.Addr
+		m.RPCHeader = c.header
 		resp, err := c.appended(m)
 		if err != nil {
 			return nil, false, err
@@ -244,7 +244,7 @@ func (c *inbound) voted(kind byte, m *hraft.RequestVoteRequest) (term uint64, gr
 	// Raft would refuse as long as it has not noticed itself that its leader is silent, some time after the
 	// promise to that leader has run out. The gate knows better: a vote is passed on as if the leader had asked
 	// for it, and a pre-vote, which cannot say so, with the leader's address, to which raft compares.
-	m.RPCHeader, m.Candidate, m.LeadershipTransfer = c.header, c.header.Addr, true
+	m.RPCHeader, m.LeadershipTransfer = c.header, true
 	if kind == msgPreVote {
 		header := c.header
 		if leader := c.engineLeader(); leader != "" {
@@ -310,7 +310,7 @@ func (c *inbound) tookOver(term uint64) error {
 
 // installed passes a snapshot to raft, which reads it from the connection.
 func (c *inbound) installed(m *hraft.InstallSnapshotRequest) (*hraft.InstallSnapshotResponse, error) {
-	m.RPCHeader, m.Leader = c.header, c.header.Addr
+	m.RPCHeader = c.header
 	content := &patientReader{conn: c.Conn, r: io.LimitReader(c.r, m.Size), slice: c.timing.rpc, ctx: c.stop}
 	reply, err := c.ask(m, content)
 	if err != nil {
