@@ -25,6 +25,7 @@ type batcher struct {
 	stopped bool
 	paused  int
 	busy    int       // lanes that carry an entry
+	flying  int       // requests in those entries
 	wake    sync.Cond // on mu: a lane may have something to do
 	idle    sync.Cond // on mu: busy has become less
 
@@ -32,8 +33,9 @@ type batcher struct {
 }
 
 const (
-	// batchLanes is how many entries of requests may be on their way at once. With two, the leader
-	// writes one while the followers write the other.
+	// batchLanes is how many entries of requests may be on their way at once. With two, the leader writes
+	// one while the followers write the other. The second waits until as many requests have gathered as the
+	// first has: entries of one request cost as much as entries of thirty.
 	batchLanes = 2
 	// batchBytes is how large an entry may grow by gathering; one request may exceed it alone.
 	batchBytes = 1 << 20
@@ -140,6 +142,8 @@ func (b *batcher) lane() {
 		b.carry(group)
 		b.mu.Lock()
 		b.busy--
+		b.flying -= len(group)
+		b.wake.Signal()
 		b.idle.Broadcast()
 		b.mu.Unlock()
 	}
@@ -161,11 +165,11 @@ func (b *batcher) pause() (resume func()) {
 	}
 }
 
-// next waits for requests and takes as many as go into one entry. It returns nil at the end.
+// next waits until it is worth while and takes as many requests as go into one entry. It returns nil at the end.
 func (b *batcher) next() []*pending {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for len(b.queue) == 0 || b.paused > 0 {
+	for len(b.queue) == 0 || len(b.queue) < b.flying || b.paused > 0 {
 		if b.stopped {
 			return nil
 		}
@@ -184,6 +188,7 @@ func (b *batcher) next() []*pending {
 	}
 	b.bytes -= size
 	b.busy++
+	b.flying += len(group)
 	return group
 }
 

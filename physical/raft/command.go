@@ -10,7 +10,7 @@ import (
 
 // A log entry is: format byte, then requests back to back until its end. Each request is a kind byte and
 // its fields; numbers are uvarints, strings and bytes are a length and the bytes. A request stands for
-// one call of Commit, RaiseFence, Acquire or Release and has its own result.
+// one call of Commit, RaiseFence, Acquire or Release, or for a node's new address, and has its own result.
 const commandFormat = 1
 
 // The kinds of request. The numbers are part of the log's format and never change.
@@ -21,6 +21,7 @@ const (
 	kindRaise   requestKind = 2
 	kindAcquire requestKind = 3
 	kindRelease requestKind = 4
+	kindAddress requestKind = 5
 )
 
 // request is one call, as it travels through the log.
@@ -32,8 +33,8 @@ type request struct {
 	to     physical.Fence // raise
 	ops    []physical.Op  // commit
 
-	holder string // acquire
-	name   string // acquire
+	holder string // acquire; address: the node
+	name   string // acquire; address: where it is reached, "" if nowhere
 	term   uint64 // acquire: above; release: the term to be released
 	next   string // release
 }
@@ -78,6 +79,9 @@ func (r *request) append(b []byte) []byte {
 	case kindRelease:
 		b = binary.AppendUvarint(b, r.term)
 		b = appendBytes(b, r.next)
+	case kindAddress:
+		b = appendBytes(b, r.holder)
+		b = appendBytes(b, r.name)
 	}
 	return b
 }
@@ -185,6 +189,8 @@ func (d *decoder) request() request {
 		r.holder, r.name, r.term = d.string(), d.string(), d.uvarint()
 	case kindRelease:
 		r.term, r.next = d.uvarint(), d.string()
+	case kindAddress:
+		r.holder, r.name = d.string(), d.string()
 	default:
 		d.bad = true
 	}

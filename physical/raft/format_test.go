@@ -38,6 +38,7 @@ func frozenRequests() []request {
 		{kind: kindRaise, to: frozenFence},
 		{kind: kindAcquire, holder: "node", name: "n", term: 7},
 		{kind: kindRelease, term: 8, next: "other"},
+		{kind: kindAddress, holder: "id", name: "h:1"},
 	}
 }
 
@@ -51,13 +52,14 @@ func TestFrozenCommand(t *testing.T) {
 		01 00 01 01 01 6b 00
 		02 00 00 00000000000000000000000000000000 03 6c696e ac02 01020300000000000000000000000000
 		03 04 6e6f6465 01 6e 07
-		04 08 05 6f74686572`
+		04 08 05 6f74686572
+		05 02 6964 03 683a31`
 	vector(t, "a command", data, frozen)
 	raw, err := hex.DecodeString(strings.Join(strings.Fields(frozen), ""))
 	must(t, err)
 	requests, err := decodeEntry(raw)
 	must(t, err)
-	if len(requests) != 5 || requests[3].holder != "node" || requests[0].fence != frozenFence {
+	if len(requests) != 6 || requests[3].holder != "node" || requests[0].fence != frozenFence {
 		t.Errorf("the frozen command is read as %+v", requests)
 	}
 }
@@ -89,17 +91,17 @@ func TestFrozenSnapshot(t *testing.T) {
 	var b bytes.Buffer
 	w := newSnapshotWriter(&b, header{index: 9, term: 2, fence: frozenFence, lock: lockRecord{
 		Record: physical.Record{Holder: "h", Name: "n", Term: 300, Next: ""}, raftTerm: 2, floor: 5,
-	}})
+	}, addrs: map[string]string{"y": "h:2", "x": "h:1"}})
 	must(t, w.entry([]byte("a/b"), []byte("value")))
 	must(t, w.entry([]byte("c"), nil))
 	must(t, w.finish(&b))
 	body, sum := b.Bytes()[:b.Len()-32], b.Bytes()[b.Len()-32:]
 	vector(t, "a snapshot", body, `6c6f63756d736e70 01 09 02 03 6c696e ac02 01020300000000000000000000000000
-		01 68 01 6e ac02 00 02 05  01 03 612f62 05 76616c7565  01 01 63 00  00 02`)
+		01 68 01 6e ac02 00 02 05  02 01 78 03 683a31 01 79 03 683a32  01 03 612f62 05 76616c7565  01 01 63 00  00 02`)
 	vector(t, "its checksum", sum, frozenSnapshotSum)
 }
 
-const frozenSnapshotSum = "a1d4a4c7b919303cdf9cc7228c749bb1402f42e3b7693158921a848dda386412"
+const frozenSnapshotSum = "fa5eab9c29600c773a49a9d85b89c467a2fa721ba650b957078c17ec4b03214b"
 
 // A directory that the first version wrote opens, with everything in it.
 func TestFrozenDirectory(t *testing.T) {
@@ -122,7 +124,7 @@ func TestFrozenDirectory(t *testing.T) {
 	}
 	peers, err := s.Peers()
 	must(t, err)
-	if len(peers) != 1 || peers[0].ID != s.ID() || !peers[0].Voter {
+	if len(peers) != 1 || peers[0].ID != s.ID() || !peers[0].Voter || s.state.header().addrs[s.ID()] == "" {
 		t.Errorf("members %+v", peers)
 	}
 	f, err := s.Fence(t.Context())
@@ -155,6 +157,12 @@ func eachSegment(dir string, do func(path string, data []byte) error) error {
 func freeze(t *testing.T, golden string) {
 	c := newCluster(t, 1, nil)
 	l := c.leader()
+	eventually(t, 5*time.Second, func(ctxT) error {
+		if l.state.header().addrs[l.ID()] == "" {
+			return os.ErrNotExist
+		}
+		return nil
+	})
 	put(t, l.Store, "core/keyring", "sealed")
 	must(t, l.RaiseFence(t.Context(), physical.Fence{}, frozenFence))
 	must(t, l.running().raft.Snapshot().Error())

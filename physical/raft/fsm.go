@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"sync"
 	"sync/atomic"
 
@@ -67,7 +68,7 @@ func (m *machine) ApplyBatch(entries []*hraft.Log) []any {
 		}
 		return out
 	}
-	if m.changed != nil && (after.lock != before.lock || after.fence != before.fence) {
+	if m.changed != nil && (after.lock != before.lock || after.fence != before.fence || !maps.Equal(after.addrs, before.addrs)) {
 		m.changed(after)
 	}
 	return out
@@ -104,6 +105,8 @@ func applyEntry(bucket *bbolt.Bucket, h *header, entry *hraft.Log) ([]result, er
 			if h.lock.Holder != "" && h.lock.Term == r.term {
 				h.lock = lockRecord{floor: h.lock.floor, Record: physical.Record{Term: r.term, Next: r.next}}
 			}
+		case kindAddress:
+			h.addrs = withAddress(h.addrs, r.holder, r.name)
 		}
 		results[i].record, results[i].fence = h.lock, h.fence
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -32,6 +33,7 @@ type fsmModel struct {
 	entries map[string]string
 	fence   physical.Fence
 	lock    lockRecord
+	addrs   map[string]string
 }
 
 func (m *fsmModel) apply(raftTerm uint64, r *request) error {
@@ -67,6 +69,15 @@ func (m *fsmModel) apply(raftTerm uint64, r *request) error {
 		if m.lock.Holder != "" && m.lock.Term == r.term {
 			m.lock = lockRecord{Record: physical.Record{Term: r.term, Next: r.next}}
 		}
+	case kindAddress:
+		for id, addr := range m.addrs {
+			if addr == r.name {
+				delete(m.addrs, id)
+			}
+		}
+		if delete(m.addrs, r.holder); r.name != "" {
+			m.addrs[r.holder] = r.name
+		}
 	}
 	return nil
 }
@@ -84,7 +95,7 @@ func drawFence(rt *rapid.T) physical.Fence {
 }
 
 func drawRequest(rt *rapid.T, fence physical.Fence) request {
-	r := request{kind: rapid.SampledFrom([]requestKind{kindCommit, kindCommit, kindCommit, kindRaise, kindAcquire, kindRelease}).Draw(rt, "kind")}
+	r := request{kind: rapid.SampledFrom([]requestKind{kindCommit, kindCommit, kindCommit, kindRaise, kindAcquire, kindRelease, kindAddress}).Draw(rt, "kind")}
 	mine := rapid.Bool().Draw(rt, "mine")
 	switch r.kind {
 	case kindCommit:
@@ -107,14 +118,16 @@ func drawRequest(rt *rapid.T, fence physical.Fence) request {
 		r.holder, r.name, r.term = "h"+drawKey.Draw(rt, "holder"), "n", drawTerm.Draw(rt, "above")
 	case kindRelease:
 		r.term, r.next = drawTerm.Draw(rt, "term"), "next"
+	case kindAddress:
+		r.holder, r.name = "h"+drawKey.Draw(rt, "node"), rapid.SampledFrom([]string{"", "a:1", "b:1"}).Draw(rt, "addr")
 	}
 	return r
 }
 
 func (m *fsmModel) compare(t testing.TB, s *state) {
 	t.Helper()
-	if h := s.header(); h.fence != m.fence || h.lock != m.lock {
-		t.Fatalf("fence %v, lock %+v; want %v, %+v", h.fence, h.lock, m.fence, m.lock)
+	if h := s.header(); h.fence != m.fence || h.lock != m.lock || !maps.Equal(h.addrs, m.addrs) {
+		t.Fatalf("fence %v, lock %+v, addresses %v; want %+v", h.fence, h.lock, h.addrs, m)
 	}
 	var keys []string
 	var list func(prefix string)
@@ -160,7 +173,7 @@ func TestMachineModel(t *testing.T) {
 		s, err := openState(path)
 		must(t, err)
 		m := &machine{state: s, fail: func(err error) { t.Error(err) }}
-		want := &fsmModel{entries: map[string]string{}}
+		want := &fsmModel{entries: map[string]string{}, addrs: map[string]string{}}
 		index, raftTerm := uint64(0), uint64(1)
 		var log []*hraft.Log
 		for range rapid.IntRange(1, 12).Draw(rt, "batches") {

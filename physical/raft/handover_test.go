@@ -353,6 +353,7 @@ func TestRestartTrustsState(t *testing.T) {
 func TestSnapshotsAndCatchUp(t *testing.T) {
 	taken := make(chan error, 100)
 	c := newCluster(t, 3, func(cfg *Config) {
+		calm(cfg)
 		cfg.SnapshotBytes = 256 << 10
 		cfg.Observer.Snapshot = func(_ time.Duration, err error) { taken <- err }
 	})
@@ -400,7 +401,7 @@ func (n *node) lastBefore(t testing.TB) uint64 {
 // A leader whose log cannot be written steps down, another leads, and nothing is lost; when there is room
 // again it is a member like any other.
 func TestFullDiskOfTheLeader(t *testing.T) {
-	c := newCluster(t, 3, nil)
+	c := newCluster(t, 3, calm)
 	l := c.leader()
 	put(t, l.Store, "a", "1")
 	full := errors.New("no space left on device")

@@ -121,7 +121,6 @@ func (s *Store) keep(run *running) {
 			return
 		case <-ticker.C:
 		}
-		s.peers.configure(run.raft.GetConfiguration().Configuration())
 		if term, leads := run.leads(); leads {
 			k.members(term)
 			k.lapse(term)

@@ -256,6 +256,7 @@ func TestGroupCommit(t *testing.T) {
 	var mu sync.Mutex
 	commits, entries, writes := 0, 0, 0
 	c := newCluster(t, 3, func(cfg *Config) {
+		calm(cfg)
 		cfg.Observer.Committed = func(n, _ int, _ time.Duration) { mu.Lock(); commits += n; entries++; mu.Unlock() }
 		cfg.Observer.Stored = func(int, time.Duration) { mu.Lock(); writes++; mu.Unlock() }
 	})
@@ -274,7 +275,7 @@ func TestGroupCommit(t *testing.T) {
 	mu.Lock()
 	defer mu.Unlock()
 	t.Logf("%d commits in %d entries, %d writes on three nodes", commits, entries, writes)
-	if commits != 64*20 || entries > commits/4 || writes > commits {
+	if commits < 64*20 || entries > commits/4 || writes > commits {
 		t.Error("commits do not share entries and writes")
 	}
 	for w := range 64 {

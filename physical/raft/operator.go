@@ -11,6 +11,7 @@ import (
 	"time"
 
 	hraft "github.com/hashicorp/raft"
+	"go.etcd.io/bbolt"
 )
 
 // Stats is what there is to know of a node's share in raft, for status pages and metrics.
@@ -185,6 +186,7 @@ func (s *Store) install(ctx context.Context, run *running, spool *os.File) error
 			floor := max(h.lock.Term, h.lock.floor, now.lock.floor)
 			h.lock = now.lock // who holds the lock is the cluster's present, not the snapshot's
 			h.lock.floor = floor
+			h.addrs = now.addrs
 			out = newSnapshotWriter(merged, h)
 			return out.fail
 		},
@@ -234,10 +236,11 @@ func Recover(path string, peers []Peer) error {
 		return fmt.Errorf("recover: %w", err)
 	}
 	var cluster hraft.Configuration
-	member := false
+	member, addrs := false, map[string]string{}
 	for _, p := range peers {
 		member = member || p.ID == id
-		cluster.Servers = append(cluster.Servers, hraft.Server{ID: hraft.ServerID(p.ID), Address: hraft.ServerAddress(p.Addr)})
+		cluster.Servers = append(cluster.Servers, hraft.Server{ID: hraft.ServerID(p.ID), Address: nominal(p.ID)})
+		addrs[p.ID] = p.Addr
 	}
 	if !member {
 		return fmt.Errorf("recover: this directory is of node %s, which is not among the peers", id)
@@ -250,10 +253,10 @@ func Recover(path string, peers []Peer) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("recover: %w", err), lock.Close())
 	}
-	return errors.Join(recoverLog(dir, id, log, cluster), log.Close(), lock.Close())
+	return errors.Join(recoverLog(dir, id, log, cluster, addrs), log.Close(), lock.Close())
 }
 
-func recoverLog(dir dataDir, id string, log *logStore, cluster hraft.Configuration) error {
+func recoverLog(dir dataDir, id string, log *logStore, cluster hraft.Configuration, addrs map[string]string) error {
 	s := &Store{id: id, timing: timingFor(1), engineLog: newEngineLog(Config{}.ensureDefaults().Logger)}
 	snaps, err := hraft.NewFileSnapshotStoreWithLogger(dir.raft(), 2, s.engineLog)
 	if err != nil {
@@ -269,12 +272,29 @@ func recoverLog(dir dataDir, id string, log *logStore, cluster hraft.Configurati
 	}
 	defer func() { _ = state.close(); _ = os.Remove(scratch) }()
 	var failed error
-	m := &machine{state: state, fail: func(err error) { failed = err }}
+	m := &recovery{machine: &machine{state: state, fail: func(err error) { failed = err }}, addrs: addrs}
 	err = hraft.RecoverCluster(s.engineConfig(), m, log, log, snaps, offline{}, cluster)
 	if err = errors.Join(failed, err); err != nil {
 		return fmt.Errorf("recover: %w", err)
 	}
 	return nil
+}
+
+// recovery is a machine whose snapshot has other addresses.
+type recovery struct {
+	*machine
+	addrs map[string]string
+}
+
+func (r *recovery) Snapshot() (hraft.FSMSnapshot, error) {
+	err := r.state.update(func(_ *bbolt.Tx, h header) (header, error) {
+		h.addrs = r.addrs
+		return h, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return r.machine.Snapshot()
 }
 
 // offline is a transport that reaches nobody: the library encodes addresses with one.

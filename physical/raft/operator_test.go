@@ -12,7 +12,7 @@ import (
 
 // A snapshot brings the entries back on every node; terms and fence never go down (design.md §3, Fence).
 func TestSnapshotRestore(t *testing.T) {
-	c := newCluster(t, 3, nil)
+	c := newCluster(t, 3, calm)
 	l := c.leader()
 	for i := range 300 {
 		put(t, l.Store, fmt.Sprintf("a/%d", i), "old")
@@ -67,7 +67,7 @@ func TestSnapshotRestore(t *testing.T) {
 	// Into another cluster: its terms go on above the snapshot's.
 	var second bytes.Buffer
 	must(t, l.Snapshot(t.Context(), &second))
-	other := newCluster(t, 1, nil)
+	other := newCluster(t, 1, calm)
 	o := other.leader()
 	must(t, o.Restore(t.Context(), bytes.NewReader(second.Bytes())))
 	wantValue(t, o.Store, "c", "after")
@@ -83,7 +83,7 @@ func TestSnapshotRestore(t *testing.T) {
 
 // When a majority is lost for good, one node can be made the whole cluster; the term never goes down.
 func TestRecover(t *testing.T) {
-	c := newCluster(t, 3, nil)
+	c := newCluster(t, 3, calm)
 	l := c.leader()
 	g, err := l.Acquire(t.Context(), physical.Record{Holder: l.ID()}, time.Second, 10)
 	must(t, err)
@@ -113,7 +113,7 @@ func TestRecover(t *testing.T) {
 	if now := n.Stats().RaftTerm; now <= before {
 		t.Errorf("raft term %d after %d", now, before)
 	}
-	eventually(t, 5*time.Second, func(ctx ctxT) error {
+	eventually(t, 20*time.Second, func(ctx ctxT) error {
 		again, err := n.Acquire(ctx, physical.Record{Holder: n.ID()}, time.Second, 0)
 		if err == nil && again.Term() <= g.Term() {
 			t.Errorf("term %d after %d", again.Term(), g.Term())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	hraft "github.com/hashicorp/raft"
@@ -48,8 +49,12 @@ func (s *Store) describe(c hraft.Configuration, run *running) []Peer {
 	}
 	out := make([]Peer, 0, len(c.Servers))
 	for _, server := range c.Servers {
+		addr := s.cfg.Advertise
+		if string(server.ID) != s.id {
+			addr, _ = s.peers.addr(string(server.ID))
+		}
 		p := Peer{
-			ID: string(server.ID), Addr: string(server.Address),
+			ID: string(server.ID), Addr: addr,
 			Voter: server.Suffrage == hraft.Voter, Leader: leader != "" && string(server.ID) == leader,
 		}
 		if leads {
@@ -93,47 +98,39 @@ func (s *Store) Removed() bool {
 // already has its address changed. A new identity at the address of an old one replaces it: the old one
 // is removed once the newcomer votes. Only the leader can do it.
 func (s *Store) AddPeer(ctx context.Context, id, addr string) error {
-	run, term, err := s.leading()
+	run, _, err := s.leading()
 	if err != nil {
 		return err
 	}
 	if id == "" || addr == "" {
 		return fmt.Errorf("%w: a peer needs identity and address", physical.ErrInvalid)
 	}
-	c := run.raft.GetConfiguration().Configuration()
-	for _, server := range c.Servers {
-		switch {
-		case string(server.ID) == id && string(server.Address) == addr:
-			s.peers.learn(id, addr)
-			return nil
-		case string(server.ID) != id && string(server.Address) == addr:
-			if string(server.ID) == s.id {
-				return fmt.Errorf("%w: %s is the address of the leader itself", physical.ErrInvalid, addr)
-			}
-			// Two members cannot have one address: the old one is at no address any more.
-			if err := s.change(ctx, run, "replaced member loses its address", server.ID, func() hraft.IndexFuture {
-				return readdress(run.raft, server, replacedMark+string(server.ID))
-			}); err != nil {
-				return err
-			}
+	if addr == s.cfg.Advertise && id != s.id {
+		return fmt.Errorf("%w: %s is the address of the leader itself", physical.ErrInvalid, addr)
+	}
+	s.peers.learn(id, addr)
+	member := slices.ContainsFunc(run.raft.GetConfiguration().Configuration().Servers, func(m hraft.Server) bool { return string(m.ID) == id })
+	if !member {
+		err := s.change(ctx, run, "member added", hraft.ServerID(id), func() hraft.IndexFuture {
+			return run.raft.AddNonvoter(hraft.ServerID(id), nominal(id), 0, s.timing.rpc)
+		})
+		if err != nil {
+			return err
 		}
 	}
-	_ = term
-	s.peers.learn(id, addr)
-	return s.change(ctx, run, "member added", hraft.ServerID(id), func() hraft.IndexFuture {
-		return run.raft.AddNonvoter(hraft.ServerID(id), hraft.ServerAddress(addr), 0, s.timing.rpc)
-	})
+	return s.agree(ctx, run, id, addr)
 }
 
-// replacedMark stands in the place of the address of a member whose address now is another's.
-const replacedMark = "replaced/"
-
-// readdress changes a member's address and leaves its vote as it is.
-func readdress(engine *hraft.Raft, server hraft.Server, addr string) hraft.IndexFuture {
-	if server.Suffrage == hraft.Voter {
-		return engine.AddVoter(server.ID, hraft.ServerAddress(addr), 0, 0)
+// agree makes an address the cluster's.
+func (s *Store) agree(ctx context.Context, run *running, id, addr string) error {
+	if s.state.header().addrs[id] == addr {
+		return nil
 	}
-	return engine.AddNonvoter(server.ID, hraft.ServerAddress(addr), 0, 0)
+	_, err := run.commits.submit(ctx, request{kind: kindAddress, holder: id, name: addr})
+	if err == nil {
+		s.logger.Info("address of a member", "peer", id, "addr", addr)
+	}
+	return err
 }
 
 // RemovePeer removes a node from the cluster. It refuses with ErrQuorum if too few of those that remain
@@ -197,7 +194,6 @@ func (s *Store) change(ctx context.Context, run *running, what string, id hraft.
 		switch {
 		case err == nil:
 			s.logger.Info(what, "peer", string(id))
-			s.peers.configure(run.raft.GetConfiguration().Configuration())
 			return nil
 		case errors.Is(err, hraft.ErrNotLeader):
 			return s.notLeader()
@@ -220,17 +216,47 @@ func (k *keeper) members(term uint64) {
 	ctx, cancel := context.WithTimeout(run.done, s.timing.rpc)
 	defer cancel()
 	c := run.raft.GetConfiguration().Configuration()
+	if id, addr, ok := k.strayAddress(c); ok {
+		if err := s.agree(ctx, run, id, addr); err != nil && run.done.Err() == nil {
+			s.logger.Warn("address of a member could not be changed", "peer", id, "error", err)
+		}
+		return
+	}
 	for _, server := range c.Servers {
-		id := string(server.ID)
 		what, begin := k.rule(c, server, term)
 		if begin == nil {
 			continue
 		}
 		if err := s.change(ctx, run, what, server.ID, begin); err != nil && run.done.Err() == nil {
-			s.logger.Warn("change of members failed", "change", what, "peer", id, "error", err)
+			s.logger.Warn("change of members failed", "change", what, "peer", string(server.ID), "error", err)
 		}
 		return
 	}
+}
+
+// strayAddress finds an address that is not as the cluster has agreed: of this node, of one that came back
+// elsewhere, or of one that is no member any more.
+func (k *keeper) strayAddress(c hraft.Configuration) (id, addr string, found bool) {
+	s := k.store
+	addrs, members, taken := s.state.header().addrs, map[string]bool{}, map[string]bool{}
+	for _, server := range c.Servers {
+		members[string(server.ID)] = true
+	}
+	for id, addr := range addrs {
+		if !members[id] {
+			return id, "", true
+		}
+		taken[addr] = true
+	}
+	if addrs[s.id] != s.cfg.Advertise {
+		return s.id, s.cfg.Advertise, true
+	}
+	for id := range members {
+		if addr, ok := s.peers.moved(id); ok && addr != addrs[id] && !taken[addr] {
+			return id, addr, true
+		}
+	}
+	return "", "", false
 }
 
 // rule says what is to be done about one member, if anything.
@@ -238,13 +264,7 @@ func (k *keeper) rule(c hraft.Configuration, server hraft.Server, term uint64) (
 	s, engine := k.store, k.run.raft
 	id := string(server.ID)
 	if id == s.id {
-		if string(server.Address) != s.cfg.Advertise {
-			return "own address changed", func() hraft.IndexFuture { return readdress(engine, server, s.cfg.Advertise) }
-		}
 		return "", nil
-	}
-	if addr, ok := s.peers.moved(id); ok && addr != string(server.Address) && !taken(c, addr) {
-		return "member's address changed", func() hraft.IndexFuture { return readdress(engine, server, addr) }
 	}
 	p, known := s.peers.get(id, term)
 	if server.Suffrage != hraft.Voter {
@@ -262,22 +282,13 @@ func (k *keeper) rule(c hraft.Configuration, server hraft.Server, term uint64) (
 	return "", nil
 }
 
-func taken(c hraft.Configuration, addr string) bool {
-	for _, server := range c.Servers {
-		if string(server.Address) == addr {
-			return true
-		}
-	}
-	return false
-}
-
 // expendable reports whether a silent member may be removed by rule: it was replaced by another that
 // votes now, or has been silent for the configured time; and without it three voters or more remain, all
 // of them there.
 func (k *keeper) expendable(c hraft.Configuration, server hraft.Server, term uint64) bool {
 	s := k.store
 	id := string(server.ID)
-	replaced := string(server.Address) == replacedMark+id
+	replaced := s.state.header().addrs[id] == "" // another has its address now
 	if s.healthy(id, term) {
 		return false
 	}

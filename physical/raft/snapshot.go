@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"maps"
 	"os"
+	"slices"
 
 	"go.etcd.io/bbolt"
 )
@@ -19,6 +21,7 @@ import (
 //	format                              1 byte
 //	index, term                         uvarints: the last log entry in it
 //	fence, lock record                  as in the state
+//	n, n times node and address         a uvarint and strings, ascending
 //	1, key, value                       for each entry, ascending
 //	0, number of entries                0 and a uvarint
 //	SHA-256 over all of the above       32 bytes
@@ -47,6 +50,11 @@ func newSnapshotWriter(w io.Writer, h header) *snapshotWriter {
 	s.buf = binary.AppendUvarint(s.buf, h.term)
 	s.buf = appendFence(s.buf, h.fence)
 	s.buf = appendLock(s.buf, h.lock)
+	s.buf = binary.AppendUvarint(s.buf, uint64(len(h.addrs)))
+	for _, id := range slices.Sorted(maps.Keys(h.addrs)) {
+		s.buf = appendBytes(s.buf, id)
+		s.buf = appendBytes(s.buf, h.addrs[id])
+	}
 	s.flush()
 	return s
 }
@@ -82,7 +90,7 @@ func (s *snapshotWriter) finish(w io.Writer) error {
 
 // writeSnapshot writes the state that tx sees.
 func writeSnapshot(w io.Writer, tx *bbolt.Tx) error {
-	h, err := readHeader(tx.Bucket(bucketMeta))
+	h, err := readHeader(tx)
 	if err != nil {
 		return err
 	}
@@ -183,6 +191,11 @@ func (s *snapshotReader) header() (header, error) {
 	}
 	h.lock.Holder, h.lock.Name, h.lock.Term, h.lock.Next = str(), str(), num(), str()
 	h.lock.raftTerm, h.lock.floor = num(), num()
+	h.addrs = map[string]string{}
+	for n := num(); n > 0 && fail == nil; n-- {
+		id := str()
+		h.addrs[id] = str()
+	}
 	return h, fail
 }
 
@@ -265,7 +278,7 @@ func loadSnapshot(path string, r io.Reader) (err error) {
 	}
 	pending := 0
 	err = readSnapshot(r,
-		func(h header) error { return writeHeader(tx.Bucket(bucketMeta), header{}, h) },
+		func(h header) error { return writeHeader(tx, header{}, h) },
 		func(key, value []byte) error {
 			bucket := tx.Bucket(bucketEntries)
 			bucket.FillPercent = 0.9 // keys arrive in order

@@ -19,6 +19,7 @@ import (
 var (
 	bucketEntries = []byte("entries")
 	bucketMeta    = []byte("meta")
+	bucketPeers   = []byte("peers") // node -> its address
 
 	keyFormat  = []byte("format")
 	keyApplied = []byte("applied") // index and term of the last log entry applied
@@ -42,6 +43,7 @@ type header struct {
 	term  uint64 // its term
 	fence physical.Fence
 	lock  lockRecord
+	addrs map[string]string // where the nodes are reached; never changed, only replaced
 }
 
 // state is the copy of the entries that this node has built from the log, in a bbolt file that is not
@@ -159,7 +161,10 @@ func openStateFile(path string) (*bbolt.DB, header, error) {
 		} else if !bytes.Equal(format, []byte{stateFormat}) {
 			return fmt.Errorf("%s has format %x, this version knows %d", path, format, stateFormat)
 		}
-		head, err = readHeader(meta)
+		if _, err := tx.CreateBucketIfNotExists(bucketPeers); err != nil {
+			return err
+		}
+		head, err = readHeader(tx)
 		return err
 	})
 	if err != nil {
@@ -169,8 +174,9 @@ func openStateFile(path string) (*bbolt.DB, header, error) {
 	return db, head, nil
 }
 
-func readHeader(meta *bbolt.Bucket) (header, error) {
-	var h header
+func readHeader(tx *bbolt.Tx) (header, error) {
+	h := header{addrs: map[string]string{}}
+	meta := tx.Bucket(bucketMeta)
 	if v := meta.Get(keyApplied); len(v) == 16 {
 		h.index, h.term = binary.BigEndian.Uint64(v), binary.BigEndian.Uint64(v[8:])
 	}
@@ -188,10 +194,29 @@ func readHeader(meta *bbolt.Bucket) (header, error) {
 			return h, fmt.Errorf("state: malformed lock record")
 		}
 	}
-	return h, nil
+	err := tx.Bucket(bucketPeers).ForEach(func(id, addr []byte) error {
+		h.addrs[string(id)] = string(addr)
+		return nil
+	})
+	return h, err
 }
 
-func writeHeader(meta *bbolt.Bucket, old, h header) error {
+func writeHeader(tx *bbolt.Tx, old, h header) error {
+	meta, peers := tx.Bucket(bucketMeta), tx.Bucket(bucketPeers)
+	for id := range old.addrs {
+		if _, ok := h.addrs[id]; !ok {
+			if err := peers.Delete([]byte(id)); err != nil {
+				return err
+			}
+		}
+	}
+	for id, addr := range h.addrs {
+		if old.addrs[id] != addr {
+			if err := peers.Put([]byte(id), []byte(addr)); err != nil {
+				return err
+			}
+		}
+	}
 	applied := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, h.index), h.term)
 	if err := meta.Put(keyApplied, applied); err != nil {
 		return err
@@ -221,6 +246,21 @@ func (d *decoder) lock() lockRecord {
 	l.Holder, l.Name, l.Term, l.Next = d.string(), d.string(), d.uvarint(), d.string()
 	l.raftTerm, l.floor = d.uvarint(), d.uvarint()
 	return l
+}
+
+// withAddress returns addrs with a node's address changed, "" for none. An address is one node's only: who
+// had it before has been replaced.
+func withAddress(addrs map[string]string, id, addr string) map[string]string {
+	out := map[string]string{}
+	for other, at := range addrs {
+		if other != id && at != addr {
+			out[other] = at
+		}
+	}
+	if addr != "" {
+		out[id] = addr
+	}
+	return out
 }
 
 // header returns the state's header as of the last transaction.
@@ -260,7 +300,7 @@ func (s *state) update(fn func(tx *bbolt.Tx, h header) (header, error)) error {
 		if next, err = fn(tx, old); err != nil {
 			return err
 		}
-		return writeHeader(tx.Bucket(bucketMeta), old, next)
+		return writeHeader(tx, old, next)
 	})
 	if err != nil {
 		return err

@@ -111,8 +111,14 @@ func (s *Store) openState() error {
 	if s.state, err = loadState(s.dir, s.log, s.snaps, s.logger); err != nil {
 		return err
 	}
-	s.fsm = &machine{state: s.state, logger: s.logger, fail: s.stateFailed, changed: func(header) { s.changed.wake() }}
+	s.fsm = &machine{state: s.state, logger: s.logger, fail: s.stateFailed, changed: s.stateChanged}
 	return nil
+}
+
+// stateChanged is told of every change to the lock, the fence or the addresses.
+func (s *Store) stateChanged(h header) {
+	s.peers.agree(h.addrs)
+	s.changed.wake()
 }
 
 func (s *Store) local() identity { return identity{id: s.id, addr: s.cfg.Advertise} }
@@ -153,7 +159,7 @@ func (s *Store) Bootstrap() error {
 		return errors.New("bootstrap: no address to advertise")
 	}
 	cluster := hraft.Configuration{Servers: []hraft.Server{{
-		ID: hraft.ServerID(s.id), Address: hraft.ServerAddress(s.cfg.Advertise),
+		ID: hraft.ServerID(s.id), Address: nominal(s.id),
 	}}}
 	err := hraft.BootstrapCluster(s.engineConfig(), s.log, s.log, s.snaps, nil, cluster)
 	if errors.Is(err, hraft.ErrCantBootstrap) {
@@ -161,6 +167,11 @@ func (s *Store) Bootstrap() error {
 	}
 	return err
 }
+
+// nominal is what stands for an address in raft's configuration. Addresses change, and raft's replication
+// reads the one that it has without a lock; so they are kept in the state, where a change is an entry like
+// any other, and raft knows nodes by identity alone.
+func nominal(id string) hraft.ServerAddress { return hraft.ServerAddress("node/" + id) }
 
 func (s *Store) engineConfig() *hraft.Config {
 	c := hraft.DefaultConfig()
@@ -199,7 +210,7 @@ func (s *Store) Start(layer Layer) error {
 	}
 	s.fsm.hurry.Store(false)
 	members := s.storedMembers()
-	s.peers.configure(members)
+	s.peers.agree(s.state.header().addrs)
 	// A node alone has nobody to promise anything to, and a node without a cluster has promised nothing.
 	alone := len(members.Servers) == 1 && string(members.Servers[0].ID) == s.id
 	g := newGate(boottime.Now, s.timing.heartbeat, s.Initialized() && !alone)
