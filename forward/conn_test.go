@@ -268,3 +268,42 @@ func fuzzPeer(f *testing.F, run func(*Router, net.Conn)) {
 		b.Close()
 	})
 }
+
+// Of two connections of one standby the later made one stays, in whatever order they arrive; a restarted
+// standby's always does.
+func TestLaterConnectionReplacesTheEarlier(t *testing.T) {
+	checkLeaks(t)
+	n := newTrio(t)
+	connect := func(process string, number uint64) chan error {
+		a, b := tcpPair(t)
+		t.Cleanup(func() { a.Close() })
+		c := newConn(a, hello{
+			minVersion: 1, maxVersion: 1, streams: 1, nodeID: "id-s", process: process, number: number,
+		}, 1<<20)
+		shaken := make(chan error, 1)
+		go func() { shaken <- c.handshake(t.Context()) }()
+		done := make(chan error, 1)
+		go func() { done <- n.a.ServeConn(context.Background(), b, "id-s", "s") }()
+		if err := <-shaken; err != nil {
+			t.Fatal(err)
+		}
+		return done
+	}
+	second := connect("p", 2)
+	eventually(t, func() bool { return len(n.a.Peers()) == 1 })
+	if err := <-connect("p", 1); !errors.Is(err, ErrSuperseded) {
+		t.Error(err)
+	}
+	third := connect("p", 3)
+	if err := <-second; !errors.Is(err, ErrSuperseded) {
+		t.Error(err)
+	}
+	restarted := connect("q", 1)
+	if err := <-third; !errors.Is(err, ErrSuperseded) {
+		t.Error(err)
+	}
+	n.a.stop()
+	if err := <-restarted; !errors.Is(err, ErrClosed) && !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}

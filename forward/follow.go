@@ -23,6 +23,8 @@ type follower struct {
 	cancel  context.CancelCauseFunc
 	started bool
 	conn    atomic.Pointer[session] // connected, leading or not
+	number  uint64                  // rising; a connection of a later follower replaces one of an earlier
+	dials   atomic.Uint64
 }
 
 func newFollower(t *Target) *follower {
@@ -84,6 +86,10 @@ func (r *Router) followOnce(f *follower) (up bool, err error) {
 	cancel()
 	if err != nil {
 		return false, fmt.Errorf("forward: dial: %w", err)
+	}
+	if f.ctx.Err() != nil {
+		_ = nc.Close()
+		return false, context.Cause(f.ctx)
 	}
 	s := newSession(r, f, nc)
 	if err := s.handshake(f.ctx); err != nil {

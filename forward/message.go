@@ -164,7 +164,13 @@ type hello struct {
 	nodeID     string
 	nodeName   string
 	info       string // Config.Hello
+	process    string // differs between the side's incarnations
+	number     uint64 // of the connection, rising within one
 }
+
+// replaces reports whether a connection with this hello takes the place of one with the other, of the same
+// node: it is the newer one, or of another process. They may arrive in another order than they were made.
+func (h *hello) replaces(o *hello) bool { return h.process != o.process || h.number > o.number }
 
 const (
 	versionMin = 1
@@ -178,14 +184,16 @@ func (h hello) append(b []byte) []byte {
 	b = binary.AppendUvarint(b, h.streams)
 	b = appendString(b, h.nodeID)
 	b = appendString(b, h.nodeName)
-	return appendString(b, h.info)
+	b = appendString(b, h.info)
+	b = appendString(b, h.process)
+	return binary.AppendUvarint(b, h.number)
 }
 
 func decodeHello(payload string) (hello, error) {
 	d := decoder{s: payload}
 	h := hello{
 		minVersion: d.uvarint(), maxVersion: d.uvarint(), window: d.uvarint(), streams: d.uvarint(),
-		nodeID: d.str(), nodeName: d.str(), info: d.str(),
+		nodeID: d.str(), nodeName: d.str(), info: d.str(), process: d.str(), number: d.uvarint(),
 	}
 	if d.bad || h.window > maxWindow || h.streams == 0 {
 		return h, fmt.Errorf("%w: hello", errProtocol)

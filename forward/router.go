@@ -56,21 +56,22 @@ type Router struct {
 
 	place atomic.Pointer[place]
 
-	mu       sync.Mutex
-	started  bool
-	closed   bool
-	known    uint64 // highest term heard of
-	ended    uint64 // terms up to this one are over: said by their active node, or seen here
-	tenure   *tenure
-	undo     func() // stops watching the tenure's lease
-	follower *follower
-	session  *session // the follower's connection, once its peer says that it leads
-	holding  bool     // whatever else is known
-	refusing bool     // until Lead, Follow or Hold
-	cause    string
-	serving  map[*serverConn]struct{}
-	work     sync.WaitGroup // everything that Run waits for
-	wake     chan struct{}  // a follower is to be started
+	mu        sync.Mutex
+	started   bool
+	closed    bool
+	known     uint64 // highest term heard of
+	ended     uint64 // terms up to this one are over: said by their active node, or seen here
+	tenure    *tenure
+	undo      func() // stops watching the tenure's lease
+	follower  *follower
+	followers uint64   // so far
+	session   *session // the follower's connection, once its peer says that it leads
+	holding   bool     // whatever else is known
+	refusing  bool     // until Lead, Follow or Hold
+	cause     string
+	serving   map[*serverConn]struct{}
+	work      sync.WaitGroup // everything that Run waits for
+	wake      chan struct{}  // a follower is to be started
 }
 
 // NewRouter checks the configuration. It does no I/O.
@@ -207,7 +208,9 @@ func (r *Router) startFollowing(t Target) (old *tenure) {
 	r.known, r.holding, r.refusing = t.Term, false, false
 	old = r.retire()
 	r.stopFollowing(ErrSuperseded)
+	r.followers++
 	r.follower = newFollower(&t)
+	r.follower.number = r.followers
 	r.cause = "no connection to the active node"
 	r.update()
 	r.closeServing(ErrSuperseded)

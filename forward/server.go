@@ -55,6 +55,13 @@ func (r *Router) ServeConn(ctx context.Context, nc net.Conn, peerID, peerName st
 		return ErrClosed
 	}
 	for old := range r.serving {
+		if old.peerID == peerID && !c.peer.replaces(&old.peer) {
+			r.mu.Unlock()
+			c.fail(ErrSuperseded)
+			return ErrSuperseded
+		}
+	}
+	for old := range r.serving {
 		if old.peerID == peerID {
 			// What it has delivered will be delivered again on this one. Whatever of that has not begun to
 			// run must not begin behind the repeat: serve looks at its context once it holds the slot.

@@ -29,6 +29,7 @@ func newSession(r *Router, f *follower, nc net.Conn) *session {
 	s.conn = newConn(nc, hello{
 		minVersion: versionMin, maxVersion: versionMax, window: smallWindow, streams: 1,
 		nodeID: r.cfg.NodeID, nodeName: r.cfg.Node, info: string(r.cfg.Hello()),
+		process: r.slots.prefix, number: f.number<<24 | f.dials.Add(1),
 	}, r.cfg.WindowBudget)
 	s.role, s.info = s, r.cfg.Hello
 	return s
