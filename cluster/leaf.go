@@ -95,12 +95,13 @@ func pool(authorities []*Authority) (*x509.CertPool, func() time.Time) {
 func serverTLS(leaf tls.Certificate, authorities []*Authority) *tls.Config {
 	clients, instant := pool(authorities)
 	return &tls.Config{
-		MinVersion:             tls.VersionTLS12,
-		Certificates:           []tls.Certificate{leaf},
-		ClientAuth:             tls.RequireAndVerifyClientCert,
-		ClientCAs:              clients,
-		Time:                   instant,
-		SessionTicketsDisabled: true, // connections are few and long; every one proves its identity anew
+		MinVersion:                  tls.VersionTLS12,
+		DynamicRecordSizingDisabled: true, // answers are written as a whole: small first records would only cost
+		Certificates:                []tls.Certificate{leaf},
+		ClientAuth:                  tls.RequireAndVerifyClientCert,
+		ClientCAs:                   clients,
+		Time:                        instant,
+		SessionTicketsDisabled:      true, // connections are few and long; every one proves its identity anew
 		VerifyConnection: func(state tls.ConnectionState) error {
 			if stateID(state) == "" {
 				return fmt.Errorf("%w: certificate names no node", ErrPeer)
@@ -114,13 +115,14 @@ func serverTLS(leaf tls.Certificate, authorities []*Authority) *tls.Config {
 func clientTLS(alpn string, leaf tls.Certificate, authorities []*Authority, check func(*x509.Certificate) error) *tls.Config {
 	servers, instant := pool(authorities)
 	return &tls.Config{
-		MinVersion:             tls.VersionTLS12,
-		NextProtos:             []string{alpn},
-		ServerName:             serverName,
-		Certificates:           []tls.Certificate{leaf},
-		RootCAs:                servers,
-		Time:                   instant,
-		SessionTicketsDisabled: true,
+		MinVersion:                  tls.VersionTLS12,
+		DynamicRecordSizingDisabled: true, // answers are written as a whole: small first records would only cost
+		NextProtos:                  []string{alpn},
+		ServerName:                  serverName,
+		Certificates:                []tls.Certificate{leaf},
+		RootCAs:                     servers,
+		Time:                        instant,
+		SessionTicketsDisabled:      true,
 		VerifyConnection: func(state tls.ConnectionState) error {
 			if state.NegotiatedProtocol != alpn {
 				return fmt.Errorf("%w: it does not speak %s", ErrPeer, alpn)
