@@ -222,6 +222,22 @@ func TestReleaseForTheDead(t *testing.T) {
 	}
 }
 
+// A node stops at once, also while its peers answer nothing (P12).
+func TestStopWhileCutOff(t *testing.T) {
+	c := newCluster(t, 3, nil)
+	for _, i := range []int{c.leaderIndex(), (c.leaderIndex() + 1) % 3} {
+		heal := c.net.isolate(c.nodes[i].ID(), c.ids()...)
+		start := time.Now()
+		c.stop(i)
+		if took := time.Since(start); took > testPace*1500*time.Millisecond {
+			t.Errorf("it took %v", took)
+		}
+		heal()
+		c.open(i, false)
+		c.wantHealthy(3, "x")
+	}
+}
+
 // A node with a delay asks for votes later, so that others lead.
 func TestVoteDelay(t *testing.T) {
 	c := newCluster(t, 3, nil)

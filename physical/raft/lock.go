@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	hraft "github.com/hashicorp/raft"
@@ -13,61 +12,6 @@ import (
 	"github.com/locum-ha/locum/internal/boottime"
 	"github.com/locum-ha/locum/physical"
 )
-
-// lease is what this node knows of the lock that it gave out itself while it led raft: until when that
-// is held. It is not shared: on every other node the lock is the leader's until another leads.
-//
-// A lock that is not renewed runs out one TTL after its deadline, and not at it: while the node leads in
-// the same raft term and the record stands, nobody else can have held it, and a renewal that comes a little
-// late costs nothing. What the holder may do after its deadline is for the holder to know.
-type lease struct {
-	mu       sync.Mutex
-	raftTerm uint64           // the raft term that it was given out in
-	deadline boottime.Instant // it runs out then
-	epoch    uint64           // counts who the lock was given out to, or taken from
-}
-
-// begin gives the lock out anew: renewals of what was given out before come too late from here on.
-func (l *lease) begin(raftTerm uint64, deadline boottime.Instant) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.raftTerm, l.deadline = raftTerm, deadline
-	l.epoch++
-}
-
-// end gives the lease up.
-func (l *lease) end() { l.begin(0, 0) }
-
-// mark returns the epoch, for extend.
-func (l *lease) mark() uint64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.epoch
-}
-
-// extend moves the deadline, never back; false if the lock was given out anew since mark.
-func (l *lease) extend(epoch uint64, deadline boottime.Instant) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.epoch != epoch {
-		return false
-	}
-	l.deadline = max(l.deadline, deadline)
-	return true
-}
-
-// until returns the deadline, 0 if nothing was given out in the raft term.
-func (l *lease) until(raftTerm uint64) boottime.Instant {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.raftTerm != raftTerm {
-		return 0
-	}
-	return l.deadline
-}
-
-// live reports whether the deadline has not passed.
-func (l *lease) live(raftTerm uint64) bool { return boottime.Now().Before(l.until(raftTerm)) }
 
 // leads returns the raft term that this node leads, if it leads one.
 func (r *running) leads() (uint64, bool) {
@@ -283,104 +227,6 @@ func (s *Store) Release(ctx context.Context, g physical.Grant, next string) erro
 		s.logger.Warn("lock was released, but leadership could not be handed over", "error", err)
 	}
 	return nil
-}
-
-// Yield hands raft leadership to the node named, or to any that is ready.
-func (s *Store) Yield(ctx context.Context, to string) error {
-	run, err := s.engine()
-	if err != nil {
-		return err
-	}
-	s.lockMu.Lock()
-	defer s.lockMu.Unlock()
-	term, leads := run.leads()
-	if !leads {
-		return nil
-	}
-	s.worth.Store(false)
-	if record, held, _ := s.effective(); held {
-		return &physical.HeldError{Record: record}
-	}
-	return s.handOver(ctx, run, term, to)
-}
-
-// lapse hands leadership on when this node's lock has run out, was not released, and nobody here has tried to take
-// it for as long again: whoever held it hangs, and while this node leads no other can take it.
-func (k *keeper) lapse(term uint64) {
-	s := k.store
-	lock := s.state.header().lock
-	until := s.lease.until(term)
-	if lock.Holder == "" || lock.raftTerm != term || until == 0 || boottime.Since(until) < 2*s.timing.heartbeat || !s.lockMu.TryLock() {
-		return
-	}
-	defer s.lockMu.Unlock()
-	if now := s.lease.until(term); now != until {
-		return
-	}
-	s.logger.Warn("lock has run out and nobody on this node takes it: handing leadership on", "term", lock.Term)
-	ctx, cancel := context.WithTimeout(k.run.done, s.timing.rpc)
-	defer cancel()
-	s.lease.end()
-	if _, err := k.run.commits.submit(ctx, request{kind: kindRelease, term: lock.Term}); err != nil {
-		s.logger.Warn("lock that has run out could not be released", "error", err)
-		return
-	}
-	k.run.gate.waive(term)
-	if err := s.handOver(ctx, k.run, term, ""); err != nil {
-		s.logger.Warn("leadership could not be handed on", "error", err)
-	}
-}
-
-// handOver transfers leadership of term. The lease must have been given up. If a peer was asked but did
-// not take over, this node steps down: the request may still arrive, so it must never hold the lock in
-// this term again.
-func (s *Store) handOver(ctx context.Context, run *running, term uint64, to string) error {
-	target, ok := s.successor(run, term, to)
-	if !ok {
-		return nil // nobody else is there to lead
-	}
-	run.trans.beginHandover(term)
-	future := run.raft.LeadershipTransferToServer(target.ID, target.Address)
-	done := make(chan error, 1)
-	run.work.Go(func() { // ends within one election timeout: raft sees to it
-		err := future.Error()
-		run.trans.endHandover()
-		if now, leads := run.leads(); leads && now == term && run.trans.handed(term) {
-			run.trans.stepDown(term)
-		}
-		done <- err
-	})
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-// successor chooses who takes over: the node asked for if it is there, else the voter whose log is
-// closest to the leader's.
-func (s *Store) successor(run *running, term uint64, to string) (hraft.Server, bool) {
-	var best hraft.Server
-	var match uint64
-	found := false
-	for _, server := range run.raft.GetConfiguration().Configuration().Servers {
-		id := string(server.ID)
-		if id == s.id || server.Suffrage != hraft.Voter {
-			continue
-		}
-		p, known := s.peers.get(id, term)
-		if !known || !p.answers || boottime.Since(p.sent) > s.timing.heartbeat {
-			continue
-		}
-		if id == to {
-			return server, true
-		}
-		if !found || p.match > match {
-			best, match, found = server, p.match, true
-		}
-	}
-	return best, found
 }
 
 // effective returns the lock's record as it stands for this node, whether it is held, and when to look

@@ -114,7 +114,7 @@ func (n *testNet) listen(id, addr string) (*testLayer, error) {
 // Dial reaches id at addr, or fails: the other end refuses a greeting for another.
 func (l *testLayer) Dial(ctx context.Context, id, addr string) (net.Conn, error) {
 	deadline, _ := ctx.Deadline()
-	if err := l.net.pass(l.id, id, deadline, nil); err != nil {
+	if err := l.net.pass(l.id, id, deadline, ctx.Done()); err != nil {
 		return nil, err
 	}
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)

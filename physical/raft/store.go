@@ -44,6 +44,8 @@ type Store struct {
 	lockMu sync.Mutex // one Acquire, Release or Yield at a time
 	lease  lease
 
+	turning sync.Mutex // one Start or Stop at a time
+
 	mu     sync.Mutex // guards what follows
 	run    *running   // nil while stopped
 	closed bool
@@ -198,6 +200,8 @@ const maxAppend = 32
 // Start takes part in the cluster over layer, which the store closes when it stops. It returns at once;
 // whether and when somebody leads is for Watch and Peers to tell.
 func (s *Store) Start(layer Layer) error {
+	s.turning.Lock()
+	defer s.turning.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -370,6 +374,8 @@ func (s *Store) engine() (*running, error) {
 // Stop leaves the cluster's traffic, without leaving the cluster. The files stay open: reads go on from
 // the local copy, and Start may be called again with a new layer.
 func (s *Store) Stop() error {
+	s.turning.Lock()
+	defer s.turning.Unlock()
 	s.mu.Lock()
 	run := s.run
 	s.run = nil
@@ -387,8 +393,9 @@ func (s *Store) Stop() error {
 			s.logger.Warn("the log's end was not written down", "error", err)
 		}
 	}
-	err := run.raft.Shutdown().Error()
-	err = errors.Join(err, run.trans.Close())
+	down := run.raft.Shutdown()
+	err := run.trans.Close() // else raft waits for answers of nodes that give none
+	err = errors.Join(err, down.Error())
 	s.log.commitHint.Store(nil)
 	s.worth.Store(false)
 	s.lease.end()
