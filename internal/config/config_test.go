@@ -208,7 +208,7 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-// The precedence of interfaces.md §2.
+// The precedence of the environment over the file.
 func TestEnvironment(t *testing.T) {
 	file := minimal + "api_addr = \"https://file:8400\"\ncluster_addr = \"https://file:8401\"\n"
 	cases := []struct {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/locum-ha/locum/api"
@@ -30,7 +29,6 @@ type leading struct {
 	tokens  *auth.Store
 	unport  func() // closes the cluster listener to forwarding
 	history []api.Leadership
-	planned atomic.Bool // the advertisement was withdrawn
 
 	root      rootAttempt
 	rekey     rekeyAttempt
@@ -38,7 +36,7 @@ type leading struct {
 	upkeep    sync.WaitGroup // what goes on beside requests
 }
 
-// activate makes this node the active one: design.md's steps from "load the keyring" on. Each step is undone by
+// activate makes this node the active one: the steps of docs/architecture.md from "load the keyring" on. Each step is undone by
 // deactivate, which the election calls whether or not this succeeds.
 func (u *unsealed) activate(ctx context.Context, term *election.Leadership) error {
 	l := &leading{node: u, term: term, since: time.Now()}
@@ -149,7 +147,6 @@ func (u *unsealed) drain(ctx context.Context, term *election.Leadership) error {
 	if err != nil {
 		err = fmt.Errorf("requests in flight: %w", err)
 	}
-	l.planned.Store(true)
 	l.history = ended(l.history, term.Term, time.Now(), "stepped down")
 	entry, herr := writeHistory(l.history)
 	if herr != nil {

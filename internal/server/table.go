@@ -10,7 +10,7 @@ import (
 	"github.com/locum-ha/locum/internal/config"
 )
 
-// table prints what the node is, one line each, before the log begins (interfaces.md §3).
+// table prints what the node is, one line each, before the log begins.
 func (s *Server) table() {
 	rows := map[string]string{
 		"Api Address": withReason(s.apiAddr, s.cfg.APIAddrFrom),

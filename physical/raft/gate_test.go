@@ -10,8 +10,8 @@ import (
 )
 
 // The gate is put between a raft that does whatever raft's rules allow, at any moment, and a network that
-// delays, reorders, repeats and loses. No two nodes' leases may ever overlap (P2, P4; design.md, "The lock
-// on raft"). What the gate is told and what raft decides are separate steps, in any interleaving, as they are
+// delays, reorders, repeats and loses. No two nodes' leases may ever overlap (P2, P4).
+// What the gate is told and what raft decides are separate steps, in any interleaving, as they are
 // between raft's main loop, its heartbeat goroutine and the connections.
 
 const modelTimeout = 400 * time.Millisecond

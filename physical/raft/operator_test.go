@@ -10,7 +10,7 @@ import (
 	"github.com/locum-ha/locum/physical"
 )
 
-// A snapshot brings the entries back on every node; terms and fence never go down (design.md §3, Fence).
+// A snapshot brings the entries back on every node; terms and fence never go down.
 func TestSnapshotRestore(t *testing.T) {
 	c := newCluster(t, 3, calm)
 	l := c.leader()
