@@ -47,13 +47,7 @@ func TestEndingNodeIsNotChosen(t *testing.T) {
 
 // P5, P9: sealing the active node loses none of the requests that wait there; afterwards it refuses at once.
 func TestSealServesWhatItHeld(t *testing.T) {
-	nodes := testCluster(t, 3)
-	for _, n := range nodes {
-		n.start()
-	}
-	token := initialise(t, nodes[0])
-	ready(t, nodes...)
-	voters(t, nodes[0], token, 3)
+	nodes, token := runCluster(t, 3)
 	put(t, nodes[0], token, "a", "1")
 	stop := make(chan struct{})
 	var wg sync.WaitGroup

@@ -21,6 +21,19 @@ func initialise(t testing.TB, n *testNode) string {
 	return answer["root_token"].(string)
 }
 
+// runCluster starts n nodes that form a cluster, and returns the root token once all of them vote.
+func runCluster(t testing.TB, n int) ([]*testNode, string) {
+	t.Helper()
+	nodes := testCluster(t, n)
+	for _, node := range nodes {
+		node.start()
+	}
+	token := initialise(t, nodes[0])
+	ready(t, nodes...)
+	voters(t, nodes[0], token, n)
+	return nodes, token
+}
+
 func ready(t testing.TB, nodes ...*testNode) {
 	t.Helper()
 	for _, n := range nodes {
@@ -72,13 +85,7 @@ func TestNodeAloneOnFiles(t *testing.T) {
 
 // P3: all nodes end and come back; each one ends and comes back; one comes back with an emptied directory.
 func TestRestarts(t *testing.T) {
-	nodes := testCluster(t, 3)
-	for _, n := range nodes {
-		n.start()
-	}
-	token := initialise(t, nodes[0])
-	ready(t, nodes...)
-	voters(t, nodes[0], token, 3)
+	nodes, token := runCluster(t, 3)
 	put(t, nodes[0], token, "a", "1")
 	for i, n := range nodes {
 		n.end()
@@ -221,13 +228,7 @@ func TestPrioritiesAndCandidates(t *testing.T) {
 
 // A snapshot that was saved is restored: entries are as they were, the term is not lowered, the cluster goes on.
 func TestSnapshotRestore(t *testing.T) {
-	nodes := testCluster(t, 3)
-	for _, n := range nodes {
-		n.start()
-	}
-	token := initialise(t, nodes[0])
-	ready(t, nodes...)
-	voters(t, nodes[0], token, 3)
+	nodes, token := runCluster(t, 3)
 	put(t, nodes[0], token, "a", "before")
 	snapshot := nodes[1].raw("GET", "/v1/sys/storage/raft/snapshot", token, nil, 200)
 	put(t, nodes[0], token, "a", "after")
@@ -252,13 +253,7 @@ func TestSnapshotRestore(t *testing.T) {
 // P1: a writer that was frozen between deciding and writing, and wakes in a later term, writes nothing: neither at a node
 // that does not lead any more, nor at the same node when it leads again.
 func TestWriterOfAnOldTerm(t *testing.T) {
-	nodes := testCluster(t, 2)
-	for _, n := range nodes {
-		n.start()
-	}
-	token := initialise(t, nodes[0])
-	ready(t, nodes...)
-	voters(t, nodes[0], token, 2)
+	nodes, token := runCluster(t, 2)
 	put(t, nodes[0], token, "a", "1")
 	u := nodes[0].server.life.Load()
 	frozen := u.barrier.View(&u.leading.Load().term.Fence)
