@@ -50,6 +50,16 @@ func (r Ring) Promote() Ring {
 	return Ring{authorities: append([]*Authority{r.authorities[last]}, r.authorities[:last]...)}
 }
 
+// Promoted reports whether leaves are minted from the newest authority.
+func (r Ring) Promoted() bool {
+	for _, a := range r.authorities {
+		if r.authorities[0].cert.NotBefore.Before(a.cert.NotBefore) {
+			return false
+		}
+	}
+	return len(r.authorities) > 0
+}
+
 // Retire returns a ring of the minting authority alone.
 func (r Ring) Retire() Ring {
 	if len(r.authorities) < 2 {

@@ -127,6 +127,9 @@ func (l *leading) serve() error {
 		}
 	})
 	l.upkeep.Go(func() { l.forgetSlots(upkeep, view) })
+	if u.raft != nil {
+		l.upkeep.Go(func() { l.rotateAuthority(upkeep, view) })
+	}
 	service := &service{leading: l}
 	var members api.Raft
 	if u.raft != nil {

@@ -18,8 +18,9 @@ type hello struct {
 	Priority    int    `json:"priority"`
 	Candidate   bool   `json:"candidate"`
 	Term        uint64 `json:"term"`
-	Reason      string `json:"reason,omitempty"` // why it is not active
-	Incarnation string `json:"incarnation"`      // what the names of its slots begin with
+	Reason      string `json:"reason,omitempty"`    // why it is not active
+	Incarnation string `json:"incarnation"`         // what the names of its slots begin with
+	Authority   string `json:"authority,omitempty"` // marks the cluster authorities that it trusts and shows
 
 	// Candidates are the standbys that could take over: from the active node only.
 	Candidates []rival `json:"candidates,omitempty"`

@@ -88,8 +88,11 @@ type Server struct {
 	cancelJoin atomic.Pointer[context.CancelFunc]
 
 	sealing   atomic.Pointer[sealing]
-	clusterID atomic.Pointer[string]   // nil until this node was unsealed
-	life      atomic.Pointer[unsealed] // nil while sealed
+	clusterID atomic.Pointer[string] // nil until this node was unsealed
+
+	identity  atomic.Pointer[cluster.PeerIdentity] // what raft's traffic is bound to; nil until raft ran
+	authority atomic.Pointer[string]               // marks the authorities that identity has taken over
+	life      atomic.Pointer[unsealed]             // nil while sealed
 }
 
 // New checks what can be checked without I/O. The configuration has been validated when it was loaded.

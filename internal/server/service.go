@@ -101,9 +101,12 @@ func (s *service) KeyStatus(context.Context) (api.KeyStatus, error) {
 	return api.KeyStatus{Term: uint64(st.Term), InstallTime: st.InstallTime, Encryptions: st.Encryptions}, err
 }
 
-// Rotate makes a new encryption key.
+// Rotate makes a new encryption key and, on raft, begins to replace the cluster authority (authority.go).
 func (s *service) Rotate(ctx context.Context) error {
-	return s.node.barrier.Rotate(ctx, &s.term.Fence)
+	if err := s.node.barrier.Rotate(ctx, &s.term.Fence); err != nil {
+		return err
+	}
+	return s.introduceAuthority(ctx)
 }
 
 // raftService is what the active node does for a cluster whose storage is raft. It implements api.Raft.

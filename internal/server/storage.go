@@ -99,6 +99,7 @@ func (s *Server) startRaft(ring cluster.Ring) error {
 		return err
 	}
 	s.raftRuns = true
+	s.identity.Store(identity)
 	return nil
 }
 

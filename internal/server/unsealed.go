@@ -55,6 +55,9 @@ func (s *Server) live() (*unsealed, error) {
 			s.log.Error("following ended", "error", err)
 		}
 	})
+	if s.raft != nil {
+		u.wg.Go(func() { u.trust(follow) })
+	}
 	u.wg.Go(func() {
 		defer close(u.electionOver)
 		if err := e.Run(elect); err != nil {
@@ -106,6 +109,9 @@ func (s *Server) hello() []byte {
 		if u.leading.Load() != nil {
 			h.Candidates = u.members.rivals()
 		}
+	}
+	if mark := s.authority.Load(); mark != nil {
+		h.Authority = *mark
 	}
 	if s.stopping.Load() || s.life.Load() == nil {
 		h.Candidate, h.Reason = false, "shutting down, or sealed"
