@@ -163,10 +163,19 @@ func ownArrow(pkg, own string) string {
 	switch {
 	case within(own, "cmd"):
 		return "nothing imports a command"
-	case within(pkg, "cmd"), within(pkg, "internal/server"), pkg == "":
+	case within(pkg, "cmd"):
+		return ""
+	case within(pkg, "internal/server"), pkg == "":
+		if own == "internal/stores" || strings.HasPrefix(own, "physical/") {
+			return "whoever runs a node says which data stores it links: they come in through an opener"
+		}
 		return ""
 	case within(own, "internal/server"):
 		return "only the commands and the root package join the daemon in"
+	case within(own, "internal/stores"):
+		return "it links every data store: only the commands hand it to a node"
+	case within(pkg, "internal/stores") && (within(own, "physical") || own == "internal/config"):
+		return "" // it is the one place that knows them all
 	case slices.Contains(helpers, own):
 		if pkg == "physical" {
 			return "the contracts rest on the standard library alone"

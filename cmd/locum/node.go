@@ -7,6 +7,7 @@ import (
 
 	"github.com/locum-ha/locum/internal/config"
 	"github.com/locum-ha/locum/internal/server"
+	"github.com/locum-ha/locum/internal/stores"
 )
 
 // node is what the server command runs.
@@ -19,5 +20,7 @@ type node interface {
 
 // newNode makes one; ready is called when it listens, and the start-up table goes to out.
 func newNode(c *config.Config, logger *slog.Logger, out io.Writer, ready func()) (node, error) {
-	return server.New(c, server.Options{Version: version, BuildDate: buildDate, Out: out, Logger: logger, Ready: ready, OwnProcess: true})
+	return server.New(c, server.Options{
+		Version: version, BuildDate: buildDate, Out: out, Logger: logger, Ready: ready, Open: stores.Open, OwnProcess: true,
+	})
 }

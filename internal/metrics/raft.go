@@ -5,7 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/locum-ha/locum/physical/raft"
+	"github.com/locum-ha/locum/physical"
 )
 
 type raftMetrics struct {
@@ -34,9 +34,9 @@ func newRaftMetrics(f factory) raftMetrics {
 }
 
 // Raft makes the observer of the raft storage.
-func (m *Metrics) Raft() raft.Observer {
+func (m *Metrics) Raft() physical.EngineObserver {
 	r := &m.raft
-	return raft.Observer{
+	return physical.EngineObserver{
 		Leading: func(leading bool) { r.leading.Set(one(leading)) },
 		Committed: func(commits, bytes int, took time.Duration) {
 			r.commit.Observe(took.Seconds())

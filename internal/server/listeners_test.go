@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/locum-ha/locum/internal/config"
+	"github.com/locum-ha/locum/internal/stores"
 )
 
 // aNode runs one node alone, with these listeners, until the test ends.
@@ -164,7 +165,7 @@ func TestListenersAllOrNone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := New(c, Options{})
+	s, err := New(c, Options{Open: stores.Open})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -36,7 +36,6 @@ import (
 	"github.com/locum-ha/locum/internal/listener"
 	"github.com/locum-ha/locum/internal/metrics"
 	"github.com/locum-ha/locum/physical"
-	"github.com/locum-ha/locum/physical/raft"
 	"github.com/locum-ha/locum/seal"
 )
 
@@ -48,10 +47,16 @@ type Options struct {
 	Logger    *slog.Logger // default: nowhere
 	Ready     func()       // called once the node listens; may be nil
 
+	// Open opens the data stores that the configuration names; required. Run calls it once, and closes what it gets.
+	Open Opener
+
 	// OwnProcess says that this process runs this node alone, so that what is global in it is the node's: the raft
 	// library's own metrics.
 	OwnProcess bool
 }
+
+// Opener opens a node's data stores. On an error it has closed what it had opened.
+type Opener func(ctx context.Context, cfg *config.Config, host physical.Host) (physical.Stores, error)
 
 // Server is one Locum node.
 type Server struct {
@@ -70,7 +75,8 @@ type Server struct {
 	metrics *metrics.Metrics
 	storage physical.Backend
 	lock    physical.HABackend
-	raft    *raft.Store // nil unless storage is raft
+	apart   physical.HABackend // the lock's store where it is another one than the storage; else nil
+	raft    embedded           // nil unless the storage runs in the nodes themselves
 	barrier *barrier.Barrier
 	port    *cluster.Port // nil where there are no other nodes
 	router  *forward.Router
@@ -97,6 +103,9 @@ type Server struct {
 
 // New checks what can be checked without I/O. The configuration has been validated when it was loaded.
 func New(cfg *config.Config, opts Options) (*Server, error) {
+	if opts.Open == nil {
+		return nil, errors.New("Options.Open is missing: nothing would open the storage")
+	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -167,7 +176,7 @@ func (s *Server) prepare() error {
 		return fmt.Errorf("storage %q: %w", s.cfg.Storage.Type, err)
 	}
 	s.barrier = barrier.New(s.storage, barrier.Options{Observer: s.metrics.Barrier()})
-	if s.raft != nil {
+	if s.ha {
 		s.port, err = cluster.NewPort(cluster.Config{
 			Address: s.cfg.ClusterListen(), Logger: s.log.With("part", "cluster"), Observer: s.metrics.Cluster(),
 		})
@@ -289,13 +298,18 @@ func (s *Server) end(skip context.Context) {
 }
 
 func (s *Server) closeStorage() error {
-	if s.storage == nil {
-		return nil
+	var err error
+	if s.apart != nil {
+		if e := s.apart.Close(); e != nil {
+			err = fmt.Errorf("close ha_storage: %w", e)
+		}
 	}
-	if err := s.storage.Close(); err != nil {
-		return fmt.Errorf("close storage: %w", err)
+	if s.storage != nil {
+		if e := s.storage.Close(); e != nil {
+			err = errors.Join(err, fmt.Errorf("close storage: %w", e))
+		}
 	}
-	return nil
+	return err
 }
 
 // settleListeners bounds how long open requests may take after the node has left the election.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/locum-ha/locum/internal/config"
+	"github.com/locum-ha/locum/internal/stores"
 )
 
 // testNode is one node in this process.
@@ -97,7 +98,7 @@ func (n *testNode) start() {
 		logger = nil
 	}
 	ready := make(chan struct{})
-	s, err := New(n.config, Options{Version: "test", Logger: logger, Ready: func() { close(ready) }})
+	s, err := New(n.config, Options{Version: "test", Open: stores.Open, Logger: logger, Ready: func() { close(ready) }})
 	if err != nil {
 		n.t.Fatal(err)
 	}

@@ -16,7 +16,6 @@ import (
 	"github.com/locum-ha/locum/forward"
 	"github.com/locum-ha/locum/internal/join"
 	"github.com/locum-ha/locum/physical"
-	"github.com/locum-ha/locum/physical/raft"
 )
 
 // service is what the active node can be asked to do, during one term. It implements api.Service.
@@ -150,7 +149,7 @@ func (s *raftService) Snapshot(ctx context.Context, w io.Writer) error {
 func (s *raftService) Restore(ctx context.Context, r io.Reader, force bool) error {
 	n := s.node
 	if err := n.raft.Restore(ctx, r); err != nil {
-		if errors.Is(err, raft.ErrSnapshot) {
+		if errors.Is(err, physical.ErrSnapshot) {
 			return api.Errorf(http.StatusBadRequest, "%v", err)
 		}
 		return raftAnswer(err)
@@ -219,7 +218,7 @@ func raftAnswer(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, raft.ErrQuorum):
+	case errors.Is(err, physical.ErrQuorum):
 		return api.Errorf(http.StatusBadRequest, "%v: bring the others back first, or remove them", err)
 	case errors.Is(err, physical.ErrNotFound):
 		return api.Errorf(http.StatusNotFound, "%v: locum operator raft list-peers shows the members", err)

@@ -2,63 +2,65 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
 	"github.com/locum-ha/locum/cluster"
-	"github.com/locum-ha/locum/internal/config"
 	"github.com/locum-ha/locum/physical"
-	"github.com/locum-ha/locum/physical/file"
-	"github.com/locum-ha/locum/physical/memory"
-	"github.com/locum-ha/locum/physical/raft"
 )
+
+// embedded is a storage that runs in the nodes themselves and replicates between them: what a node needs of it besides
+// entries and lock.
+type embedded interface {
+	Caps() physical.Caps
+	ID() string // the node's identity, made with the data directory
+
+	Initialized() bool // is in a cluster
+	Bootstrap() error  // begins a cluster of one
+	Start(physical.Layer) error
+	Stop() error // the entries can still be read
+	Failed() <-chan struct{}
+	Failure() error
+
+	IsLeader() bool
+	Yield(ctx context.Context, to string) error
+	SetVoteDelay(time.Duration)
+
+	Stats() physical.EngineStats
+	Peers() ([]physical.Peer, error)
+	Removed() bool // from its cluster
+	AddPeer(ctx context.Context, id, addr string) error
+	RemovePeer(ctx context.Context, id string) error
+	Snapshot(context.Context, io.Writer) error
+	Restore(context.Context, io.Reader) error
+}
 
 // openStorage opens the store that the configuration names, and the one that keeps the HA lock.
 func (s *Server) openStorage() error {
-	switch s.cfg.Storage.Type {
-	case "raft":
-		store, err := raft.Open(s.raftConfig(s.cfg.Storage.Raft))
-		if err != nil {
-			return err
-		}
-		s.storage, s.raft, s.id, s.ha = store, store, store.ID(), true
-	case "inmem":
-		store := memory.NewStore().Open()
-		s.storage = store
-	case "file":
-		store, err := file.Open(file.Config{Path: s.cfg.Storage.File.Path})
-		if err != nil {
-			return err
-		}
-		s.storage = store
-	default:
-		return fmt.Errorf("storage %q is not in this version", s.cfg.Storage.Type)
+	opened, err := s.opts.Open(s.lifetime, s.cfg, physical.Host{
+		NodeName: s.cfg.NodeName, ClusterAddr: s.clusterHostPort,
+		Logger: s.log.With("part", s.cfg.Storage.Type), Engine: s.metrics.Raft(),
+	})
+	if err != nil {
+		return err
 	}
-	s.storage = s.metrics.Storage(s.storage)
-	if s.ha {
+	s.id = s.cfg.NodeName
+	if engine, ok := opened.Storage.(embedded); ok {
+		s.raft, s.id = engine, engine.ID()
+	}
+	s.storage = s.metrics.Storage(opened.Storage)
+	switch s.ha = opened.Lock != nil; {
+	case !s.ha:
+		s.lock, err = newSoloLock(s.lifetime, s.storage)
+	case any(opened.Lock) == any(opened.Storage):
 		s.lock = s.storage.(physical.HABackend) // the wrapper has the powers of what it wraps
-	} else {
-		lock, err := newSoloLock(s.lifetime, s.storage)
-		if err != nil {
-			return errors.Join(err, s.storage.Close())
-		}
-		s.lock, s.id = lock, s.cfg.NodeName
+	default:
+		s.lock = s.metrics.Lock(opened.Lock)
+		s.apart = s.lock
 	}
-	return nil
-}
-
-func (s *Server) raftConfig(c config.RaftStorage) raft.Config {
-	rc := raft.Config{
-		Path: c.Path, Name: s.cfg.NodeName, Advertise: s.clusterHostPort, Performance: float64(c.Performance),
-		DeadPeerTimeout: c.DeadPeerTimeout, SnapshotBytes: int64(c.SnapshotSize),
-		Logger: s.log.With("part", "raft"), Observer: s.metrics.Raft(),
-	}
-	if c.DeadPeerTimeout == 0 {
-		rc.DeadPeerTimeout = -1
-	}
-	return rc
+	return err
 }
 
 // bootstrap makes the store ready for the first entries of a new cluster.

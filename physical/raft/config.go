@@ -1,12 +1,13 @@
 package raft
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"time"
+
+	"github.com/locum-ha/locum/physical"
 )
 
 // Config says where a Store lives and how it behaves. Only Path and Advertise are required.
@@ -43,30 +44,11 @@ type Config struct {
 	Observer Observer
 }
 
-// Observer is told of events. Every field may be nil. The functions must return at once.
-type Observer struct {
-	// Leading is called when this node gains or loses raft leadership.
-	Leading func(leading bool)
-	// Committed is called after each log entry of commits: how many commits shared it, how many bytes it
-	// had, and how long it took from dispatch to applied.
-	Committed func(commits, bytes int, took time.Duration)
-	// Stored is called after each write to the log: how many entries, and how long write and sync took.
-	Stored func(entries int, took time.Duration)
-	// Snapshot is called after a snapshot was taken.
-	Snapshot func(took time.Duration, err error)
-	// Refused is called when the gate keeps a promise: what was refused ("vote", "pre-vote", "ack", …).
-	Refused func(what string)
-}
+// Observer is told of events.
+type Observer = physical.EngineObserver
 
-// Layer carries the traffic between nodes. Its connections are mutually authenticated already. Dial must
-// reach exactly the node with the identity id, or fail. A connection may have a method PeerID() string
-// that tells who is at the other end.
-type Layer interface {
-	Dial(ctx context.Context, id, addr string) (net.Conn, error)
-	Accept() (net.Conn, error)
-	Close() error
-	Addr() net.Addr
-}
+// Layer carries the traffic between nodes.
+type Layer = physical.Layer
 
 // Limits of the store. Entries arrive encrypted, so a value has room for 1 MiB of plain text.
 const (

@@ -12,23 +12,12 @@ import (
 
 	hraft "github.com/hashicorp/raft"
 	"go.etcd.io/bbolt"
+
+	"github.com/locum-ha/locum/physical"
 )
 
-// Stats is what there is to know of a node's share in raft, for status pages and metrics.
-type Stats struct {
-	ID            string        `json:"id"`
-	State         string        `json:"state"` // "leader", "follower", "candidate", "stopped"
-	LeaderID      string        `json:"leader_id"`
-	RaftTerm      uint64        `json:"raft_term"`
-	LastIndex     uint64        `json:"last_index"`     // of the log
-	CommitIndex   uint64        `json:"commit_index"`   // as far as this node knows
-	AppliedIndex  uint64        `json:"applied_index"`  // of the state
-	SnapshotIndex uint64        `json:"snapshot_index"` // of the newest snapshot
-	Pending       uint64        `json:"pending"`        // committed entries that wait to be applied
-	LastContact   time.Duration `json:"last_contact_ns"`
-	Voter         bool          `json:"voter"`
-	Members       int           `json:"members"`
-}
+// Stats is what there is to know of a node's share in raft.
+type Stats = physical.EngineStats
 
 // Stats returns a picture of this node. It answers from memory.
 func (s *Store) Stats() Stats {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	hraft "github.com/hashicorp/raft"
 
@@ -14,20 +13,10 @@ import (
 )
 
 // Peer is one member of the cluster.
-type Peer struct {
-	ID     string `json:"id"`
-	Addr   string `json:"addr"`
-	Voter  bool   `json:"voter"`
-	Leader bool   `json:"leader"`
-
-	// What only the leader knows; zero elsewhere, and of the leader itself.
-	Heard   time.Duration `json:"heard_ns,omitempty"` // since the last message that it acknowledged
-	Match   uint64        `json:"match,omitempty"`    // its log agrees with the leader's up to this index
-	Healthy bool          `json:"healthy"`            // heard within a heartbeat timeout; on the leader only
-}
+type Peer = physical.Peer
 
 // ErrQuorum: the change would leave the cluster without a majority that is there.
-var ErrQuorum = errors.New("would lose quorum")
+var ErrQuorum = physical.ErrQuorum
 
 // Peers returns the members of the cluster as this node knows them, the newest configuration even if it
 // is not committed yet.

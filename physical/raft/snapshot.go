@@ -13,6 +13,8 @@ import (
 	"slices"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/locum-ha/locum/physical"
 )
 
 // A snapshot, of the engine's or of an operator's, is:
@@ -31,7 +33,7 @@ const (
 )
 
 // ErrSnapshot: a snapshot that is damaged, cut short, or of a format that this version does not know.
-var ErrSnapshot = errors.New("unusable snapshot")
+var ErrSnapshot = physical.ErrSnapshot
 
 // snapshotWriter writes the format and sums it up.
 type snapshotWriter struct {

@@ -1,0 +1,21 @@
+package stores
+
+import (
+	"context"
+
+	"github.com/locum-ha/locum/internal/config"
+	"github.com/locum-ha/locum/physical"
+	"github.com/locum-ha/locum/physical/raft"
+)
+
+func openRaft(_ context.Context, s config.Storage, host physical.Host) (physical.Stores, error) {
+	c := raft.Config{
+		Path: s.Raft.Path, Name: host.NodeName, Advertise: host.ClusterAddr, Performance: float64(s.Raft.Performance),
+		DeadPeerTimeout: s.Raft.DeadPeerTimeout, SnapshotBytes: int64(s.Raft.SnapshotSize),
+		Logger: host.Logger, Observer: host.Engine,
+	}
+	if c.DeadPeerTimeout == 0 {
+		c.DeadPeerTimeout = -1
+	}
+	return both(raft.Open(c))
+}
