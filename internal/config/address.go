@@ -79,6 +79,11 @@ func (c *Config) ensureDefaults(source Source) {
 	for i := range c.Listeners {
 		c.Listeners[i].ensureDefaults()
 	}
+	for i := range c.Applications {
+		if err := c.Applications[i].ensureDefaults(); err != nil {
+			c.Warnings = append(c.Warnings, fmt.Sprintf("application %q: no free port for it: %v", c.Applications[i].Name, err))
+		}
+	}
 	l := c.primary()
 	if l == nil || l.ClusterAddress != "" {
 		return

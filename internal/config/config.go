@@ -41,6 +41,9 @@ type Config struct {
 	// Forwarding is what a standby does with requests.
 	Forwarding Forwarding `hcl:"forwarding,block"`
 
+	// Applications are the servers that this node protects; none for a node that keeps entries only.
+	Applications []Application `hcl:"application,block"`
+
 	// Telemetry is about metrics.
 	Telemetry Telemetry `hcl:"telemetry,block"`
 

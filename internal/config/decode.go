@@ -158,7 +158,11 @@ func (d *decoder) block(block *hcl.Block, v reflect.Value, path string) {
 	fresh := reflect.New(v.Type()).Elem()
 	defaultsOf(fresh)
 	v.Set(fresh)
-	v.FieldByName("Type").SetString(label)
+	for _, m := range members(v) {
+		if m.kind == "label" {
+			m.value.SetString(label)
+		}
+	}
 	if len(variants) == 0 {
 		d.body(block.Body, v, path)
 		return
@@ -232,6 +236,24 @@ func set(into reflect.Value, value cty.Value) error {
 		}
 		*p, err = ParsePerformance(asText.AsString())
 		return err
+	case *map[string]string:
+		all, err := convert.Convert(value, cty.Map(cty.String))
+		if err != nil {
+			return fmt.Errorf("%s where a map of strings is expected: write { NAME = \"value\" }", value.Type().FriendlyName())
+		}
+		*p = map[string]string{}
+		for name, one := range all.AsValueMap() {
+			if one.IsNull() {
+				return fmt.Errorf("null in a map of strings: remove it")
+			}
+			(*p)[name] = one.AsString()
+		}
+	case *OneOrMore:
+		if value.Type() == cty.String {
+			*p = OneOrMore{value.AsString()}
+			return nil
+		}
+		return set(reflect.ValueOf((*[]string)(p)).Elem(), value)
 	case *[]string:
 		list, err := convert.Convert(value, cty.List(cty.String))
 		if err != nil {
@@ -273,7 +295,7 @@ func (d *decoder) diagnostics(diags hcl.Diagnostics) {
 }
 
 // laterBlocks are the top-level blocks that are yet to come, and whether they take a name.
-var laterBlocks = map[string]bool{"application": true, "cache": false}
+var laterBlocks = map[string]bool{"cache": false}
 
 // foreignKeys are settings that users of similar servers write, with what to do instead.
 var foreignKeys = map[string]string{

@@ -45,5 +45,7 @@ func defaultsOf(v reflect.Value) {
 		*p = NewStorage("")
 	case *Listener:
 		*p = NewListener("")
+	case *Application:
+		*p = NewApplication("")
 	}
 }

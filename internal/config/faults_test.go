@@ -23,7 +23,7 @@ func TestFaults(t *testing.T) {
 		{"unknown key in a block", "\nstorage \"raft\" {\n  path = \"/d\"\n  pth = \"/e\"\n}\n", `node.hcl:4: Unsupported argument`},
 		{"Vault's key", minimal + "ui = true\n", "node.hcl:7: ui: not a setting of Locum; remove it"},
 		{"Vault's node_id", "storage \"raft\" {\n  path = \"/d\"\n  node_id = \"a\"\n}\n", "node.hcl:3: node_id: not a setting of Locum; remove it: the identity is made with the data directory"},
-		{"block to come", minimal + "application \"x\" {\n command = [\"a\"]\n}\n", "node.hcl:7: application: not in this version of Locum; remove the block"},
+		{"block to come", minimal + "cache {\n}\n", "node.hcl:7: cache: not in this version of Locum; remove the block"},
 		{"cache to come", minimal + "cache {\n hosts = []\n}\n", "node.hcl:7: cache: not in this version of Locum"},
 		{"storage to come", strings.Replace(minimal, `"raft"`, `"consul"`, 1), `node.hcl:2: storage: "consul": not in this version of Locum; write "raft", "file" or "inmem"`},
 		{"unknown storage", strings.Replace(minimal, `"raft"`, `"rafd"`, 1), `node.hcl:2: storage: "rafd" is not known; write "raft", "file" or "inmem"`},

@@ -1,7 +1,7 @@
 package config
 
 import (
-	_ "embed"
+	"embed"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-//go:embed config.go
-var source string
+//go:embed *.go
+var ownSource embed.FS
 
 // Entry is one setting in the manual.
 type Entry struct {
@@ -21,19 +21,10 @@ type Entry struct {
 
 // Manual lists every setting with its field's comment, in the order of the structs.
 func Manual() ([]Entry, error) {
-	file, err := parser.ParseFile(token.NewFileSet(), "config.go", source, parser.ParseComments)
+	structs, err := structsOf(ownSource)
 	if err != nil {
 		return nil, fmt.Errorf("reading the manual: %w", err)
 	}
-	structs := map[string]*ast.StructType{}
-	ast.Inspect(file, func(n ast.Node) bool {
-		if spec, ok := n.(*ast.TypeSpec); ok {
-			if s, ok := spec.Type.(*ast.StructType); ok {
-				structs[spec.Name.Name] = s
-			}
-		}
-		return true
-	})
 	var entries []Entry
 	var walk func(name, path string)
 	walk = func(name, path string) {
@@ -74,4 +65,35 @@ func elementName(t ast.Expr) string {
 		return id.Name
 	}
 	return ""
+}
+
+// structsOf finds the structs in the package's own source.
+func structsOf(sources embed.FS) (map[string]*ast.StructType, error) {
+	names, err := sources.ReadDir(".")
+	if err != nil {
+		return nil, err
+	}
+	structs := map[string]*ast.StructType{}
+	for _, name := range names {
+		if strings.HasSuffix(name.Name(), "_test.go") {
+			continue
+		}
+		source, err := sources.ReadFile(name.Name())
+		if err != nil {
+			return nil, err
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name.Name(), source, parser.ParseComments)
+		if err != nil {
+			return nil, err
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			if spec, ok := n.(*ast.TypeSpec); ok {
+				if s, ok := spec.Type.(*ast.StructType); ok {
+					structs[spec.Name.Name] = s
+				}
+			}
+			return true
+		})
+	}
+	return structs, nil
 }

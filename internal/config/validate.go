@@ -48,6 +48,7 @@ func (c *Config) validate() Faults {
 	check.seal()
 	check.ha()
 	check.forwarding()
+	check.applications()
 	if c.HAEnabled() || c.APIAddr != "" {
 		check.apiAddr()
 	}
@@ -115,6 +116,11 @@ func (c *checker) ports() {
 	for i, l := range c.Listeners {
 		if l.ClusterAddress != "" {
 			add(fmt.Sprintf("listener[%d].cluster_address", i), l.ClusterAddress)
+		}
+	}
+	for i, a := range c.Applications {
+		for _, address := range a.Listen {
+			add(fmt.Sprintf("application[%d].listen", i), address)
 		}
 	}
 }
@@ -198,13 +204,13 @@ func (c *checker) ha() {
 	if c.HA.Priority < 0 || c.HA.Priority > 1000 {
 		c.fault("ha.priority", fmt.Sprintf("%d is out of range", c.HA.Priority), "write a number from 0 to 1000")
 	}
-	if need := c.HA.DrainTimeout + stopTimeout + takeover; c.Forwarding.HoldTimeout < need {
+	if need := c.HA.DrainTimeout + c.longestStop() + takeover; c.Forwarding.HoldTimeout < need {
 		path := "forwarding.hold_timeout"
 		if c.where["forwarding.hold_timeout"] == "" {
 			path = "ha.drain_timeout"
 		}
-		c.fault(path, fmt.Sprintf("hold_timeout is %s, less than drain_timeout (%s) + 20s: requests would fail in a planned step-down",
-			c.Forwarding.HoldTimeout, c.HA.DrainTimeout), fmt.Sprintf("write hold_timeout = %q or more, or a shorter drain_timeout", need))
+		c.fault(path, fmt.Sprintf("hold_timeout is %s, less than drain_timeout (%s) + %s: requests would fail in a planned step-down",
+			c.Forwarding.HoldTimeout, c.HA.DrainTimeout, c.longestStop()+takeover), fmt.Sprintf("write hold_timeout = %q or more, or a shorter drain_timeout", need))
 	}
 }
 

@@ -63,6 +63,9 @@ func parseDuration(text string) (time.Duration, error) {
 	return d, nil
 }
 
+// OneOrMore is a list of strings; one alone may be written without brackets.
+type OneOrMore []string
+
 // Performance is the factor that scales all raft times.
 type Performance float64
 
