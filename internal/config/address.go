@@ -99,9 +99,6 @@ func (c *Config) ensureDefaults(source Source) {
 	}
 }
 
-// HAEnabled reports whether the storage can have standbys.
-func (c *Config) HAEnabled() bool { return c.Storage.Type == "raft" }
-
 // primary is the first listener on TCP: the one whose address others are told, and the cluster port's. nil if there is none.
 func (c *Config) primary() *Listener {
 	for i := range c.Listeners {

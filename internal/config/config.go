@@ -143,7 +143,8 @@ type Listener struct {
 
 // Storage is a data store. Exactly the settings of its Type apply.
 type Storage struct {
-	// Type is the label of the block: "raft", "file" or "inmem".
+	// Type is the label of the block. As storage: "raft", "file", "inmem", "consul", "etcd", "zookeeper", "postgresql",
+	// "mysql" or "s3"; as ha_storage: the last six, "redis", "nats", "kubernetes" or "dynamodb".
 	Type string `hcl:"type,label"`
 
 	// Raft is the embedded store, replicated between the nodes.

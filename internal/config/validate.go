@@ -16,13 +16,11 @@ const (
 	takeover    = 10 * time.Second // that the next node gets to start
 )
 
-// Storages and seals by what has become of them.
+// Seals by what has become of them.
 var (
-	storages      = []string{"raft", "file", "inmem"}
-	laterStorages = []string{"consul", "etcd", "zookeeper", "postgresql", "mysql", "s3", "redis", "nats", "kubernetes", "dynamodb"}
-	seals         = []string{"static", "shamir"}
-	laterSeals    = []string{"transit", "awskms", "gcpckms", "azurekeyvault", "pkcs11", "kmip"}
-	nodeName      = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
+	seals      = []string{"static", "shamir"}
+	laterSeals = []string{"transit", "awskms", "gcpckms", "azurekeyvault", "pkcs11", "kmip"}
+	nodeName   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
 )
 
 // checker gathers the faults of one configuration.
@@ -126,7 +124,7 @@ func (c *checker) ports() {
 }
 
 func (c *checker) storage() {
-	c.kind("storage", c.Storage.Type, storages, laterStorages, `write storage "raft" { path = "/var/lib/locum" }`)
+	c.storageBlocks()
 	switch c.Storage.Type {
 	case "raft":
 		c.raft(c.Storage.Raft)
@@ -134,13 +132,6 @@ func (c *checker) storage() {
 		if c.Storage.File.Path == "" {
 			c.fault("storage.path", "missing", "write the data directory")
 		}
-	}
-	switch {
-	case c.HAStorage.Type == "":
-	case c.Storage.Type == "raft":
-		c.fault("ha_storage", "raft storage has its own lock", "remove the block")
-	default:
-		c.kind("ha_storage", c.HAStorage.Type, nil, append([]string{"raft", "file", "inmem"}, laterStorages...), "")
 	}
 }
 
