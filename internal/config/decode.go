@@ -236,6 +236,15 @@ func set(into reflect.Value, value cty.Value) error {
 		}
 		*p, err = ParsePerformance(asText.AsString())
 		return err
+	default:
+		return setMany(into, value)
+	}
+	return nil
+}
+
+// setMany is set for fields with more than one value.
+func setMany(into reflect.Value, value cty.Value) error {
+	switch p := into.Addr().Interface().(type) {
 	case *map[string]string:
 		all, err := convert.Convert(value, cty.Map(cty.String))
 		if err != nil {
