@@ -37,7 +37,7 @@ docs: ## docs/configuration.md, from the comments in internal/config
 	go generate ./internal/config
 
 .PHONY: deps
-deps: ## installs what the tests need: modules, and "ip", haproxy and nginx where they may be installed
+deps: ## installs what the tests need: modules, Consul, and Debian's packages where they may be installed
 	@.ci/deps
 
 .PHONY: test
@@ -47,6 +47,14 @@ test: deps ## vet and every test, of the main module and of test/
 .PHONY: race
 race: deps ## the tests of the packages in RACE under the race detector, the long ones cut short
 	go test -race -short -timeout $(TIMEOUT) $$(go list ./... | grep -E '^$(MODULE)/($(RACE))(/|$$)')
+
+# The stores with a folder under physical/ whose tests of faults "make faults" can run.
+STORE ?=
+
+.PHONY: faults
+faults: deps ## the long tests of faults of a data store: make faults STORE=etcd (or several: STORE="etcd consul")
+	@if [ -z "$(STORE)" ]; then echo "error: which store?"; echo "hint: make faults STORE=etcd; there are: $$(cd physical && ls -d */ | tr -d / | tr '\n' ' ')"; exit 1; fi
+	LOCUM_FAULTS=1 LOCUM_NO_SKIP=1 go test -v -count=1 -p 1 -timeout 30m $(STORE:%=./physical/%/...) | .ci/quiet
 
 .PHONY: check
 check: ## gofmt, vet, staticcheck, and the repo's own rules

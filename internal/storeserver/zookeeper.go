@@ -1,0 +1,75 @@
+package storeserver
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// ZooKeeper is a server of ZooKeeper, alone.
+type ZooKeeper struct {
+	*Process
+	Addr string // where clients connect to, "host:port"
+}
+
+// zooKeeperJars are Debian's: the server's jar names in its manifest all that it needs, but the adapter of its log.
+var zooKeeperJars = []string{"/usr/share/java/zookeeper.jar", "/usr/share/java/slf4j-simple.jar"}
+
+// StartZooKeeper starts a server with its data on disk and a tick of 100 ms, so that sessions can be as short as 200 ms
+// ("tickTime" in the settings changes that). settings are lines of its configuration file.
+func StartZooKeeper(t T, settings ...string) *ZooKeeper {
+	t.Helper()
+	java := Program(t, "zookeeperd", "java")
+	for _, jar := range zooKeeperJars {
+		if _, err := os.Stat(jar); err != nil {
+			Missing(t, "ZooKeeper is not installed: \"make deps\" as root, or: apt-get install zookeeperd")
+		}
+	}
+	dir := Dir(t, "")
+	addr := Loopback(FreePort(t))
+	_, port, _ := net.SplitHostPort(addr)
+	lines := append([]string{
+		"tickTime=100", "dataDir=" + filepath.Join(dir, "data"), "clientPortAddress=127.0.0.1", "clientPort=" + port,
+		"admin.enableServer=false", "4lw.commands.whitelist=srvr", "maxClientCnxns=0", "maxSessionTimeout=60000",
+	}, settings...)
+	file := filepath.Join(dir, "zoo.cfg")
+	if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+		t.Fatalf("zookeeper: %v", err)
+	}
+	return &ZooKeeper{Addr: addr, Process: Launch(t, Spec{
+		Name: "zookeeper", Dir: dir, Path: java,
+		Args: []string{
+			"-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto",
+			"-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+			"-Dzookeeper.extendedTypesEnabled=true",
+			"-cp", strings.Join(zooKeeperJars, ":"),
+			"org.apache.zookeeper.server.quorum.QuorumPeerMain", file,
+		},
+		Ready: func(ctx context.Context) error { return zooKeeperServes(ctx, addr) },
+	})}
+}
+
+// zooKeeperServes asks with one of its "four letter words".
+func zooKeeperServes(ctx context.Context, addr string) error {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if deadline, ok := ctx.Deadline(); ok {
+		_ = conn.SetDeadline(deadline)
+	}
+	if _, err := io.WriteString(conn, "srvr"); err != nil {
+		return err
+	}
+	answer, err := io.ReadAll(conn)
+	if err == nil && !strings.Contains(string(answer), "Mode:") {
+		err = fmt.Errorf("it answers %q", answer)
+	}
+	return err
+}
