@@ -67,6 +67,7 @@ type state struct {
 	rev  uint64 // counts what a snapshot would show differently
 
 	candidate, paused, stopping bool
+	hurry                       bool // somebody waits for a leadership
 
 	rival   int // highest priority among the other candidates believed up; -1 when nobody said
 	rivalID string

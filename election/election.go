@@ -165,6 +165,9 @@ func (e *Election) SetRival(id string, priority int) {
 	e.tell(event{kind: evRival, next: id, n: max(priority, 0)})
 }
 
+// Hurry says whether somebody waits for a leadership, so that a store that must be polled is polled every 25 ms.
+func (e *Election) Hurry(yes bool) { e.tell(event{kind: evHurry, on: yes}) }
+
 // tell gives the loop an event; before Run it changes the initial state.
 func (e *Election) tell(ev event) {
 	if !e.begun.Load() {

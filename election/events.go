@@ -30,6 +30,7 @@ const (
 	evPause     // on
 	evCandidate // on
 	evRival     // next (who), n (priority)
+	evHurry     // on
 	evStop
 )
 

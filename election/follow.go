@@ -93,7 +93,7 @@ func (m *machine) looked(ev event) {
 	switch {
 	case !m.p.watch:
 		m.lookGap = 0
-		m.lookAt = m.now.Add(m.p.pollEvery)
+		m.lookAt = m.now.Add(m.pollEvery())
 	case watched && !changed:
 		// Woken without news: an attempt has become worth while. A store that wakes all the time is slowed down.
 		m.tryAt = min(m.tryAt, m.lastTry.Add(wakeGap))
@@ -101,6 +101,24 @@ func (m *machine) looked(ev event) {
 		m.lookAt = m.now.Add(m.lookGap)
 	default:
 		m.lookAt = m.now.Add(m.lookGap)
+	}
+}
+
+// hurryPoll is how often a store that must be polled is asked while somebody waits.
+const hurryPoll = 25 * time.Millisecond
+
+func (s *state) pollEvery() duration {
+	if s.hurry {
+		return min(s.p.pollEvery, hurryPoll)
+	}
+	return s.p.pollEvery
+}
+
+// hurried takes that somebody waits, or does no more.
+func (m *machine) hurried(on bool) {
+	m.hurry = on
+	if on && !m.p.watch && m.look.seq == 0 {
+		m.lookAt = min(m.lookAt, m.now.Add(hurryPoll))
 	}
 }
 

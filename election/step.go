@@ -101,6 +101,8 @@ func (m *machine) handle(ev event) {
 		m.rev++
 	case evRival:
 		m.rival, m.rivalID = ev.n, ev.next
+	case evHurry:
+		m.hurried(ev.on)
 	case evStop:
 		m.stop()
 	}

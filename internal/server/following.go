@@ -16,8 +16,9 @@ import (
 // is a request to the store.
 const (
 	lookLocal  = 5 * time.Millisecond
-	lookRemote = 25 * time.Millisecond // while requests may be waiting
-	lookIdle   = time.Second           // while the active node answers; changes of the lock's holder cut it short
+	lookRemote = 25 * time.Millisecond  // while requests wait
+	lookSoon   = 100 * time.Millisecond // while no active node is known
+	lookIdle   = time.Second            // while the active node answers; changes of the lock's holder cut it short
 )
 
 // follow keeps the router pointed at the active node, as the advertisement tells it, until ctx ends. It outlives the
@@ -45,10 +46,7 @@ type follower struct {
 func (f *follower) wait(ctx context.Context) {
 	pause := lookLocal
 	if !f.storage.Caps().LocalReads {
-		pause = lookRemote
-		if f.leading.Load() != nil || f.known && f.connected() {
-			pause = lookIdle
-		}
+		pause = f.lookRemotely()
 	}
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
@@ -57,6 +55,21 @@ func (f *follower) wait(ctx context.Context) {
 	case <-timer.C:
 	case <-f.kicked:
 	}
+}
+
+// lookRemotely is when to look again in a store that is a round trip away. While requests wait the election is told so, too.
+func (f *follower) lookRemotely() time.Duration {
+	waits := f.leading.Load() == nil && f.router.Held() > 0
+	if f.hurries.Swap(waits) != waits {
+		f.election.Hurry(waits)
+	}
+	switch {
+	case waits:
+		return lookRemote
+	case f.leading.Load() != nil || f.known && f.connected():
+		return lookIdle
+	}
+	return lookSoon
 }
 
 // note keeps the time since when no active node is known, for metrics.
@@ -104,6 +117,9 @@ func (f *follower) take(ctx context.Context, stored []byte) {
 		f.hold(nil, "the active node's advertisement cannot be read")
 		f.complain("advertisement cannot be read: this node stays standby and cannot forward", "error", err)
 	case ad.NodeID == f.id:
+		if ad.ClusterAddr != f.clusterAddr || ad.APIAddr != f.apiAddr {
+			f.complain("another node has this node's name: give each its own node_name", "node", ad.Name, "its_api_addr", ad.APIAddr)
+		}
 		f.hold(stored, "this node was active and is not any more")
 	default:
 		f.followAd(stored, ad)

@@ -53,6 +53,9 @@ func (u *unsealed) activate(ctx context.Context, term *election.Leadership) erro
 	if err := l.open(identity); err != nil {
 		return fmt.Errorf("open the cluster listener: %w", err)
 	}
+	if err := l.noteLockPlace(ctx); err != nil {
+		return fmt.Errorf("note where the HA lock is kept: %w", err)
+	}
 	if err := l.advertise(ctx, identity); err != nil {
 		return fmt.Errorf("write the advertisement: %w", err)
 	}

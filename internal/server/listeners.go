@@ -140,7 +140,7 @@ func (s *Server) newRouter() (*forward.Router, error) {
 		RepeatMethods: []string{"LIST"}, // Vault's own method, as safe as GET
 		Repeatable:    api.Repeatable, TrustForwarded: listener.Authorized,
 		Hello: s.hello, OnHello: s.heard,
-		Logger: s.log.With("part", "forward"), Observer: s.metrics.Forward(),
+		Logger: s.log.With("part", "forward"), Observer: s.forwardObserver(),
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/locum-ha/locum/election"
+	"github.com/locum-ha/locum/forward"
 	"github.com/locum-ha/locum/internal/boottime"
 	"github.com/locum-ha/locum/internal/metrics"
 )
@@ -13,6 +14,21 @@ func (s *Server) electionObserver() election.Observer {
 	o := s.metrics.Election()
 	o.StateChanged = func(election.State) {
 		if u := s.life.Load(); u != nil {
+			u.kick()
+		}
+	}
+	return o
+}
+
+// forwardObserver wakes the follower when a request begins to wait, besides what metrics wants to know.
+func (s *Server) forwardObserver() forward.Observer {
+	o := s.metrics.Forward()
+	counted := o.HeldNow
+	o.HeldNow = func(delta int) {
+		if counted != nil {
+			counted(delta)
+		}
+		if u := s.life.Load(); u != nil && delta > 0 && s.raft == nil && !u.hurries.Load() {
 			u.kick()
 		}
 	}

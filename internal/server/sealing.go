@@ -170,6 +170,9 @@ func (s *Server) Unseal(ctx context.Context, share []byte) error {
 		return err
 	}
 	defer s.ops.Unlock()
+	if err := s.refreshSeal(ctx); err != nil {
+		return err
+	}
 	st := s.sealing.Load()
 	switch {
 	case s.life.Load() != nil:
@@ -225,6 +228,10 @@ func (s *Server) open(ctx context.Context, rootKey []byte) error {
 		}
 	}
 	s.readClusterInfo(ctx)
+	if err := s.checkLockPlace(ctx); err != nil {
+		s.barrier.Seal()
+		return err
+	}
 	u, err := s.live()
 	if err != nil {
 		s.barrier.Seal()

@@ -82,10 +82,11 @@ type Server struct {
 	router  *forward.Router
 	door    join.Door
 
-	listeners []*listener.Listener
-	lifetime  context.Context // of everything that is not on a request's way; ends last
-	wg        sync.WaitGroup  // goroutines under lifetime
-	stopping  atomic.Bool     // asked to end: not ready any more
+	listeners  []*listener.Listener
+	lifetime   context.Context // of everything that is not on a request's way; ends last
+	wg         sync.WaitGroup  // goroutines under lifetime
+	stopping   atomic.Bool     // asked to end: not ready any more
+	placeNoted atomic.Bool     // the storage says where the HA lock is kept, and it is where this node looks
 
 	leaderless atomic.Int64 // Unix nanoseconds since when no active node is known; 0 while one is
 
@@ -247,6 +248,8 @@ func (s *Server) begin() {
 	defer s.ops.Unlock()
 	st := s.sealing.Load()
 	switch {
+	case s.raft == nil && s.ha:
+		s.awaitOthers(st)
 	case !st.initialized && s.raft != nil && len(s.targets) > 0:
 		s.startJoining(s.targets)
 	case !st.initialized:

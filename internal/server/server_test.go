@@ -17,6 +17,7 @@ import (
 
 	"github.com/locum-ha/locum/internal/config"
 	"github.com/locum-ha/locum/internal/stores"
+	"github.com/locum-ha/locum/physical"
 )
 
 // testNode is one node in this process.
@@ -26,6 +27,8 @@ type testNode struct {
 	url    string
 	quiet  bool
 	config *config.Config
+	open   func(context.Context, *config.Config, physical.Host) (physical.Stores, error) // default: stores.Open
+	out    bytes.Buffer                                                                  // the start-up table
 	server *Server
 	stop   context.CancelFunc
 	done   chan error
@@ -98,7 +101,11 @@ func (n *testNode) start() {
 		logger = nil
 	}
 	ready := make(chan struct{})
-	s, err := New(n.config, Options{Version: "test", Open: stores.Open, Logger: logger, Ready: func() { close(ready) }})
+	open := n.open
+	if open == nil {
+		open = stores.Open
+	}
+	s, err := New(n.config, Options{Version: "test", Open: open, Out: &n.out, Logger: logger, Ready: func() { close(ready) }})
 	if err != nil {
 		n.t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -45,6 +46,9 @@ func (s *Server) openStorage() error {
 	})
 	if err != nil {
 		return err
+	}
+	if err := fits(s.cfg, opened); err != nil {
+		return errors.Join(err, closeStores(opened))
 	}
 	s.id = s.cfg.NodeName
 	if engine, ok := opened.Storage.(embedded); ok {

@@ -24,6 +24,7 @@ type unsealed struct {
 	leader  atomic.Pointer[cluster.Advertisement] // whom this node follows
 	rival   atomic.Pointer[rival]                 // the best of the other candidates, as the active node told
 	kicked  chan struct{}                         // wakes the follower
+	hurries atomic.Bool                           // requests wait, and the election was told so
 
 	cancelElection context.CancelFunc
 	cancelFollow   context.CancelFunc

@@ -1,0 +1,155 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/locum-ha/locum/internal/config"
+	"github.com/locum-ha/locum/physical"
+	"github.com/locum-ha/locum/physical/memory"
+)
+
+// polled is a store that cannot wake a standby.
+type polled struct {
+	physical.Backend
+	physical.HABackend
+}
+
+func (p polled) Caps() physical.Caps {
+	caps := p.Backend.Caps()
+	caps.Watch = false
+	return caps
+}
+
+func (p polled) Close() error { return p.Backend.Close() }
+
+// lockOnly hides that a store keeps entries.
+type lockOnly struct{ physical.HABackend }
+
+// opener opens a store that the nodes of a test share, and with a second one keeps the lock in that.
+func opener(entries, lock *memory.Store, watch bool) func(context.Context, *config.Config, physical.Host) (physical.Stores, error) {
+	return func(context.Context, *config.Config, physical.Host) (physical.Stores, error) {
+		h := entries.Open()
+		switch {
+		case lock != nil:
+			return physical.Stores{Storage: h, Lock: lockOnly{lock.Open()}}, nil
+		case watch:
+			return physical.Stores{Storage: h, Lock: h}, nil
+		}
+		p := polled{h, h}
+		return physical.Stores{Storage: p, Lock: p}, nil
+	}
+}
+
+// sharedCluster makes n nodes that name a store of their own nobody opens: open decides what they share.
+func sharedCluster(t *testing.T, n int, seal, extra string, open func(context.Context, *config.Config, physical.Host) (physical.Stores, error)) []*testNode {
+	t.Helper()
+	key := filepath.Join(t.TempDir(), "seal.key")
+	if err := os.WriteFile(key, bytes.Repeat([]byte{7}, 32), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if seal == "static" {
+		extra += fmt.Sprintf("\nseal \"static\" { key_file = %q }\n", key)
+	}
+	var nodes []*testNode
+	ports := freePorts(t, 2*n)
+	for i := range n {
+		node := &testNode{t: t, name: fmt.Sprintf("node-%d", i+1), url: "http://127.0.0.1:" + ports[2*i], open: open}
+		node.configure(fmt.Sprintf(`
+node_name = %q
+api_addr = %q
+cluster_addr = "https://127.0.0.1:%s"
+listener "tcp" {
+  address = "127.0.0.1:%s"
+  cluster_address = "127.0.0.1:%s"
+  tls_disable = true
+}
+%s
+`, node.name, node.url, ports[2*i+1], ports[2*i], ports[2*i+1], extra))
+		nodes = append(nodes, node)
+	}
+	return nodes
+}
+
+func (n *testNode) configure(text string) {
+	n.t.Helper()
+	c, err := config.Parse(n.name+".hcl", []byte(text))
+	if err == nil {
+		err = c.Complete(config.Source{LookupEnv: func(string) (string, bool) { return "", false }})
+	}
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.config = c
+}
+
+// readyAll waits until every node can be sent requests.
+func readyAll(t *testing.T, nodes []*testNode) {
+	t.Helper()
+	for _, n := range nodes {
+		eventually(t, n.name+" ready", func() bool { code, _ := n.call("GET", "/v1/sys/ready", "", nil); return code == 200 })
+	}
+}
+
+// useEverywhere writes and reads through every node, steps down, and does so again (P3, P5).
+func useEverywhere(t *testing.T, nodes []*testNode, token string) {
+	t.Helper()
+	for round := range 2 {
+		for i, n := range nodes {
+			write := map[string]any{"data": map[string]any{"by": n.name, "round": fmt.Sprint(round)}}
+			if code, answer := n.call("POST", fmt.Sprintf("/v1/secret/data/app/%d", i), token, write); code != 200 {
+				t.Fatalf("write at %s: %d %v", n.name, code, answer)
+			}
+		}
+		for _, n := range nodes {
+			for i := range nodes {
+				if code, answer := n.call("GET", fmt.Sprintf("/v1/secret/data/app/%d", i), token, nil); code != 200 || !strings.Contains(fmt.Sprint(answer), fmt.Sprintf("round:%d", round)) {
+					t.Fatalf("read at %s: %d %v", n.name, code, answer)
+				}
+			}
+		}
+		if round == 0 {
+			start := time.Now()
+			if code, answer := nodes[2].call("POST", "/v1/sys/step-down", token, map[string]any{"wait": "10s"}); code != 200 {
+				t.Fatalf("step-down: %d %v", code, answer)
+			}
+			t.Logf("stepped down in %v", time.Since(start))
+		}
+	}
+}
+
+// Nodes on a store that they share: one is initialised while the others wait, and each opens with the static seal by itself; the
+// lock in the same store, watched or polled, or in another one.
+func TestSharedStore(t *testing.T) {
+	etcd := "storage \"etcd\" {}"
+	for name, c := range map[string]struct {
+		storage string
+		open    func(context.Context, *config.Config, physical.Host) (physical.Stores, error)
+	}{
+		"watched": {etcd, opener(memory.NewStore(), nil, true)},
+		"polled":  {etcd, opener(memory.NewStore(), nil, false)},
+		"split":   {etcd + "\nha_storage \"consul\" {}", opener(memory.NewStore(), memory.NewStore(), true)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			nodes := sharedCluster(t, 3, "static", c.storage, c.open)
+			for _, n := range nodes {
+				n.start()
+			}
+			code, answer := nodes[1].call("PUT", "/v1/sys/init", "", map[string]any{})
+			if code != 200 {
+				t.Fatalf("init: %d %v", code, answer)
+			}
+			readyAll(t, nodes)
+			if code, answer := nodes[0].call("PUT", "/v1/sys/init", "", map[string]any{}); code != 400 {
+				t.Errorf("a second init: %d %v", code, answer)
+			}
+			useEverywhere(t, nodes, answer["root_token"].(string))
+		})
+	}
+}
