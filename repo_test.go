@@ -44,7 +44,7 @@ var helpers = []string{"internal/boottime", "internal/cell", "internal/slots"}
 
 // features are the packages between internal/server and physical.
 var features = []string{
-	"seal", "barrier", "election", "cluster", "forward", "supervise", "cache", "kv", "auth", "api", "client",
+	"seal", "barrier", "election", "cluster", "forward", "supervise", "cache", "kv", "lock", "auth", "api", "client",
 }
 
 // forbiddenNames say nothing about what is in a package.

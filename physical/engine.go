@@ -3,28 +3,9 @@ package physical
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net"
 	"time"
 )
-
-// Host is what a store may be told of the node that opens it. Every field may be empty.
-type Host struct {
-	NodeName    string         // for people
-	ClusterAddr string         // host:port where the other nodes reach this one
-	Logger      *slog.Logger   // default: discard
-	Engine      EngineObserver // told of the events of a store that runs in the nodes themselves
-}
-
-// Stores are the data stores of one node, opened.
-type Stores struct {
-	// Storage keeps the entries.
-	Storage Backend
-
-	// Lock keeps the HA lock: the same value as Storage, where one store does both; another store; or nil, where
-	// there is none, or no other process could see it: then the node runs alone.
-	Lock HABackend
-}
 
 // Layer carries the traffic of a store that runs in the nodes themselves, between nodes. Its connections are mutually
 // authenticated already. Dial must reach exactly the node with the identity id, or fail. A connection may have a method

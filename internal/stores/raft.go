@@ -17,5 +17,5 @@ func openRaft(_ context.Context, s config.Storage, host physical.Host) (physical
 	if c.DeadPeerTimeout == 0 {
 		c.DeadPeerTimeout = -1
 	}
-	return both(raft.Open(c))
+	return physical.Both(raft.Open(c))
 }

@@ -68,14 +68,3 @@ func Open(ctx context.Context, cfg *config.Config, host physical.Host) (physical
 	}
 	return opened, nil
 }
-
-// both is what a store that keeps entries and lock comes to.
-func both[S interface {
-	physical.Backend
-	physical.HABackend
-}](s S, err error) (physical.Stores, error) {
-	if err != nil {
-		return physical.Stores{}, err
-	}
-	return physical.Stores{Storage: s, Lock: s}, nil
-}
