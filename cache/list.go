@@ -1,0 +1,115 @@
+package cache
+
+import (
+	"container/heap"
+	"context"
+	"fmt"
+	"hash/maphash"
+	"slices"
+	"strings"
+)
+
+// List returns up to limit keys (0: 1000) with this prefix that come after a key, sorted. It looks at every
+// key of the cache: for going through all of a large one, Scan is the way.
+func (c *Cache) List(ctx context.Context, prefix, after string, limit int, read Read) ([]string, error) {
+	if limit < 0 {
+		return nil, fmt.Errorf("%w: limit %d", ErrInvalid, limit)
+	}
+	if limit == 0 {
+		limit = 1000
+	}
+	st, err := c.node.readable(ctx, read)
+	if err != nil {
+		return nil, err
+	}
+	t := c.table(st)
+	if t == nil {
+		return nil, nil
+	}
+	var least maxHeap // the least keys so far, the greatest of them on top
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.RLock()
+		for key, e := range s.m {
+			if key <= after && after != "" || !strings.HasPrefix(key, prefix) || c.node.visible(st, e, read) == 0 {
+				continue
+			}
+			if len(least) < limit {
+				heap.Push(&least, key)
+			} else if key < least[0] {
+				least[0] = key
+				heap.Fix(&least, 0)
+			}
+		}
+		s.mu.RUnlock()
+	}
+	slices.Sort(least)
+	return least, nil
+}
+
+type maxHeap []string
+
+func (h maxHeap) Len() int           { return len(h) }
+func (h maxHeap) Less(i, j int) bool { return h[i] > h[j] }
+func (h maxHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *maxHeap) Push(x any) {
+	if s, ok := x.(string); ok {
+		*h = append(*h, s)
+	}
+}
+
+func (h *maxHeap) Pop() any {
+	n := len(*h) - 1
+	x := (*h)[n]
+	*h = (*h)[:n]
+	return x
+}
+
+// Scan goes through the keys in no order, about count at a time. Begin with cursor 0 and go on with the one
+// returned until it is 0 again: every key that was there all the while was returned then, once or more. A
+// cursor is good on the node that gave it, as long as that runs.
+func (c *Cache) Scan(ctx context.Context, cursor uint64, count int, read Read) (keys []string, next uint64, err error) {
+	st, err := c.node.readable(ctx, read)
+	if err != nil {
+		return nil, 0, err
+	}
+	t := c.table(st)
+	if t == nil {
+		return nil, 0, nil
+	}
+	count = max(count, 1)
+	type found struct {
+		hash uint64
+		key  string
+	}
+	for i := int(cursor >> 56); i < shardCount; i++ {
+		s := &t.shards[i]
+		var here []found
+		s.mu.RLock()
+		for key, e := range s.m {
+			if h := maphash.String(seed, key); h >= cursor && c.node.visible(st, e, read) != 0 {
+				here = append(here, found{h, key})
+			}
+		}
+		s.mu.RUnlock()
+		slices.SortFunc(here, func(a, b found) int {
+			switch {
+			case a.hash < b.hash:
+				return -1
+			case a.hash > b.hash:
+				return 1
+			}
+			return 0
+		})
+		for _, f := range here {
+			if len(keys) >= count && f.hash != cursor {
+				return keys, f.hash, nil
+			}
+			keys, cursor = append(keys, f.key), f.hash
+		}
+		if cursor = uint64(i+1) << 56; len(keys) >= count {
+			return keys, cursor, nil
+		}
+	}
+	return keys, 0, nil
+}

@@ -1,0 +1,318 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Node is this process's part of the cache. Make it with [New], let it take part with Run.
+type Node struct {
+	cfg    Config
+	events *events
+	health healthBoard
+
+	caches  sync.Map                 // name to *Cache
+	current atomic.Pointer[replica]  // nil while the node has no data that it may show
+	engine  atomic.Pointer[proposer] // nil while the node does not run
+	started atomic.Bool
+
+	hits, misses         atomic.Uint64
+	writes               [4]writeCounter
+	elections            atomic.Uint64
+	emptied              atomic.Uint64
+	transfersIn          atomic.Uint64
+	transfersOut         atomic.Uint64
+	transferTime         atomic.Int64
+	listenAddr           atomic.Pointer[net.Addr]
+	logEntries, logBytes atomic.Int64
+}
+
+type writeCounter struct {
+	done, failed, unknown atomic.Uint64
+	total                 atomic.Int64
+}
+
+// proposer carries requests out, by itself or through the log.
+type proposer interface {
+	propose(ctx context.Context, level Level, r request) (response, error)
+	confirm(ctx context.Context) error   // a read now is linearizable on this node
+	ownWrites(ctx context.Context) error // everything acknowledged here is applied here
+}
+
+// replica is the data of a node between being emptied and being emptied again.
+type replica struct {
+	st    *state
+	over  *overlays
+	fresh atomic.Int64 // may be read until then, see now
+}
+
+// New checks the configuration. It opens and starts nothing.
+func New(cfg Config) (*Node, error) {
+	cfg.EnsureDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	n := &Node{cfg: cfg, events: newEvents()}
+	n.health.init(Health{State: Stopped, Hosts: cfg.Hosts, Quorum: len(cfg.Hosts)/2 + 1, Reason: "not started"}, cfg.Observer.Health)
+	return n, nil
+}
+
+// Cache returns the cache with this name. It is there as soon as something is written to it. Calls on one
+// whose name is empty or too long fail with [ErrInvalid].
+func (n *Node) Cache(name string) *Cache {
+	if c, ok := n.caches.Load(name); ok {
+		return c.(*Cache)
+	}
+	c := &Cache{node: n, name: name}
+	if checkName(name) != nil {
+		return c
+	}
+	got, _ := n.caches.LoadOrStore(name, c)
+	return got.(*Cache)
+}
+
+// Run takes part until ctx ends, and returns when everything that it started has ended. It can be called once.
+func (n *Node) Run(ctx context.Context) error {
+	if !n.started.CompareAndSwap(false, true) {
+		return errors.New("cache: Run was called before")
+	}
+	defer n.health.set(Health{State: Stopped, Hosts: n.cfg.Hosts, Quorum: n.quorum(), Reason: "stopped"})
+	if n.cfg.alone() {
+		return n.runAlone(ctx)
+	}
+	return n.runCluster(ctx)
+}
+
+func (n *Node) quorum() int { return len(n.cfg.Hosts)/2 + 1 }
+
+// clockStart is the beginning of now.
+var clockStart = time.Now()
+
+// now is a clock for this process: nanoseconds, not moved by changes of the wall clock.
+func now() int64 { return int64(time.Since(clockStart)) }
+
+// view returns the data if it may be shown.
+func (n *Node) view() *state {
+	r := n.current.Load()
+	if r == nil || now() > r.fresh.Load() {
+		return nil
+	}
+	return r.st
+}
+
+// readable returns the data as fresh as asked for.
+func (n *Node) readable(ctx context.Context, read Read) (*state, error) {
+	if read != Local {
+		p := n.engine.Load()
+		if p == nil {
+			return nil, ErrClosed
+		}
+		ctx, cancel := context.WithTimeoutCause(ctx, n.cfg.OperationTimeout, errTimeout)
+		defer cancel()
+		wait := (*p).confirm
+		if read == OwnWrites {
+			wait = (*p).ownWrites
+		}
+		if err := wait(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if st := n.view(); st != nil {
+		return st, nil
+	}
+	if n.engine.Load() == nil {
+		return nil, ErrClosed
+	}
+	return nil, ErrNoQuorum
+}
+
+var errTimeout = errors.New("the operation took too long")
+
+// visible returns what is left of an entry's time, 0 if it has expired. A consistent read goes by the log's
+// time; the others add what has passed since, so that they see nothing longer than its TTL.
+func (n *Node) visible(st *state, e *entry, read Read) time.Duration {
+	if e.expires == 0 {
+		return NoExpiry
+	}
+	clock := st.clock.Load()
+	if read != Consistent {
+		clock = max(clock, st.ahead.Load()+now()/int64(time.Millisecond))
+	}
+	if e.expires <= clock {
+		return 0
+	}
+	return time.Duration(e.expires-clock) * time.Millisecond
+}
+
+func (n *Node) overlay(read Read, cache, key string) *entry {
+	if read == Consistent {
+		return nil
+	}
+	if r := n.current.Load(); r != nil && r.over != nil {
+		return r.over.get(cache, key)
+	}
+	return nil
+}
+
+func (n *Node) count(c *atomic.Uint64, hit bool) {
+	c.Add(1)
+	if n.cfg.Observer.Read != nil {
+		n.cfg.Observer.Read(hit)
+	}
+}
+
+// one carries one operation out.
+func (n *Node) one(ctx context.Context, level Level, op Op) (Result, error) {
+	ops := [1]Op{op}
+	resp, err := n.request(ctx, level, request{ops: ops[:]})
+	if err != nil || len(resp.results) == 0 {
+		return Result{}, err
+	}
+	return resp.results[0], nil
+}
+
+// Do carries several operations out with nothing in between, on every node. If a watched key has changed it
+// returns [ErrConflict], and nothing was done. The results are those of the operations, in order; at levels
+// below Quorum there are none, unless one of them is conditional.
+func (n *Node) Do(ctx context.Context, level Level, txn Txn) ([]Result, error) {
+	if len(txn.Ops) == 0 && len(txn.Watch) == 0 {
+		return nil, nil
+	}
+	resp, err := n.request(ctx, level, request{watch: txn.Watch, ops: txn.Ops})
+	if err == nil && resp.conflict {
+		err = ErrConflict
+	}
+	return resp.results, err
+}
+
+// Publish sends a message to the subscribers on all nodes, in the log's order. Nothing is kept for those
+// who subscribe later.
+func (n *Node) Publish(ctx context.Context, channel string, content []byte, level Level) error {
+	_, err := n.one(ctx, level, Op{Kind: OpPublish, Key: channel, Value: content})
+	return err
+}
+
+// Subscribe returns the events that the filter wants, from now on, as this node applies them. Close it.
+func (n *Node) Subscribe(f Filter) *Subscription { return n.events.add(f) }
+
+func (n *Node) request(ctx context.Context, level Level, r request) (response, error) {
+	if level > Direct {
+		return response{}, fmt.Errorf("%w: %v; %w", ErrInvalid, level, ErrNotDone)
+	}
+	effective, err := check(level, &r)
+	if err != nil {
+		return response{}, err
+	}
+	p := n.engine.Load()
+	if p == nil {
+		return response{}, fmt.Errorf("%w: %w", ErrNotDone, ErrClosed)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, n.cfg.OperationTimeout, errTimeout)
+	defer cancel()
+	begin := now()
+	resp, err := (*p).propose(ctx, effective, r)
+	n.wrote(level, time.Duration(now()-begin), err)
+	return resp, err
+}
+
+func (n *Node) wrote(level Level, took time.Duration, err error) {
+	w := &n.writes[level]
+	switch {
+	case err == nil:
+		w.done.Add(1)
+		w.total.Add(int64(took))
+	case errors.Is(err, ErrUnknown):
+		w.unknown.Add(1)
+	default:
+		w.failed.Add(1)
+	}
+	if n.cfg.Observer.Write != nil {
+		n.cfg.Observer.Write(level, took, err == nil)
+	}
+}
+
+// check refuses what no node would carry out, and returns the level at which the request is carried out.
+func check(level Level, r *request) (Level, error) {
+	size := 0
+	effective := level
+	if len(r.watch) > 0 || len(r.ops) != 1 {
+		effective = Quorum
+	}
+	for i := range r.ops {
+		op := &r.ops[i]
+		if op.Kind != OpPublish {
+			if err := checkName(op.Cache); err != nil {
+				return 0, fmt.Errorf("%w; %w", err, ErrNotDone)
+			}
+		}
+		switch {
+		case op.Kind < OpGet || op.Kind > OpPublish || op.If > IfValue:
+			return 0, fmt.Errorf("%w: unknown operation; %w", ErrInvalid, ErrNotDone)
+		case len(op.Key) > maxKey:
+			return 0, fmt.Errorf("%w: a key of %d bytes, %d are possible; %w", ErrTooLarge, len(op.Key), maxKey, ErrNotDone)
+		case len(op.Value) > maxValue || len(op.Expect) > maxValue:
+			return 0, fmt.Errorf("%w: a value of %d bytes, %d are possible; %w", ErrTooLarge, max(len(op.Value), len(op.Expect)), maxValue, ErrNotDone)
+		case op.TTL < KeepTTL || op.TTL > 0 && op.TTL < time.Millisecond:
+			return 0, fmt.Errorf("%w: a TTL of %v; it is a millisecond at least; %w", ErrInvalid, op.TTL, ErrNotDone)
+		}
+		size += len(op.Key) + len(op.Value) + len(op.Expect)
+		if op.conditional() {
+			effective = Quorum
+		}
+		if effective == Direct && op.Kind != OpPut {
+			effective = Leader
+		}
+	}
+	if size > maxTxn {
+		return 0, fmt.Errorf("%w: a transaction of %d bytes, %d are possible; %w", ErrTooLarge, size, maxTxn, ErrNotDone)
+	}
+	return effective, nil
+}
+
+// Health returns what this node knows, at once (P10).
+func (n *Node) Health() Health { return n.health.get() }
+
+// HealthChanges returns the present health and a channel that is closed when it has changed.
+func (n *Node) HealthChanges() (Health, <-chan struct{}) { return n.health.watch() }
+
+// IsLeader reports whether this node leads the cache now. Work that should run once in the cluster may be
+// done where it is true; in the second of a change it can be true on no node, and on two while the old one
+// has not noticed yet.
+func (n *Node) IsLeader() bool { return n.health.get().State == Leads }
+
+// Addr returns the address that this node listens on, nil before it does.
+func (n *Node) Addr() net.Addr {
+	if a := n.listenAddr.Load(); a != nil {
+		return *a
+	}
+	return nil
+}
+
+// Stats returns counters and sizes.
+func (n *Node) Stats() Stats {
+	s := Stats{
+		Caches: map[string]CacheStats{}, Hits: n.hits.Load(), Misses: n.misses.Load(),
+		Elections: n.elections.Load(), Emptied: n.emptied.Load(),
+		TransfersIn: n.transfersIn.Load(), TransfersOut: n.transfersOut.Load(), LastTransfer: time.Duration(n.transferTime.Load()),
+		LogEntries: n.logEntries.Load(), LogSize: n.logBytes.Load(),
+	}
+	for i := range n.writes {
+		w := &n.writes[i]
+		s.Writes[i] = WriteStats{Done: w.done.Load(), Failed: w.failed.Load(), Unknown: w.unknown.Load(), Total: time.Duration(w.total.Load())}
+	}
+	if r := n.current.Load(); r != nil {
+		s.Applied = r.st.applied.Load()
+		for name, t := range *r.st.tables.Load() {
+			s.Caches[name] = CacheStats{
+				Entries: t.count.Load(), Bytes: t.size.Load(), Evictions: t.evictions.Load(), Expired: t.expired.Load(),
+				Options: t.bounds(),
+			}
+		}
+	}
+	return s
+}

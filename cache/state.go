@@ -1,0 +1,415 @@
+package cache
+
+import (
+	"encoding/json"
+	"errors"
+	"hash/fnv"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// state is all caches, as the log made them: the same log gives the same state on every node, evictions,
+// expiries and versions included. One goroutine applies; any number read.
+type state struct {
+	tables atomic.Pointer[map[string]*table] // copied when a cache is added
+
+	txn     sync.RWMutex  // held while a transaction changes more than one key; by reads of several keys too
+	clock   atomic.Int64  // the log's time, milliseconds: it never goes back
+	rev     atomic.Uint64 // the last version given
+	applied atomic.Uint64 // index of the last entry applied
+	ahead   atomic.Int64  // add now() in milliseconds for an estimate of the log's time at this moment
+
+	options  map[string]Options // declared by the leader
+	fallback Options
+	order    []*table // by name: what is done to all is done in the same order everywhere
+	events   *events
+}
+
+func newState(ev *events) *state {
+	s := &state{options: map[string]Options{}, fallback: Options{}.withDefaults(), events: ev}
+	s.tables.Store(&map[string]*table{})
+	return s
+}
+
+func (s *state) table(name string) *table { return (*s.tables.Load())[name] }
+
+// make returns the table, a new one if need be; nil if there are too many.
+func (s *state) make(name string) *table {
+	if t := s.table(name); t != nil {
+		return t
+	}
+	old := *s.tables.Load()
+	if len(old) >= maxCaches || checkName(name) != nil {
+		return nil
+	}
+	next := maps.Clone(old)
+	t := newTable(name, s.optionsOf(name))
+	t.tombs.floor = s.rev.Load()
+	next[name] = t
+	s.tables.Store(&next)
+	at, _ := slices.BinarySearchFunc(s.order, name, func(t *table, name string) int { return strings.Compare(t.name, name) })
+	s.order = slices.Insert(s.order, at, t)
+	return t
+}
+
+func (s *state) optionsOf(name string) Options {
+	if o, ok := s.options[name]; ok {
+		return o
+	}
+	return s.fallback
+}
+
+// live returns the entry unless it has expired by the log's time.
+func (s *state) live(t *table, key string) *entry {
+	if t == nil {
+		return nil
+	}
+	e := t.get(key)
+	if e == nil || e.expires != 0 && e.expires <= s.clock.Load() {
+		return nil
+	}
+	return e
+}
+
+// request is what goes into the log as one: an operation, or a transaction.
+type request struct {
+	watch []Watch
+	ops   []Op
+}
+
+// response is what came of it. conflict: a watched key has changed, and nothing was done.
+type response struct {
+	conflict bool
+	results  []Result
+}
+
+// batch is the content of one log entry.
+type batch struct {
+	id       uint64
+	stamp    int64 // the leader's time, milliseconds
+	requests []request
+}
+
+// expireStep is how many expired entries are taken out before a batch at most; the others are invisible
+// until their turn comes.
+const expireStep = 4096
+
+// apply carries a batch out. Nothing in it may depend on anything but the state and the batch.
+func (s *state) apply(b *batch) []response {
+	s.clock.Store(max(s.clock.Load(), b.stamp))
+	s.ahead.Store(s.clock.Load() - now()/int64(time.Millisecond))
+	s.expire()
+	out := make([]response, len(b.requests))
+	results := make([]Result, 0, len(b.requests))
+	for i := range b.requests {
+		r := &b.requests[i]
+		if len(r.ops) == 1 && len(r.watch) == 0 {
+			results = append(results, s.op(&r.ops[0]))
+			out[i].results = results[len(results)-1 : len(results) : len(results)]
+			continue
+		}
+		out[i] = s.transaction(r)
+	}
+	return out
+}
+
+func (s *state) transaction(r *request) response {
+	s.txn.Lock()
+	defer s.txn.Unlock()
+	for _, w := range r.watch {
+		var version uint64
+		if e := s.live(s.table(w.Cache), w.Key); e != nil {
+			version = e.version
+		}
+		if version != w.Version {
+			return response{conflict: true}
+		}
+	}
+	out := response{results: make([]Result, len(r.ops))}
+	for i := range r.ops {
+		out.results[i] = s.op(&r.ops[i])
+	}
+	return out
+}
+
+func (s *state) op(op *Op) Result {
+	switch op.Kind {
+	case opTick:
+		return Result{Done: true}
+	case opDeclare:
+		return s.declare(op.Value)
+	case OpPublish:
+		s.events.message(op.Key, op.Value)
+		return Result{Done: true}
+	case OpGet, OpDelete, OpTouch, OpClear:
+		t := s.table(op.Cache)
+		if t == nil {
+			return Result{Done: op.Kind == OpClear || op.Kind == OpDelete && (op.If == Always || op.If == IfAbsent)}
+		}
+		return s.onTable(t, op)
+	}
+	t := s.make(op.Cache)
+	if t == nil {
+		return Result{Err: ErrTooLarge}
+	}
+	return s.onTable(t, op)
+}
+
+func (s *state) onTable(t *table, op *Op) Result {
+	if op.Kind == OpClear {
+		return s.clearTable(t)
+	}
+	old := s.live(t, op.Key)
+	var r Result
+	if old != nil {
+		r.Found, r.Version = true, old.version
+	}
+	if !holds(op, old) {
+		s.describe(&r, old)
+		return r
+	}
+	switch op.Kind {
+	case OpGet:
+		s.describe(&r, old)
+		r.Done = r.Found
+	case OpPut:
+		s.put(t, op, old, &r)
+	case OpDelete:
+		if op.WantOld {
+			s.describe(&r, old)
+		}
+		r.Done = true
+		if old != nil {
+			s.drop(t, old, Removed)
+			t.tombs.add(op.Key, s.rev.Add(1))
+		}
+	case OpTouch:
+		if op.WantOld {
+			s.describe(&r, old)
+		}
+		if old != nil {
+			r.Done = true
+			r.Version = s.store(t, old, &entry{key: old.key, value: old.value, expires: s.expires(t, op.TTL, old), place: -1})
+		}
+	case OpIncrement:
+		s.increment(t, op, old, &r)
+	case OpAppend:
+		s.append(t, op, old, &r)
+	default:
+		r.Err = ErrInvalid
+	}
+	return r
+}
+
+// holds reports whether the operation's condition does.
+func holds(op *Op, old *entry) bool {
+	switch op.If {
+	case IfAbsent:
+		return old == nil
+	case IfPresent:
+		return old != nil
+	case IfVersion:
+		return old != nil && old.version == op.Version || old == nil && op.Version == 0
+	case IfValue:
+		return old != nil && old.value == string(op.Expect)
+	}
+	return true
+}
+
+func (s *state) describe(r *Result, e *entry) {
+	if e == nil {
+		return
+	}
+	r.Value, r.TTL = e.bytes(), s.left(e)
+}
+
+// left returns what is left of an entry's time.
+func (s *state) left(e *entry) time.Duration {
+	if e.expires == 0 {
+		return NoExpiry
+	}
+	return max(time.Duration(e.expires-s.clock.Load())*time.Millisecond, time.Millisecond)
+}
+
+// expires returns when an entry that is written now expires.
+func (s *state) expires(t *table, ttl time.Duration, old *entry) int64 {
+	if ttl == KeepTTL && old != nil {
+		return old.expires
+	}
+	if ttl == KeepTTL {
+		return 0
+	}
+	if ttl == DefaultTTL {
+		ttl = t.bounds().DefaultTTL
+	}
+	if ttl <= 0 {
+		return 0
+	}
+	ms := max(int64(ttl/time.Millisecond), 1)
+	if ms > math.MaxInt64-s.clock.Load() {
+		return 0
+	}
+	return s.clock.Load() + ms
+}
+
+func (s *state) put(t *table, op *Op, old *entry, r *Result) {
+	var origin uint32
+	if op.from != "" {
+		origin = hashOrigin(op.from)
+		if !fits(t, op, old, origin) {
+			s.describe(r, old)
+			return
+		}
+	}
+	if op.WantOld {
+		s.describe(r, old)
+	}
+	e := newEntry(op.Key, op.Value)
+	e.expires, e.origin = s.expires(t, op.TTL, old), origin
+	if e.size() > t.bounds().MaxBytes {
+		r.Err = ErrTooLarge
+		return
+	}
+	r.Version, r.Done = s.store(t, old, e), true
+}
+
+// fits reports whether a direct put may take its place: no write is in the log that its writer had not seen.
+func fits(t *table, op *Op, old *entry, origin uint32) bool {
+	if old != nil {
+		return old.version <= op.base || old.origin == origin
+	}
+	return t.tombs.last(op.Key) <= op.base
+}
+
+func hashOrigin(id string) uint32 {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(id))
+	return h.Sum32() | 1
+}
+
+func (s *state) increment(t *table, op *Op, old *entry, r *Result) {
+	var n int64
+	ttl := op.TTL
+	if old != nil {
+		var err error
+		if n, err = strconv.ParseInt(old.value, 10, 64); err != nil {
+			r.Err = ErrNotNumber
+			return
+		}
+		ttl = KeepTTL
+	}
+	if op.Delta > 0 && n > math.MaxInt64-op.Delta || op.Delta < 0 && n < math.MinInt64-op.Delta {
+		r.Err = ErrOverflow
+		return
+	}
+	n += op.Delta
+	e := newEntry(op.Key, strconv.AppendInt(nil, n, 10))
+	e.expires = s.expires(t, ttl, old)
+	r.Version, r.Number, r.Done = s.store(t, old, e), n, true
+}
+
+func (s *state) append(t *table, op *Op, old *entry, r *Result) {
+	value, ttl := op.Value, op.TTL
+	if old != nil {
+		value, ttl = append(append(make([]byte, 0, len(old.value)+len(op.Value)), old.value...), op.Value...), KeepTTL
+	}
+	e := newEntry(op.Key, value)
+	if len(value) > maxValue || e.size() > t.bounds().MaxBytes {
+		r.Err = ErrTooLarge
+		return
+	}
+	e.expires = s.expires(t, ttl, old)
+	r.Version, r.Number, r.Done = s.store(t, old, e), int64(len(value)), true
+}
+
+// store puts e in the place of old and makes room for it.
+func (s *state) store(t *table, old, e *entry) uint64 {
+	e.version = s.rev.Add(1)
+	if old == nil {
+		if stale := t.get(e.key); stale != nil { // expired, and not taken out yet
+			s.drop(t, stale, Expired)
+		}
+	}
+	t.set(e, old)
+	s.events.change(t.name, Changed, e)
+	for t.count.Load() > t.bounds().MaxEntries || t.size.Load() > t.bounds().MaxBytes {
+		victim := t.oldest
+		if len(t.expiry) > 0 && t.expiry[0].expires <= s.clock.Load() {
+			victim = t.expiry[0]
+		}
+		if victim == nil || victim == e {
+			break
+		}
+		s.drop(t, victim, Evicted)
+	}
+	return e.version
+}
+
+func (s *state) drop(t *table, e *entry, kind EventKind) {
+	t.remove(e)
+	switch kind {
+	case Evicted:
+		t.evictions.Add(1)
+	case Expired:
+		t.expired.Add(1)
+	}
+	s.events.change(t.name, kind, e)
+}
+
+func (s *state) clearTable(t *table) Result {
+	n := t.count.Load()
+	t.clear()
+	t.tombs.reset(s.rev.Add(1))
+	s.events.change(t.name, Cleared, nil)
+	return Result{Done: true, Number: n}
+}
+
+// expire takes out what has expired by the log's time, up to expireStep entries.
+func (s *state) expire() {
+	now, left := s.clock.Load(), expireStep
+	for _, t := range s.order {
+		for left > 0 && len(t.expiry) > 0 && t.expiry[0].expires <= now {
+			s.drop(t, t.expiry[0], Expired)
+			left--
+		}
+	}
+}
+
+// nextExpiry returns when the next entry expires, 0 if none does. For the goroutine that applies.
+func (s *state) nextExpiry() int64 {
+	var next int64
+	for _, t := range s.order {
+		if len(t.expiry) > 0 && (next == 0 || t.expiry[0].expires < next) {
+			next = t.expiry[0].expires
+		}
+	}
+	return next
+}
+
+// declaration is what the leader says when it begins: how the caches are bounded.
+type declaration struct {
+	Caches  map[string]Options `json:"caches"`
+	Default Options            `json:"default"`
+	Hosts   []string           `json:"hosts"`
+	Base    uint64             `json:"base,omitempty"` // versions begin above it
+}
+
+func (s *state) declare(data []byte) Result {
+	var d declaration
+	if err := json.Unmarshal(data, &d); err != nil {
+		return Result{Err: errors.Join(ErrInvalid, err)}
+	}
+	s.options, s.fallback = d.Caches, d.Default
+	s.rev.Store(max(s.rev.Load(), d.Base))
+	for _, t := range s.order {
+		o := s.optionsOf(t.name)
+		t.options.Store(&o)
+	}
+	return Result{Done: true}
+}
