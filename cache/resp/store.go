@@ -51,11 +51,11 @@ type Store interface {
 	// at its version any more it does nothing and returns swapped = false.
 	Apply(ctx context.Context, db int, level Level, tx Tx) (results []Result, swapped bool, err error)
 
-	// Publish sends a message to the subscribers on all nodes. It returns how many there are on this one.
-	Publish(ctx context.Context, channel string, message []byte) (int, error)
+	// Publish sends a message to the subscribers on all nodes.
+	Publish(ctx context.Context, channel string, message []byte) error
 
-	// Subscribe calls deliver with every message, in one order for all nodes, until ctx ends. It tells ErrMissed to lost
-	// when some could not be kept for it.
+	// Subscribe calls deliver with every message, in one order for all nodes, until ctx ends or nothing can be received; it
+	// calls lost when some were missed.
 	Subscribe(ctx context.Context, deliver func(channel string, message []byte), lost func()) error
 
 	// Replicas is how many nodes beside the leader are known to have every write of level quorum that was answered.
@@ -89,13 +89,13 @@ type Kind uint8
 
 // The kinds of ops, with what they put into the Result. Found and Old tell of the key before the op.
 const (
-	OpGet     Kind = iota // Old, TTL
-	OpPut                 // Done; stores Value
-	OpDelete              // Done
-	OpExpire              // Done; sets the TTL, or removes it with KeepNone
-	OpIncr                // Number, the new value; keeps the TTL. A key that is not there counts as 0
-	OpAppend              // Number, the new length; keeps the TTL
-	OpClear               // removes every key of the database
+	OpGet    Kind = iota // Old, TTL
+	OpPut                // Done; stores Value
+	OpDelete             // Done
+	OpExpire             // Done; sets the TTL, or removes it with KeepNone
+	OpIncr               // Number, the new value; keeps the TTL. A key that is not there counts as 0
+	OpAppend             // Number, the new length; keeps the TTL
+	OpClear              // removes every key of the database
 )
 
 // Expiry is what becomes of a key's TTL.
@@ -116,11 +116,12 @@ const (
 	Always Condition = iota
 	IfAbsent
 	IfPresent
-	IfEqual   // the value is Op.Equal
-	IfNoTTL   // it does not expire
-	IfTTL     // it expires
-	IfLater   // the new TTL is longer; one without TTL counts as infinite
-	IfEarlier // the new TTL is shorter
+	IfEqual      // the value is Op.Equal
+	IfNoTTL      // it does not expire
+	IfTTL        // it expires
+	IfLater      // the new TTL is longer; one without TTL counts as infinite
+	IfEarlier    // the new TTL is shorter
+	IfEarlierTTL // it expires, and the new TTL is shorter
 )
 
 // Op is one operation on one key.
@@ -148,10 +149,10 @@ type Result struct {
 
 // Info is what INFO tells of the node.
 type Info struct {
-	Version  string   // of Locum
-	Role     string   // "master" on the leader, else "slave": Redis's words
+	Version  string // of Locum
+	IsLeader bool
 	Leader   string   // host:port of the leader's cache port, "" if there is none
-	Replicas []string // the other nodes that are connected, host:port
+	Others   []string // the other nodes that are connected, host:port
 	Term     uint64
 	Bytes    int64 // of keys and values
 	Hits     uint64
