@@ -190,7 +190,7 @@ func (c *conn) commandCommand(args [][]byte) error {
 		}
 	case upper(args[1], "DOCS"):
 		c.w.pairs(0)
-	case upper(args[1], "GETKEYS") && len(args) > 2:
+	case upper(args[1], "GETKEYS") && len(args) > 3:
 		c.keysOf(args[2:])
 	default:
 		c.w.fail(unknownSubcommand("COMMAND", args[1], "COUNT", "LIST", "GETKEYS"))
@@ -210,7 +210,7 @@ func commandNames() []string {
 // describeCommand writes what Redis 7 tells of a command; null for one that there is not.
 func (c *conn) describeCommand(cmd *command) {
 	if cmd == nil {
-		c.w.nullArray()
+		c.w.null()
 		return
 	}
 	var flags []string

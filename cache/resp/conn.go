@@ -202,7 +202,10 @@ func (c *conn) command(args [][]byte) error {
 func (c *conn) dispatch(cmd *command, args [][]byte) error {
 	if refusal := c.refuse(cmd, args); refusal != "" {
 		c.settle()
-		if c.multi != nil && cmd != &commandExec {
+		if cmd == &commandExec {
+			c.leaveMulti()
+			refusal = "EXECABORT Transaction discarded because of: " + strings.TrimPrefix(refusal, "ERR ")
+		} else if c.multi != nil {
 			c.multi.broken = true
 		}
 		c.w.fail(refusal)

@@ -54,7 +54,7 @@ func (e fakeEntry) ttl() time.Duration {
 	if e.expires.IsZero() {
 		return 0
 	}
-	return time.Until(e.expires)
+	return time.Until(e.expires).Round(time.Millisecond)
 }
 
 func (f *fake) Get(db int, key []byte) (Entry, bool, error) {
@@ -166,7 +166,7 @@ func (f *fake) expiry(op Op, e fakeEntry) time.Time {
 	case ExpiryKeep:
 		return e.expires
 	case ExpirySet:
-		return time.Now().Add(op.TTL)
+		return time.Now().Truncate(time.Millisecond).Add(op.TTL)
 	}
 	return time.Time{}
 }
@@ -216,6 +216,6 @@ func (f *fake) Subscribe(ctx context.Context, deliver func(string, []byte), lost
 	return nil
 }
 
-func (f *fake) Replicas() int { return 1 }
+func (f *fake) Replicas() int { return 0 }
 
 func (f *fake) Info() Info { return Info{Version: "test", IsLeader: true, Started: time.Now()} }

@@ -175,7 +175,7 @@ func planGetEx(p *plan, args [][]byte) planned {
 		}
 		p.add(Op{Kind: OpExpire, Key: args[1], Expiry: ExpirySet, TTL: ttl, Old: true})
 	case e.persist:
-		p.add(Op{Kind: OpExpire, Key: args[1], Expiry: ExpiryNone, Old: true})
+		p.add(Op{Kind: OpExpire, Key: args[1], Expiry: ExpiryNone, If: IfTTL, Old: true})
 	default:
 		p.add(Op{Kind: OpGet, Key: args[1]})
 	}
