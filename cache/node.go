@@ -251,7 +251,7 @@ func check(level Level, r *request) (Level, error) {
 			}
 		}
 		switch {
-		case op.Kind < OpGet || op.Kind > OpPublish || op.If > IfValue:
+		case op.Kind < OpGet || op.Kind > OpPublish || op.If > IfSooner:
 			return 0, fmt.Errorf("%w: unknown operation; %w", ErrInvalid, ErrNotDone)
 		case len(op.Key) > maxKey:
 			return 0, fmt.Errorf("%w: a key of %d bytes, %d are possible; %w", ErrTooLarge, len(op.Key), maxKey, ErrNotDone)

@@ -97,6 +97,11 @@ const (
 	IfPresent           // there is one
 	IfVersion           // it has Op.Version
 	IfValue             // its value is Op.Expect
+	IfExpires           // it expires some time
+	IfLasting           // there is one, and it does not expire
+	IfLonger            // it expires before Op.TTL would have it expire
+	IfShorter           // it does not expire, or later than Op.TTL would have it expire
+	IfSooner            // it expires, and later than Op.TTL would have it expire
 )
 
 // Op is one operation on one cache. Cache and Key are not checked further: any bytes will do.

@@ -170,7 +170,7 @@ func (s *state) onTable(t *table, op *Op) Result {
 	if old != nil {
 		r.Found, r.Version = true, old.version
 	}
-	if !holds(op, old) {
+	if !s.holds(t, op, old) {
 		s.describe(&r, old)
 		return r
 	}
@@ -208,7 +208,7 @@ func (s *state) onTable(t *table, op *Op) Result {
 }
 
 // holds reports whether the operation's condition does.
-func holds(op *Op, old *entry) bool {
+func (s *state) holds(t *table, op *Op, old *entry) bool {
 	switch op.If {
 	case IfAbsent:
 		return old == nil
@@ -218,6 +218,14 @@ func holds(op *Op, old *entry) bool {
 		return old != nil && old.version == op.Version || old == nil && op.Version == 0
 	case IfValue:
 		return old != nil && old.value == string(op.Expect)
+	case IfExpires, IfLasting:
+		return old != nil && (old.expires != 0) == (op.If == IfExpires)
+	case IfLonger:
+		ends := s.expires(t, op.TTL, old)
+		return old != nil && old.expires != 0 && (ends == 0 || ends > old.expires)
+	case IfShorter, IfSooner:
+		ends := s.expires(t, op.TTL, old)
+		return old != nil && (old.expires == 0 && op.If == IfShorter || old.expires != 0 && ends != 0 && ends < old.expires)
 	}
 	return true
 }
@@ -297,8 +305,8 @@ func (s *state) increment(t *table, op *Op, old *entry, r *Result) {
 	var n int64
 	ttl := op.TTL
 	if old != nil {
-		var err error
-		if n, err = strconv.ParseInt(old.value, 10, 64); err != nil {
+		var err error // digits as they would be written here, and no others, as Redis has it: no "+1", no "01"
+		if n, err = strconv.ParseInt(old.value, 10, 64); err != nil || strconv.FormatInt(n, 10) != old.value {
 			r.Err = ErrNotNumber
 			return
 		}
