@@ -52,6 +52,7 @@ type Process struct {
 	t    T
 	spec Spec
 	attr *syscall.SysProcAttr
+	reap chan func() // to the one goroutine that waits for its ends: a restart leaves none more behind than there were
 
 	mu   sync.Mutex
 	cmd  *exec.Cmd     // nil while it does not run
@@ -71,9 +72,15 @@ func Launch(t T, spec Spec) *Process {
 	if err != nil {
 		t.Fatalf("%s: %v", spec.Name, err)
 	}
-	p := &Process{t: t, spec: spec, attr: attr}
+	p := &Process{t: t, spec: spec, attr: attr, reap: make(chan func())}
+	go func() {
+		for wait := range p.reap {
+			wait()
+		}
+	}()
 	t.Cleanup(func() {
 		p.Kill()
+		close(p.reap)
 		if t.Failed() {
 			t.Logf("the end of %s's log:\n%s", spec.Name, p.logEnd())
 		}
@@ -144,10 +151,10 @@ func (p *Process) spawn() error {
 	}
 	done := make(chan struct{})
 	p.cmd, p.done = cmd, done
-	go func() {
+	p.reap <- func() {
 		_ = cmd.Wait() // how it ended stands in its ProcessState
 		close(done)
-	}()
+	}
 	return nil
 }
 

@@ -1,0 +1,82 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/locum-ha/locum/internal/storeserver"
+	"github.com/locum-ha/locum/physical"
+	"github.com/locum-ha/locum/physical/physicaltest"
+)
+
+// place is a server with a proxy before it for each node.
+type place struct {
+	server *storeserver.PostgreSQL
+	next   atomic.Int64
+}
+
+// fresh returns the name of a schema that nobody has used.
+func (p *place) fresh() string { return fmt.Sprintf("t%d", p.next.Add(1)) }
+
+// admin runs SQL as the administrator.
+func (p *place) admin(t testing.TB, sql string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, p.server.AdminURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(ctx)
+	if _, err := conn.Exec(ctx, sql); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+func open(cfg Config) (*Store, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	return Open(ctx, cfg)
+}
+
+// harness gives each check a schema of its own, and each node a proxy.
+func (p *place) harness(change func(*Config)) physicaltest.Harness {
+	return func(t testing.TB) physicaltest.Store {
+		schema := p.fresh()
+		var mu sync.Mutex
+		proxies := map[int]*storeserver.Proxy{}
+		proxy := func(n int) *storeserver.Proxy {
+			mu.Lock()
+			defer mu.Unlock()
+			if proxies[n] == nil {
+				proxies[n] = storeserver.NewProxy(t, p.server.Addr)
+			}
+			return proxies[n]
+		}
+		return physicaltest.Store{
+			Open: func(n int) (physicaltest.Handle, error) {
+				cfg := Config{URL: physical.Secret(p.server.URL(proxy(n).Addr())), Schema: schema}
+				if change != nil {
+					change(&cfg)
+				}
+				return open(cfg)
+			},
+			Restart:    p.server.Restart,
+			Isolate:    func(n int) func() { proxy(n).Stall(); return proxy(n).Heal },
+			CutAnswers: func(n int) func() { proxy(n).CutAnswers(); return proxy(n).Heal },
+		}
+	}
+}
+
+// Every promise of package physical, against a real server, with real faults of the network.
+func TestConformance(t *testing.T) {
+	p := &place{server: storeserver.StartPostgreSQL(t)}
+	t.Run("Backend", func(t *testing.T) { physicaltest.Backend(t, p.harness(nil)) })
+	t.Run("HABackend", func(t *testing.T) { physicaltest.HABackend(t, p.harness(nil)) })
+}
