@@ -135,6 +135,8 @@ func errorText(err error) string {
 		return "CLUSTERDOWN The cache has no quorum: nothing was read or done. Try again"
 	case errors.Is(err, ErrUnknown):
 		return "UNKNOWN The outcome of the write is unknown: it may have been carried out. Read before you repeat it"
+	case errors.Is(err, ErrNotDone):
+		return "TRYAGAIN The cache could not do it now, and nothing was done. Try again"
 	case errors.Is(err, ErrTooLarge):
 		return "ERR string exceeds maximum allowed size (proto-max-bulk-len)"
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/locum-ha/locum/cache"
 	"github.com/locum-ha/locum/internal/storeserver"
 )
 
@@ -463,21 +464,50 @@ func withoutNumber(answer string) string {
 // own words for errors").
 func TestLikeRedis(t *testing.T) {
 	redis := startRedis(t)
-	locum := start(t, newFake(), Config{})
-	for name, script := range scripts {
-		for _, proto := range []string{"2", "3"} {
-			t.Run(name+"/RESP"+proto, func(t *testing.T) {
-				p := pair{dial(t, locum), dial(t, redis)}
-				p.do(t, []string{"FLUSHALL"}, false)
-				p.ours.do("HELLO", proto) // it shows version and id
-				p.theirs.do("HELLO", proto)
-				for _, line := range strings.Split(strings.TrimSpace(script), "\n") {
-					line, loose := strings.CutPrefix(strings.TrimSpace(line), "~")
-					p.do(t, split(line), loose)
-				}
-			})
+	for store, locum := range map[string]string{"fake": start(t, newFake(), Config{}), "cache": start(t, startCache(t), Config{})} {
+		for name, script := range scripts {
+			for _, proto := range []string{"2", "3"} {
+				t.Run(store+"/"+name+"/RESP"+proto, func(t *testing.T) {
+					p := pair{dial(t, locum), dial(t, redis)}
+					p.play(t, script, proto)
+				})
+			}
 		}
 	}
+}
+
+// play sends a script, line by line.
+func (p pair) play(t *testing.T, script, proto string) {
+	t.Helper()
+	p.do(t, []string{"FLUSHALL"}, false)
+	p.ours.do("HELLO", proto) // it shows version and id
+	p.theirs.do("HELLO", proto)
+	for _, line := range strings.Split(strings.TrimSpace(script), "\n") {
+		line, loose := strings.CutPrefix(strings.TrimSpace(line), "~")
+		p.do(t, split(line), loose)
+	}
+}
+
+// startCache runs a cache of one host for as long as the test does.
+func startCache(t testing.TB) *Shared {
+	t.Helper()
+	node, err := cache.New(cache.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- node.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("cache: %v", err)
+		}
+	})
+	for health, changed := node.HealthChanges(); health.Status != cache.Good; health, changed = node.HealthChanges() {
+		<-changed
+	}
+	return NewShared(node, 16, "self:0", "test")
 }
 
 // TestProtocolErrorsLikeRedis sends what is not RESP, and inline commands; where Redis ends the connection, so must Locum.

@@ -67,16 +67,17 @@ func (f *fake) Get(db int, key []byte) (Entry, bool, error) {
 	return Entry{Value: e.value, TTL: e.ttl(), Version: e.version}, ok, nil
 }
 
-func (f *fake) Keys(db int, after string, limit int) ([]string, error) {
+func (f *fake) Scan(db int, cursor uint64, count int) ([]string, uint64, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var keys []string
-	for _, key := range slices.Sorted(maps.Keys(f.db(db))) {
-		if _, ok := f.entry(db, []byte(key)); ok && key > after && len(keys) < limit {
-			keys = append(keys, key)
-		}
+	keys := slices.Sorted(maps.Keys(f.db(db)))
+	from := min(int(cursor), len(keys))
+	to := min(from+count, len(keys))
+	next := uint64(to)
+	if to == len(keys) {
+		next = 0
 	}
-	return keys, f.fail
+	return keys[from:to], next, f.fail
 }
 
 func (f *fake) Len(db int) (int, error) {

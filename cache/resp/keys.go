@@ -2,7 +2,6 @@ package resp
 
 import (
 	"strconv"
-	"sync"
 )
 
 // keyCommands are about keys, whatever is in them.
@@ -120,13 +119,11 @@ func (c *conn) dbSize([][]byte) error {
 
 // Bounds of SCAN.
 const (
-	scanCount   = 10
-	maxScan     = 10000 // keys that are looked at for one answer, whatever COUNT says
-	maxCursors  = 4096
-	scanUnknown = "ERR this node does not know the cursor (any more): start the SCAN again from 0"
+	scanCount = 10
+	maxScan   = 10000 // keys that are looked at for one answer, whatever COUNT says
 )
 
-// scan is SCAN cursor [MATCH pattern] [COUNT n] [TYPE name]. A key that is there from the first call to the last is listed once.
+// scan is SCAN cursor [MATCH pattern] [COUNT n] [TYPE name]. A key that is there from the first call to the last is listed, once or more.
 func (c *conn) scan(args [][]byte) error {
 	cursor, err := strconv.ParseUint(string(args[1]), 10, 64)
 	if err != nil {
@@ -159,20 +156,10 @@ func (c *conn) scan(args [][]byte) error {
 			return nil
 		}
 	}
-	limit := int(min(count, maxScan))
-	after, known := c.server.cursors.resume(cursor, c.db)
-	if !known {
-		c.w.fail(scanUnknown)
-		return nil
-	}
-	keys, err := c.server.store.Keys(c.db, after, limit)
+	keys, next, err := c.server.store.Scan(c.db, cursor, int(min(count, maxScan)))
 	if err != nil {
 		c.w.fail(errorText(err))
 		return nil
-	}
-	next := uint64(0)
-	if len(keys) == limit {
-		next = c.server.cursors.keep(c.db, keys[len(keys)-1])
 	}
 	matching := keys[:0:0]
 	for _, key := range keys {
@@ -187,37 +174,6 @@ func (c *conn) scan(args [][]byte) error {
 		c.w.text(key)
 	}
 	return nil
-}
-
-// cursors remembers where SCANs on this node went on, the last maxCursors of them.
-type cursors struct {
-	mu    sync.Mutex
-	last  uint64
-	after map[uint64]string // by cursor; the database's number stands in front
-}
-
-func (k *cursors) keep(db int, key string) uint64 {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.last++
-	delete(k.after, k.last-min(maxCursors, k.last))
-	k.after[k.last] = string(rune(db)) + key
-	return k.last
-}
-
-// resume returns where to go on; cursor 0 is the beginning.
-func (k *cursors) resume(cursor uint64, db int) (after string, known bool) {
-	if cursor == 0 {
-		return "", true
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	own := string(rune(db))
-	kept := k.after[cursor]
-	if len(kept) < len(own) || kept[:len(own)] != own {
-		return "", false
-	}
-	return kept[len(own):], true
 }
 
 // match tells whether text fits a pattern with *, ?, [a-c], [^a] and \x, as Redis matches. It takes time in proportion to the product of

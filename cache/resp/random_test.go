@@ -13,7 +13,7 @@ import (
 // TestRandomLikeRedis does the same with random commands, in pipelines of random length.
 func TestRandomLikeRedis(t *testing.T) {
 	redis := startRedis(t)
-	locum := start(t, newFake(), Config{})
+	locum := start(t, startCache(t), Config{})
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 1))

@@ -110,7 +110,6 @@ type Server struct {
 	cfg      Config
 	store    Store
 	hub      hub
-	cursors  cursors
 	lastID   atomic.Uint64
 	commands atomic.Uint64 // that were carried out
 	accepted atomic.Uint64 // connections
@@ -133,7 +132,6 @@ func New(store Store, cfg Config) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, store: store, conns: map[*conn]struct{}{}}
 	s.hub.limit = cfg.MaxQueued
-	s.cursors.after = map[uint64]string{}
 	return s, nil
 }
 

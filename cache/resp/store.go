@@ -25,6 +25,9 @@ var (
 	// ErrUnknown: the write was sent and its outcome is not known. The client sees "UNKNOWN …".
 	ErrUnknown = errors.New("outcome unknown")
 
+	// ErrNotDone: the write was not carried out and never will be. The client sees "TRYAGAIN …".
+	ErrNotDone = errors.New("not done")
+
 	// ErrTooLarge: a value or batch is larger than the cache takes; nothing was done.
 	ErrTooLarge = errors.New("too large")
 
@@ -41,8 +44,9 @@ type Store interface {
 	// Get reads a key from this node's memory, without waiting. It sees every write that this node has answered before.
 	Get(db int, key []byte) (entry Entry, found bool, err error)
 
-	// Keys lists at most limit keys behind the key after, in their order.
-	Keys(db int, after string, limit int) ([]string, error)
+	// Scan lists about count keys and where to go on, 0 at the end. Every key that is there from the first call, with cursor 0, to
+	// the last is listed once or more. A cursor is good on the node that gave it.
+	Scan(db int, cursor uint64, count int) (keys []string, next uint64, err error)
 
 	// Len is how many keys there are.
 	Len(db int) (int, error)
