@@ -155,6 +155,9 @@ type Storage struct {
 
 	// InMem keeps the entries in memory and forgets them at the end: one node, for trying out.
 	InMem InMemStorage `hcl:"inmem,variant"`
+
+	// PostgreSQL is a PostgreSQL server, 12 or later.
+	PostgreSQL PostgreSQLStorage `hcl:"postgresql,variant"`
 }
 
 // RaftStorage is the embedded store.

@@ -11,6 +11,8 @@ import (
 	"github.com/hashicorp/hcl/v2"
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/convert"
+
+	"github.com/locum-ha/locum/physical"
 )
 
 // decoder fills a Config from the bodies of files, and remembers where everything was written.
@@ -202,6 +204,10 @@ func set(into reflect.Value, value cty.Value) error {
 	case *string:
 		s, err := text("it")
 		*p = s
+		return err
+	case *physical.Secret:
+		s, err := text("it")
+		*p = physical.Secret(s)
 		return err
 	case *bool:
 		if value.Type() != cty.Bool {

@@ -133,6 +133,16 @@ func (c *checker) storage() {
 			c.fault("storage.path", "missing", "write the data directory")
 		}
 	}
+	c.shared("storage", c.Storage)
+	c.shared("ha_storage", c.HAStorage)
+}
+
+// shared checks the block of a store that may stand in either place.
+func (c *checker) shared(path string, s Storage) {
+	switch s.Type {
+	case "postgresql":
+		c.postgreSQL(path, s.PostgreSQL)
+	}
 }
 
 // kind checks the label of a block. missing is what to do where there is no block.

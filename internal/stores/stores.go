@@ -24,6 +24,8 @@ var known = map[string]store{
 	"raft":  {storage: openRaft},
 	"file":  {storage: openFile},
 	"inmem": {storage: openInMem},
+
+	"postgresql": {storage: storePostgreSQL, lock: lockPostgreSQL},
 }
 
 // Names lists the stores that can be storage.
