@@ -93,7 +93,7 @@ func (w *responseWriter) done() {
 		return
 	}
 	if w.s.disowned.Load() && !w.sent {
-		w.refuse(resetDeposed)
+		w.refuse(w.s.disownCode())
 		return
 	}
 	if w.status == 0 {
@@ -175,7 +175,7 @@ func (w *responseWriter) panicked(v any) {
 		case w.s.declined.Load():
 			w.refuse(resetDeclined)
 		case w.s.disowned.Load():
-			w.refuse(resetDeposed)
+			w.refuse(w.s.disownCode())
 		}
 	case v == http.ErrAbortHandler && w.sent && w.s.run.isDrained():
 		// An endless answer that a drain has ended: a clean end is how its client is told.

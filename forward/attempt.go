@@ -131,6 +131,8 @@ func (x *exchange) lost(s *session, st *stream, err error) result {
 	switch reset.code {
 	case resetNotProcessed, resetBusy, resetDeclined:
 		return result{err: err}
+	case resetBroken:
+		return result{delivered: true, broken: true, err: errBroken}
 	case resetAborted:
 		x.begun = true // the handler wants the connection broken off
 	}

@@ -31,6 +31,9 @@ var (
 	errFull    = errors.New("forward: too many requests at the active node")
 )
 
+// errBroken: the application that a handler passed the request to broke off.
+var errBroken = errors.New("the application broke off without an answer")
+
 // errLoop: following the redirect has led back to a standby.
 var errLoop = errors.New("forward: redirected in a loop: several nodes have the same api_addr")
 

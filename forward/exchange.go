@@ -31,6 +31,7 @@ type exchange struct {
 	begun        bool            // bytes of the answer went out
 	refusals     int             // attempts in a row that were not processed
 	repeats      int
+	breaks       int // attempts that the application broke off
 	helpers      sync.WaitGroup
 }
 
@@ -38,6 +39,7 @@ type exchange struct {
 type result struct {
 	done      bool // answered, or the client is gone
 	delivered bool
+	broken    bool  // by the application: the node is there, and may take the next attempt
 	err       error // why not, for the log and the answer
 	full      <-chan struct{}
 }
@@ -78,6 +80,9 @@ func (r *Router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 // goOn decides after an attempt without an answer, and waits until another makes sense.
 func (x *exchange) goOn(p *place, res result) bool {
 	x.delivered = x.delivered || res.delivered
+	if res.broken {
+		x.breaks++
+	}
 	if x.req.Context().Err() != nil || x.up.failure() != nil {
 		x.clientFailed()
 		return false
@@ -85,6 +90,7 @@ func (x *exchange) goOn(p *place, res result) bool {
 	v := decide(fate{
 		begun: x.begun, delivered: x.delivered, now: res.delivered, replayable: x.up.replayable(),
 		mayRepeat: x.keyed || isSafe(x.req.Method) || x.r.repeats[x.req.Method], repeats: x.repeats,
+		breaks: x.breaks,
 	})
 	x.r.log.Debug("request goes on", "request_id", x.info.ID, "verdict", v.String(), "error", res.err)
 	switch v {
@@ -102,7 +108,7 @@ func (x *exchange) goOn(p *place, res result) bool {
 	}
 	x.full = res.full
 	limit := time.Duration(0)
-	if !res.delivered && res.full == nil {
+	if (!res.delivered || res.broken) && res.full == nil {
 		// Refused by a node that is there: it may take the next one in a moment.
 		limit = min(5*time.Millisecond<<min(x.refusals, 6), 200*time.Millisecond)
 		x.refusals++
@@ -175,7 +181,7 @@ func (x *exchange) giveUp(p *place, why error) {
 	switch {
 	case x.req.Context().Err() != nil, x.up.failure() != nil:
 		x.clientFailed()
-	case !x.delivered && p.target != nil && !x.lapped && !x.sameAddr(p.target):
+	case !x.delivered && p.target != nil && p.target.APIAddr != "" && !x.lapped && !x.sameAddr(p.target):
 		x.redirect(p.target)
 	default:
 		x.answerFailure(why)
@@ -202,6 +208,9 @@ func (x *exchange) answerFailure(why error) {
 	processed, msg := "no", "the request was not processed"
 	if x.delivered {
 		processed, msg = "unknown", "the active node was lost: the request may or may not have been processed"
+		if errors.Is(why, errBroken) {
+			msg, why = why.Error()+": the request may or may not have been processed", nil
+		}
 		x.open = true
 		o.Unknown()
 		x.r.log.Warn("outcome unknown", "request_id", x.info.ID, "method", x.req.Method, "error", why)

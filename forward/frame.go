@@ -66,6 +66,7 @@ const (
 	resetAborted      resetCode = 4 // the handler broke off its answer
 	resetBusy         resetCode = 5 // not processed: no room for the stream
 	resetDeclined     resetCode = 6 // the handler says that it did not carry the request out
+	resetBroken       resetCode = 7 // delivered to an application that broke off without an answer
 )
 
 func (c resetCode) String() string {
@@ -82,6 +83,8 @@ func (c resetCode) String() string {
 		return "busy"
 	case resetDeclined:
 		return "declined"
+	case resetBroken:
+		return "the application broke off"
 	default:
 		return fmt.Sprintf("code %d", uint8(c))
 	}

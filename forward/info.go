@@ -91,6 +91,26 @@ func Decline(ctx context.Context) {
 	}
 }
 
+// Broke says that the request was delivered to an application which broke off without an answer: what the
+// handler answers is dropped. The request is repeated after a while, here or on the next active node, if it
+// may be (P6), else answered "unknown". It has no effect once bytes of the answer were sent.
+func Broke(ctx context.Context) {
+	if r := runFrom(ctx); r != nil {
+		r.broken.Store(true)
+		r.disowned.Store(true)
+	}
+}
+
+// Draining returns a channel that is closed when the node that runs the request begins to step down as
+// planned; nil if ctx is not that of a request run by a Router. It is for handlers that can tell an answer
+// without an end from one that will end soon: the former they should end.
+func Draining(ctx context.Context) <-chan struct{} {
+	if r := runFrom(ctx); r != nil {
+		return r.t.drained
+	}
+	return nil
+}
+
 // Disown says that the store did not tell whether the request was carried out: what the handler answers is
 // dropped, and the request goes on as one that was delivered to a node that is not active any more: it is
 // repeated if it may be (P6), else answered "unknown". It has no effect once bytes of the answer were sent.

@@ -58,7 +58,7 @@ func (x *exchange) runLocal(t *tenure) (res result) {
 		if l.g.dropped && !l.g.begun {
 			_ = recover() // the handler learnt by an error that its answer is not wanted
 			x.resetHeader()
-			res = result{delivered: !l.declined.Load(), err: ErrDeposed}
+			res = l.outcome()
 			return
 		}
 		if !returned && l.isDrained() {
@@ -76,6 +76,25 @@ func (x *exchange) runLocal(t *tenure) (res result) {
 	returned = true
 	l.g.done()
 	return result{done: true}
+}
+
+// outcome is that of a run whose answer was dropped.
+func (r *run) outcome() result {
+	switch {
+	case r.declined.Load():
+		return result{err: errDeclined}
+	case r.broken.Load():
+		return result{delivered: true, broken: true, err: errBroken}
+	}
+	return result{delivered: true, err: ErrDeposed}
+}
+
+// disownCode says why the answer of a request was dropped that was carried out, or perhaps was.
+func (r *run) disownCode() resetCode {
+	if r.broken.Load() {
+		return resetBroken
+	}
+	return resetDeposed
 }
 
 // resetHeader takes off what a handler has set whose answer is dropped.

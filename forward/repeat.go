@@ -10,11 +10,15 @@ type fate struct {
 	replayable bool // the body is still at hand, all of it
 	mayRepeat  bool // safe, keyed by its slot, or of a method that the application allows
 	repeats    int  // how often it was repeated although it may have been delivered
+	breaks     int  // how often the application broke it off
 }
 
 // maxRepeats bounds how often a request is delivered again: one that ends every node that runs it must
 // not end them all, one after the other.
 const maxRepeats = 8
+
+// maxBreaks is the same for an application: a request that ends it must not end it again and again.
+const maxBreaks = 2
 
 type verdict uint8
 
@@ -39,7 +43,7 @@ func decide(f fate) verdict {
 		return again
 	case !f.delivered:
 		return refuse
-	case f.mayRepeat && f.replayable && (!f.now || f.repeats < maxRepeats):
+	case f.mayRepeat && f.replayable && (!f.now || f.repeats < maxRepeats) && f.breaks <= maxBreaks:
 		return repeat
 	default:
 		return unknown

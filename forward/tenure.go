@@ -26,6 +26,7 @@ type tenure struct {
 	waited   int // running requests that a drain waits for
 	draining bool
 	idle     chan struct{} // closed when draining and waited == 0
+	drained  chan struct{} // closed when a planned step-down begins
 }
 
 // A run is one request that a handler works on. It is on its tenure's ring until the handler has
@@ -37,6 +38,7 @@ type run struct {
 	cancel     context.CancelCauseFunc
 	declined   atomic.Bool
 	disowned   atomic.Bool
+	broken     atomic.Bool // disowned, because the application broke off
 
 	// under t.mu
 	endless  bool
@@ -48,7 +50,7 @@ type run struct {
 }
 
 func newTenure(term uint64, termStr string, l Lease, h http.Handler) *tenure {
-	t := &tenure{term: term, termStr: []string{termStr}, lease: l, handler: h, idle: make(chan struct{})}
+	t := &tenure{term: term, termStr: []string{termStr}, lease: l, handler: h, idle: make(chan struct{}), drained: make(chan struct{})}
 	t.first.prev, t.first.next = &t.first, &t.first
 	return t
 }
@@ -137,6 +139,7 @@ func (t *tenure) drain() {
 		return
 	}
 	t.draining = true
+	close(t.drained)
 	if t.waited == 0 {
 		close(t.idle)
 	}
