@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -107,7 +108,12 @@ func (l *local) unseal(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var err error
-	switch st := l.node.Status(); {
+	st := l.node.Status()
+	if again, ok := l.node.(looker); ok && !st.Initialized {
+		again.LookAgain(r.Context())
+		st = l.node.Status()
+	}
+	switch {
 	case !st.Initialized:
 		err = sealedAnswer(false)
 		err.(*Error).Status = http.StatusBadRequest
@@ -128,6 +134,12 @@ func (l *local) unseal(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	l.sealStatus(w, r)
+}
+
+// looker is a Node whose cluster another one can have initialised without its knowledge.
+type looker interface {
+	// LookAgain has Status say whether that is so.
+	LookAgain(ctx context.Context)
 }
 
 // decodeShare takes hex or base64, as Vault does. What was sent is never repeated in the error.

@@ -16,9 +16,10 @@ import (
 // is a request to the store.
 const (
 	lookLocal  = 5 * time.Millisecond
-	lookRemote = 25 * time.Millisecond  // while requests wait
+	lookRemote = 25 * time.Millisecond  // while requests wait, and for lookHurry after the active node was lost
 	lookSoon   = 100 * time.Millisecond // while no active node is known
-	lookIdle   = time.Second            // while the active node answers; changes of the lock's holder cut it short
+	lookHurry  = 5 * time.Second
+	lookIdle   = time.Second // while the active node answers; changes of the lock's holder cut it short
 )
 
 // follow keeps the router pointed at the active node, as the advertisement tells it, until ctx ends. It outlives the
@@ -59,7 +60,8 @@ func (f *follower) wait(ctx context.Context) {
 
 // lookRemotely is when to look again in a store that is a round trip away. While requests wait the election is told so, too.
 func (f *follower) lookRemotely() time.Duration {
-	waits := f.leading.Load() == nil && f.router.Held() > 0
+	since := f.leaderless.Load()
+	waits := f.leading.Load() == nil && (f.router.Held() > 0 || since != 0 && time.Since(time.Unix(0, since)) < lookHurry)
 	if f.hurries.Swap(waits) != waits {
 		f.election.Hurry(waits)
 	}

@@ -20,7 +20,8 @@ func (s *Server) electionObserver() election.Observer {
 	return o
 }
 
-// forwardObserver wakes the follower when a request begins to wait, besides what metrics wants to know.
+// forwardObserver wakes the follower when a request begins to wait, or the active node is lost, besides what metrics wants to
+// know.
 func (s *Server) forwardObserver() forward.Observer {
 	o := s.metrics.Forward()
 	counted := o.HeldNow
@@ -29,6 +30,15 @@ func (s *Server) forwardObserver() forward.Observer {
 			counted(delta)
 		}
 		if u := s.life.Load(); u != nil && delta > 0 && s.raft == nil && !u.hurries.Load() {
+			u.kick()
+		}
+	}
+	connected := o.Connected
+	o.Connected = func(peerID string, up bool) {
+		if connected != nil {
+			connected(peerID, up)
+		}
+		if u := s.life.Load(); u != nil && !up {
 			u.kick()
 		}
 	}

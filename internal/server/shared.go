@@ -146,6 +146,17 @@ func (s *Server) refreshSeal(ctx context.Context) error {
 	return nil
 }
 
+// LookAgain sees whether another node has initialised the cluster meanwhile, as api's looker.
+func (s *Server) LookAgain(ctx context.Context) {
+	if err := s.ops.LockContext(ctx); err != nil {
+		return
+	}
+	defer s.ops.Unlock()
+	if err := s.refreshSeal(ctx); err != nil {
+		s.log.Warn("seal configuration not read", "error", err)
+	}
+}
+
 // keyLockPlace says which store keeps the HA lock, and where in it. A node that would look for the lock elsewhere could become
 // active beside another: the fence would stop its writes, but not the application.
 const keyLockPlace = "core/lock-place"

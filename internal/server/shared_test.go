@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -58,20 +59,22 @@ func sharedCluster(t *testing.T, n int, seal, extra string, open func(context.Co
 		extra += fmt.Sprintf("\nseal \"static\" { key_file = %q }\n", key)
 	}
 	var nodes []*testNode
-	ports := freePorts(t, 2*n)
+	ports := freePorts(t, n)
+	// Cluster ports are closed on standbys: on addresses that nobody else connects from, they stay free meanwhile.
+	cluster := fmt.Sprintf("127.%d.%d", 64+rand.IntN(128), rand.IntN(256))
 	for i := range n {
-		node := &testNode{t: t, name: fmt.Sprintf("node-%d", i+1), url: "http://127.0.0.1:" + ports[2*i], open: open}
+		node := &testNode{t: t, name: fmt.Sprintf("node-%d", i+1), url: "http://127.0.0.1:" + ports[i], open: open}
 		node.configure(fmt.Sprintf(`
 node_name = %q
 api_addr = %q
-cluster_addr = "https://127.0.0.1:%s"
+cluster_addr = "https://%s.%d:8401"
 listener "tcp" {
   address = "127.0.0.1:%s"
-  cluster_address = "127.0.0.1:%s"
+  cluster_address = "%s.%d:8401"
   tls_disable = true
 }
 %s
-`, node.name, node.url, ports[2*i+1], ports[2*i], ports[2*i+1], extra))
+`, node.name, node.url, cluster, i+1, ports[i], cluster, i+1, extra))
 		nodes = append(nodes, node)
 	}
 	return nodes
@@ -151,5 +154,82 @@ func TestSharedStore(t *testing.T) {
 			}
 			useEverywhere(t, nodes, answer["root_token"].(string))
 		})
+	}
+}
+
+// Shares open each node by itself, and an operator's shares given to a node that has not noticed the init yet are taken.
+func TestSharedStoreWithShares(t *testing.T) {
+	nodes := sharedCluster(t, 3, "shamir", `storage "etcd" {}`, opener(memory.NewStore(), nil, true))
+	for _, n := range nodes {
+		n.start()
+	}
+	code, answer := nodes[0].call("PUT", "/v1/sys/init", "", map[string]any{"secret_shares": 3, "secret_threshold": 2})
+	if code != 200 {
+		t.Fatalf("init: %d %v", code, answer)
+	}
+	keys, token := answer["keys_base64"].([]any), answer["root_token"].(string)
+	for _, n := range nodes[1:] {
+		for _, key := range keys[:2] {
+			if code, answer := n.call("PUT", "/v1/sys/unseal", "", map[string]any{"key": key}); code != 200 {
+				t.Fatalf("unseal %s: %d %v", n.name, code, answer)
+			}
+		}
+	}
+	readyAll(t, nodes)
+	useEverywhere(t, nodes, token)
+	if code, answer := nodes[1].call("PUT", "/v1/sys/seal", token, nil); code != 204 {
+		t.Fatalf("seal: %d %v", code, answer)
+	}
+}
+
+// A node that would look for the lock elsewhere does not unseal: it could become active beside another.
+func TestLockPlaceIsFixed(t *testing.T) {
+	entries, first, second := memory.NewStore(), memory.NewStore(), memory.NewStore()
+	nodes := sharedCluster(t, 2, "static", "storage \"postgresql\" {}\nha_storage \"consul\" {}", opener(entries, first, true))
+	nodes[0].start()
+	if code, answer := nodes[0].call("PUT", "/v1/sys/init", "", map[string]any{}); code != 200 {
+		t.Fatalf("init: %d %v", code, answer)
+	}
+	readyAll(t, nodes[:1])
+	nodes[1].config.HAStorage.Type = "redis"
+	nodes[1].open = opener(entries, second, true)
+	nodes[1].start()
+	if code, _ := nodes[1].call("GET", "/v1/sys/health", "", nil); code != 503 {
+		t.Errorf("health of a node that is configured for another lock store: %d, want 503 (sealed)", code)
+	}
+	if over, err := nodes[1].server.awaitOnce(t.Context()); !over || err != nil || nodes[1].server.life.Load() != nil {
+		t.Errorf("it goes on: over %v, error %v", over, err)
+	}
+	if !nodes[1].server.barrier.Sealed() {
+		t.Errorf("its barrier is unsealed")
+	}
+}
+
+// The start-up table says where entries and lock are kept; times that cannot work are refused before anything is served.
+func TestSharedStoreAtStart(t *testing.T) {
+	start := func(extra string, watch bool) (string, error) {
+		lock := memory.NewStore()
+		n := sharedCluster(t, 1, "static", extra, opener(memory.NewStore(), lock, watch))[0]
+		s, err := New(n.config, Options{Version: "test", Open: n.open, Out: &n.out})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		err = s.Run(ctx, context.Background())
+		return n.out.String(), err
+	}
+	split := "storage \"s3\" {}\nha_storage \"consul\" {}\n"
+	table, err := start(split, true)
+	if err != nil || !strings.Contains(table, "Storage: s3 (HA available)\n") || !strings.Contains(table, "HA Storage: consul\n") {
+		t.Errorf("error %v, start-up table:\n%s", err, table)
+	}
+	for _, c := range []struct{ ha, want string }{
+		{`ha { lock_ttl = "50ms" }`, `ha.lock_ttl is 50ms and "consul" can do no less than 100ms`},
+		{`ha { lock_ttl = "16s" }`, `forwarding.hold_timeout is 40s, less than twice the lock's TTL (16s) + 10s`},
+	} {
+		if _, err := start(split+c.ha, true); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got error %v, want %q", c.ha, err, c.want)
+		}
 	}
 }
