@@ -37,6 +37,7 @@ func Active(service Service, entries KV, tokens Tokens, raft Raft, cfg Config) h
 	a.policyRoutes()
 	a.generateRootRoutes()
 	a.rekeyRoutes()
+	a.cacheRoutes()
 	return a
 }
 

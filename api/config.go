@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"net/netip"
 	"time"
+
+	"github.com/locum-ha/locum/cache"
 )
 
 // DefaultMaxBody is the size of the largest request body, in bytes, unless configured.
@@ -40,6 +42,9 @@ type Config struct {
 	// unavailable, outcome unknown. If it returns true it has taken the request over, and the api writes nothing.
 	Deposed func(r *http.Request, err error) bool
 
+	// Cache is this node's part of the cache; nil where there is none.
+	Cache *cache.Node
+
 	// Observer is told of every request.
 	Observer Observer
 
@@ -57,7 +62,7 @@ type RequestInfo struct {
 
 // Observer is told what the api did. Funcs may be nil.
 type Observer struct {
-	// Request: one request was answered. Class is one of a fixed few: "status", "init", "sys", "raft", "auth", "kv", "other".
+	// Request: one request was answered. Class is one of a fixed few: "status", "init", "sys", "raft", "auth", "kv", "cache", "other".
 	Request func(class, method string, code int, took time.Duration)
 }
 

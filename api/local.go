@@ -40,6 +40,7 @@ func Local(node Node, cfg Config, next http.Handler) http.Handler {
 		"/v1/sys/standby":           {class: status, open: true, on: probe(l.standby)},
 		"/v1/sys/leader":            {class: status, open: true, on: get(l.leader)},
 		"/v1/system/leader":         {class: status, open: true, on: get(l.systemLeader)},
+		"/v1/sys/cache":             {class: status, open: true, on: get(l.cacheStatus)},
 		"/v1/sys/seal-status":       {class: status, open: true, on: get(l.sealStatus)},
 		"/v1/sys/init":              {class: "init", open: true, on: get(l.initialized).with(both(l.init))},
 		"/v1/sys/unseal":            {class: "init", open: true, on: both(l.unseal)},
