@@ -45,6 +45,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv("SUPERVISE_TEST_NODE") != "" {
 		os.Exit(testNode())
 	}
+	if os.Getenv("SUPERVISE_TEST_APP") != "" {
+		os.Exit(testApp())
+	}
 	os.Exit(m.Run())
 }
 
