@@ -18,6 +18,12 @@ func TestSysGolden(t *testing.T) {
 	h := Active(service, &fakeKV{}, &fakeTokens{}, &fakeRaft{}, testConfig())
 	for _, c := range []struct{ name, method, path, body string }{
 		{"sys-seal", "PUT", "sys/seal", ""},
+		{"sys-pause", "PUT", "sys/pause", ``},
+		{"sys-paused", "GET", "sys/pause", ``},
+		{"sys-resume", "PUT", "sys/resume", ``},
+		{"sys-maintenance", "PUT", "sys/maintenance", `{"node":"node-b"}`},
+		{"sys-maintenance-off", "PUT", "sys/maintenance", `{"node":"node-b","off":true}`},
+		{"sys-maintenance-of-nobody", "PUT", "sys/maintenance", `{}`},
 		{"sys-step-down-wait", "PUT", "sys/step-down", `{"to":"node-b","wait":"30s"}`},
 		{"sys-ha-status", "GET", "sys/ha-status", ""},
 		{"sys-history", "GET", "sys/history", ""},

@@ -28,6 +28,7 @@ var noon = time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 
 // fakeNode is a node in whatever state the test gives it.
 type fakeNode struct {
+	resume   bool // nobody is active: this node takes it on itself
 	status   Status
 	initReq  *InitRequest
 	initErr  error
@@ -76,6 +77,13 @@ func (n *fakeNode) ResetUnseal(context.Context) error {
 	n.resets++
 	n.status.Seal.Progress = 0
 	return nil
+}
+
+func (n *fakeNode) Resume(_ context.Context, token string, _ Access) (bool, error) {
+	if n.resume {
+		return true, rootOnly(token)
+	}
+	return false, nil
 }
 
 func (n *fakeNode) Join(_ context.Context, req JoinRequest) error {
@@ -161,6 +169,15 @@ func (s *fakeService) History(context.Context) ([]Leadership, error) {
 }
 func (s *fakeService) KeyStatus(context.Context) (KeyStatus, error) {
 	return KeyStatus{Term: 2, InstallTime: noon, Encryptions: 1234}, s.called("key-status")
+}
+func (s *fakeService) Ordered(context.Context) (Ordered, error) {
+	return Ordered{Paused: true, Maintenance: []string{"node-b"}}, s.called("ordered")
+}
+func (s *fakeService) Pause(_ context.Context, on bool) (Ordered, error) {
+	return Ordered{Paused: on}, s.called(fmt.Sprintf("pause %t", on))
+}
+func (s *fakeService) Maintenance(_ context.Context, node string, on, force bool) (Ordered, error) {
+	return Ordered{Maintenance: []string{node}, HandsOver: true}, s.called(fmt.Sprintf("maintenance %s %t %t", node, on, force))
 }
 func (s *fakeService) Rotate(context.Context) error { return s.called("rotate") }
 

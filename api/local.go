@@ -74,6 +74,9 @@ func (l *local) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	if r.URL.Path == resumePath && l.resumed(w, r) {
+		return
+	}
 	if l.node.Sealed() {
 		l.fail(w, r, sealedAnswer(l.node.Status().Initialized))
 		return

@@ -17,6 +17,10 @@ type Node interface {
 	// error if that cannot be told now.
 	Authorize(ctx context.Context, token string, need Access) error
 
+	// Resume ends a pause on this node alone, if there is no active node that could be asked; false: there is, or there is
+	// no pause. The token is checked as Authorize does.
+	Resume(ctx context.Context, token string, need Access) (bool, error)
+
 	// Init makes a new cluster of which this node is the first. An *Error says why not (400 if there is one already).
 	Init(ctx context.Context, req InitRequest) (*InitResponse, error)
 

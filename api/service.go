@@ -24,6 +24,8 @@ type Service interface {
 	// returns nil as soon as the step-down has begun.
 	StepDown(ctx context.Context, to string, wait time.Duration) (*Leader, error)
 
+	Orders
+
 	// Members lists the nodes, the active one first.
 	Members(ctx context.Context) ([]Member, error)
 
@@ -60,6 +62,7 @@ type Member struct {
 	Term        uint64     `json:"term"` // the term that the node last heard of
 	NodeID      string     `json:"node_id"`
 	Reason      string     `json:"reason,omitempty"` // why it is not active
+	Maintenance bool       `json:"maintenance,omitempty"`
 }
 
 // Leadership is one line of sys/history.

@@ -14,6 +14,7 @@ func (a *active) sysRoutes() {
 	rotate := &route{class: sys, sudo: true, on: both(a.rotate)}
 	a.routes["/v1/sys/rotate"] = rotate
 	a.routes["/v1/sys/rotate/keyring"] = &route{class: sys, sudo: true, on: both(a.rotate)}
+	a.orderRoutes()
 }
 
 func (a *active) seal(w http.ResponseWriter, r *http.Request) {
@@ -60,7 +61,12 @@ func (a *active) haStatus(w http.ResponseWriter, r *http.Request) {
 	if nodes == nil {
 		nodes = []Member{}
 	}
-	a.sys(w, r, map[string]any{"nodes": nodes})
+	orders, err := a.service.Ordered(r.Context())
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	a.sys(w, r, map[string]any{"nodes": nodes, "paused": orders.Paused})
 }
 
 func (a *active) history(w http.ResponseWriter, r *http.Request) {

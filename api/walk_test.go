@@ -35,6 +35,9 @@ var endpoints = []endpoint{
 
 	{path: "sys/seal", methods: []string{"POST", "PUT"}},
 	{path: "sys/step-down", methods: []string{"POST", "PUT"}, body: true},
+	{path: "sys/pause", methods: []string{"GET", "HEAD", "POST", "PUT"}, body: true},
+	{path: "sys/resume", methods: []string{"POST", "PUT"}, body: true},
+	{path: "sys/maintenance", methods: []string{"GET", "HEAD", "POST", "PUT"}, body: true},
 	{path: "sys/ha-status", methods: []string{"GET", "HEAD"}},
 	{path: "sys/history", methods: []string{"GET", "HEAD"}},
 	{path: "sys/key-status", methods: []string{"GET", "HEAD"}},

@@ -165,6 +165,7 @@ type Member struct {
 	Term        uint64     `json:"term"`
 	NodeID      string     `json:"node_id"`
 	Reason      string     `json:"reason,omitempty"`
+	Maintenance bool       `json:"maintenance,omitempty"`
 }
 
 // Members lists the nodes that the active one knows.

@@ -52,6 +52,7 @@ type Config struct {
 	DrainTimeout      time.Duration // limit of Drain. Default 15 s
 	DeactivateTimeout time.Duration // for how long a Deactivate that does not return keeps the lock. Default 30 s
 	FenceTimeout      time.Duration // limit of raising the fence. Default 2 TTL within 2 s and 10 s
+	MinFailover       time.Duration // how long a leadership must have lasted before another node takes over unplanned. Default 0
 	StepDownGrace     time.Duration // how long the node stays out after a step-down if nobody takes over. Default 2 TTL within 1 s and 5 s
 	PollInterval      time.Duration // where the store cannot wake. Default TTL/10 within 10 ms and 1 s
 	BackoffMin        time.Duration // first wait of a node that could not activate. Default TTL/2 within 200 ms and 2 s
@@ -78,7 +79,7 @@ func (c *Config) validate() error {
 	missing("Deactivate", c.Deactivate == nil)
 	for name, d := range map[string]time.Duration{
 		"TTL": c.TTL, "DrainTimeout": c.DrainTimeout, "DeactivateTimeout": c.DeactivateTimeout, "FenceTimeout": c.FenceTimeout,
-		"StepDownGrace": c.StepDownGrace, "PollInterval": c.PollInterval, "BackoffMin": c.BackoffMin, "BackoffMax": c.BackoffMax,
+		"MinFailover": c.MinFailover, "StepDownGrace": c.StepDownGrace, "PollInterval": c.PollInterval, "BackoffMin": c.BackoffMin, "BackoffMax": c.BackoffMax,
 	} {
 		if d < 0 {
 			faults = append(faults, fmt.Errorf("election: %s is negative: %s", name, d))
@@ -155,8 +156,9 @@ type params struct {
 	callLimit, watchLimit, pollEvery time.Duration
 	retryMax                         time.Duration // longest gap between two attempts that fail
 	nextGrace                        time.Duration // for the successor that the record names, before others compete
+	pausedYield                      time.Duration // how long a paused node keeps the right to acquire that the store gave it
 	priorityDelay                    time.Duration // the longest wait of a lower priority
-	stepDownGrace                    time.Duration
+	stepDownGrace, minFailover       time.Duration
 	fenceLimit                       time.Duration
 	drainLimit, deactivateLimit      time.Duration
 	backoffMin, backoffMax           time.Duration
@@ -173,7 +175,7 @@ func (c *Config) params() params {
 	if !p.watch {
 		p.priorityDelay = max(p.priorityDelay, 3*p.pollEvery)
 	}
-	p.stepDownGrace, p.fenceLimit = c.StepDownGrace, c.FenceTimeout
+	p.stepDownGrace, p.minFailover, p.fenceLimit = c.StepDownGrace, c.MinFailover, c.FenceTimeout
 	p.drainLimit, p.deactivateLimit = c.DrainTimeout, c.DeactivateTimeout
 	p.backoffMin, p.backoffMax = c.BackoffMin, max(c.BackoffMax, c.BackoffMin)
 	p.stable = p.backoffMax
@@ -188,6 +190,7 @@ func timesOf(ttl time.Duration) params {
 		callLimit: ttl / 2, watchLimit: within(ttl, 500*time.Millisecond, 10*time.Second),
 		retryMax:      within(ttl/4, 20*time.Millisecond, time.Second),
 		nextGrace:     min(ttl, 2*time.Second),
+		pausedYield:   max(ttl, time.Second),
 		priorityDelay: min(ttl, 2*time.Second),
 	}
 }

@@ -75,6 +75,8 @@ type state struct {
 	// What is known of the lock, as a node that does not hold it.
 	record     physical.Record
 	seen       bool     // record is what the store said last
+	holder     string   // who was seen to hold the lock last, if it was another node
+	heldSince  instant  // since when it was seen so, in the term that it was seen in
 	freeSince  instant  // when the lock was first seen free as it is now; 0 while held
 	bare       instant  // since when nobody is known to be active, however the record changed; 0 while somebody holds
 	maxTerm    uint64   // highest term ever seen

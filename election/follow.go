@@ -133,6 +133,9 @@ func (m *machine) observe(r physical.Record) bool {
 	if m.seen && r == m.record {
 		return false
 	}
+	if r.Holder != "" && (r.Holder != m.holder || r.Term != m.record.Term) {
+		m.holder, m.heldSince = r.Holder, m.now
+	}
 	m.record, m.seen = r, true
 	m.rev++
 	m.tries, m.tryAt, m.lookGap, m.refused = 0, 0, 0, false
@@ -268,6 +271,9 @@ func (s *state) mayTry() instant {
 			first = first.Add(s.p.nextGrace)
 		}
 		at = max(at, first.Add(s.outranked()))
+		if s.p.minFailover > 0 && s.holder != "" && s.holder != s.p.id {
+			at = max(at, s.heldSince.Add(s.p.minFailover))
+		}
 	}
 	if s.forgetFrom != 0 {
 		at = max(at, s.forgetFrom.Add(s.p.ttl))
@@ -281,10 +287,13 @@ func (s *state) mayYield() instant {
 		return never
 	}
 	named := s.record.Next == s.p.id
-	if s.candidate && !(s.paused && !named) && s.holdUntil == 0 && s.backUntil == 0 && s.graceUntil == 0 {
-		return never
+	switch {
+	case !s.candidate || s.holdUntil != 0 || s.backUntil != 0 || s.graceUntil != 0:
+		return max(s.freeSince, s.tryAt)
+	case s.paused && !named: // as the others may be, too: not from one to the next as fast as it goes
+		return max(s.freeSince.Add(s.p.pausedYield), s.tryAt)
 	}
-	return max(s.freeSince, s.tryAt)
+	return never
 }
 
 // compete tries for the lock, or hands on the right to.

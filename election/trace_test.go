@@ -83,6 +83,9 @@ func runTrace(file []byte) ([]byte, error) {
 			if _, prio, ok := strings.Cut(line, "priority="); ok {
 				p.priority, _ = strconv.Atoi(strings.Fields(prio)[0])
 			}
+			if _, least, ok := strings.Cut(line, "failover="); ok {
+				p.minFailover, _ = time.ParseDuration(strings.Fields(least)[0])
+			}
 			if _, limit, ok := strings.Cut(line, "deactivate="); ok {
 				p.deactivateLimit, _ = time.ParseDuration(strings.Fields(limit)[0])
 			}

@@ -247,6 +247,11 @@ type HA struct {
 	// Candidate says whether this node may become active. Default: true.
 	Candidate bool `hcl:"candidate"`
 
+	// MinFailoverInterval is how long a node must have been active before another takes over from it unplanned, so that a
+	// fault which kills one node after the other is not carried around; the node itself may come back earlier, and a step-down is
+	// always possible. "0s" to "24h". Default: "0s".
+	MinFailoverInterval time.Duration `hcl:"min_failover_interval"`
+
 	// DrainTimeout is how long requests in flight may take to end at a planned step-down. Default: "15s".
 	DrainTimeout time.Duration `hcl:"drain_timeout"`
 

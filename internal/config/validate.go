@@ -205,6 +205,9 @@ func (c *checker) ha() {
 	if c.HA.Priority < 0 || c.HA.Priority > 1000 {
 		c.fault("ha.priority", fmt.Sprintf("%d is out of range", c.HA.Priority), "write a number from 0 to 1000")
 	}
+	if c.HA.MinFailoverInterval < 0 || c.HA.MinFailoverInterval > 24*time.Hour {
+		c.fault("ha.min_failover_interval", fmt.Sprintf("%s is out of range", c.HA.MinFailoverInterval), `write a time from "0s" to "24h"`)
+	}
 	if need := c.HA.DrainTimeout + c.longestStop() + takeover; c.Forwarding.HoldTimeout < need {
 		path := "forwarding.hold_timeout"
 		if c.where["forwarding.hold_timeout"] == "" {

@@ -30,6 +30,9 @@ type leading struct {
 	unport  func() // closes the cluster listener to forwarding
 	history []api.Leadership
 
+	ordering sync.Mutex // one order at a time
+	orders   *orders    // in force
+
 	root      rootAttempt
 	rekey     rekeyAttempt
 	endUpkeep context.CancelFunc
@@ -45,6 +48,9 @@ func (u *unsealed) activate(ctx context.Context, term *election.Leadership) erro
 	u.role.Unlock()
 	if err := u.barrier.ReloadKeyring(ctx); err != nil {
 		return fmt.Errorf("load the keyring: %w", err)
+	}
+	if err := l.takeOrders(ctx); err != nil {
+		return fmt.Errorf("load what operators have ordered: %w", err)
 	}
 	identity, err := cluster.NewActiveIdentity(term.Term, u.cfg.NodeName, u.id, l.since)
 	if err != nil {
@@ -63,6 +69,7 @@ func (u *unsealed) activate(ctx context.Context, term *election.Leadership) erro
 		return err
 	}
 	u.router.Lead(term.Term, term.Lease, l.handler)
+	u.lastActive(true)
 	return nil
 }
 
@@ -193,12 +200,16 @@ func (u *unsealed) deactivate(term *election.Leadership, cause error) {
 	u.kick()
 }
 
-// successor is the node that should take over: of those that can, the one with the highest priority, and of these
-// the one heard from last.
+// successor is the node that should take over: of those that can, the one of the newest version, of these the one with the
+// highest priority, and of these the one heard from last.
 func (u *unsealed) successor() string {
 	best := member{}
 	for _, m := range u.members.candidates() {
-		if best.ID == "" || m.Priority > best.Priority || m.Priority == best.Priority && m.echo.After(best.echo) {
+		switch {
+		case best.ID == "", newer(m.Version, best.Version):
+			best = m
+		case newer(best.Version, m.Version):
+		case m.Priority > best.Priority, m.Priority == best.Priority && m.echo.After(best.echo):
 			best = m
 		}
 	}

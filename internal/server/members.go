@@ -17,10 +17,15 @@ type hello struct {
 	Version     string `json:"version"`
 	Priority    int    `json:"priority"`
 	Candidate   bool   `json:"candidate"`
+	Eligible    bool   `json:"eligible"`    // configured as a candidate
+	OrdersKept  uint64 `json:"orders_kept"` // the revision of the orders that it keeps to
 	Term        uint64 `json:"term"`
 	Reason      string `json:"reason,omitempty"`    // why it is not active
 	Incarnation string `json:"incarnation"`         // what the names of its slots begin with
 	Authority   string `json:"authority,omitempty"` // marks the cluster authorities that it trusts and shows
+
+	// Orders are what operators have ordered: from the active node only.
+	Orders *orders `json:"orders,omitempty"`
 
 	// Candidates are the standbys that could take over: from the active node only.
 	Candidates []rival `json:"candidates,omitempty"`
@@ -30,6 +35,7 @@ type hello struct {
 type rival struct {
 	ID       string `json:"id"`
 	Priority int    `json:"priority"`
+	Version  string `json:"version,omitempty"`
 }
 
 const helloFormat = 1
@@ -98,7 +104,7 @@ func (m *members) candidates() []member {
 func (m *members) rivals() []rival {
 	var out []rival
 	for _, one := range m.candidates() {
-		out = append(out, rival{one.ID, one.Priority})
+		out = append(out, rival{one.ID, one.Priority, one.Version})
 	}
 	return out
 }

@@ -11,6 +11,7 @@
 //	leading.go     …what exists while active
 //	service.go     what the active node can be asked to do
 //	stepdown.go    the waiting side of a step-down
+//	orders.go      pause of automatic failover, maintenance of a node
 //	status.go      what every node answers from memory (P10)
 //
 // Two locks matter. Server.ops is held by init, unseal, seal and join, one at a time, over I/O; nothing on a request's way
@@ -87,6 +88,9 @@ type Server struct {
 	wg         sync.WaitGroup  // goroutines under lifetime
 	stopping   atomic.Bool     // asked to end: not ready any more
 	placeNoted atomic.Bool     // the storage says where the HA lock is kept, and it is where this node looks
+
+	orders  atomic.Pointer[orders] // of the operators, as far as this node knows
+	wasLast atomic.Bool            // this node was active last
 
 	leaderless atomic.Int64 // Unix nanoseconds since when no active node is known; 0 while one is
 

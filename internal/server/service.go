@@ -72,9 +72,11 @@ func (s *service) StepDown(_ context.Context, to string, _ time.Duration) (*api.
 // Members lists the nodes, the active one first.
 func (s *service) Members(context.Context) ([]api.Member, error) {
 	n := s.node
+	orders := n.orders.Load()
 	list := []api.Member{{
 		Hostname: n.cfg.NodeName, APIAddress: n.apiAddr, ClusterAddr: n.clusterAddr, ActiveNode: true,
 		Version: n.opts.Version, Priority: n.cfg.HA.Priority, Term: s.term.Term, NodeID: n.id,
+		Maintenance: orders.inMaintenance(n.cfg.NodeName),
 	}}
 	standbys := n.members.list(memberGone)
 	sort.Slice(standbys, func(i, j int) bool { return standbys[i].Name < standbys[j].Name })
@@ -83,7 +85,7 @@ func (s *service) Members(context.Context) ([]api.Member, error) {
 		list = append(list, api.Member{
 			Hostname: m.Name, APIAddress: m.APIAddr, ClusterAddr: m.ClusterAddr, LastEcho: &echo, Version: m.Version,
 			EchoMS: m.rtt.Milliseconds(), SkewMS: m.skew.Milliseconds(), Priority: m.Priority, Term: m.Term,
-			NodeID: m.ID, Reason: m.Reason,
+			NodeID: m.ID, Reason: m.Reason, Maintenance: orders.inMaintenance(m.Name),
 		})
 	}
 	return list, nil

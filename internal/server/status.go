@@ -52,6 +52,8 @@ func (s *Server) Status() api.Status {
 	switch {
 	case s.stopping.Load():
 		st.NotReady = "shutting down"
+	case s.orders.Load().inMaintenance(s.cfg.NodeName):
+		st.NotReady = "in maintenance"
 	case st.Removed:
 		st.NotReady = "removed from the cluster"
 	case !st.Active && !st.Connected:

@@ -40,13 +40,14 @@ func (s *Server) live() (*unsealed, error) {
 		Candidate: s.cfg.HA.Candidate, Priority: s.cfg.HA.Priority,
 		Lock: s.lock, Store: s.storage, TTL: s.cfg.HA.LockTTL,
 		Activate: u.activate, Drain: u.drain, Deactivate: u.deactivate, Successor: u.successor,
-		DrainTimeout: s.cfg.HA.DrainTimeout,
-		Logger:       s.log.With("part", "election"), Observer: s.electionObserver(),
+		DrainTimeout: s.cfg.HA.DrainTimeout, MinFailover: s.cfg.HA.MinFailoverInterval,
+		Logger: s.log.With("part", "election"), Observer: s.electionObserver(),
 	})
 	if err != nil {
 		return nil, err
 	}
 	u.election = e
+	u.firstOrders()
 	s.life.Store(u)
 	follow, cancelFollow := context.WithCancel(context.Background())
 	elect, cancelElection := context.WithCancel(context.Background())
@@ -106,16 +107,23 @@ func (s *Server) hello() []byte {
 	if u := s.life.Load(); u != nil {
 		st := u.election.State()
 		h.Term, h.Reason = st.Term, whyStandby(st)
-		h.Candidate = st.Candidate && !st.Paused
+		h.Candidate, h.Eligible = st.Candidate, s.cfg.HA.Candidate
+		o := s.orders.Load()
+		if o != nil {
+			h.OrdersKept = o.Revision
+		}
+		if o.inMaintenance(s.cfg.NodeName) {
+			h.Reason = "in maintenance"
+		}
 		if u.leading.Load() != nil {
-			h.Candidates = u.members.rivals()
+			h.Candidates, h.Orders = u.members.rivals(), o
 		}
 	}
 	if mark := s.authority.Load(); mark != nil {
 		h.Authority = *mark
 	}
 	if s.stopping.Load() || s.life.Load() == nil {
-		h.Candidate, h.Reason = false, "shutting down, or sealed"
+		h.Candidate, h.Eligible, h.Reason = false, false, "shutting down, or sealed"
 	}
 	data, err := json.Marshal(h)
 	if err != nil {
@@ -135,8 +143,13 @@ func (s *Server) heard(peer string, data []byte, rtt, skew time.Duration) {
 		return
 	}
 	var h hello
-	if json.Unmarshal(data, &h) == nil && h.ID == peer {
-		u.prefer(h.Candidates)
+	if json.Unmarshal(data, &h) != nil || h.ID != peer {
+		return
+	}
+	u.prefer(h.Candidates)
+	if h.Orders != nil {
+		u.obey(h.Orders)
+		u.lastActive(false)
 	}
 }
 
@@ -144,7 +157,7 @@ func (s *Server) heard(peer string, data []byte, rtt, skew time.Duration) {
 func (u *unsealed) prefer(candidates []rival) {
 	best := rival{}
 	for _, c := range candidates {
-		if c.ID != u.id && (best.ID == "" || c.Priority > best.Priority) {
+		if c.Priority = u.rank(c); c.ID != u.id && (best.ID == "" || c.Priority > best.Priority) {
 			best = c
 		}
 	}
