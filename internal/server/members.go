@@ -17,8 +17,8 @@ type hello struct {
 	Version     string `json:"version"`
 	Priority    int    `json:"priority"`
 	Candidate   bool   `json:"candidate"`
-	Eligible    bool   `json:"eligible"`    // configured as a candidate
-	OrdersKept  uint64 `json:"orders_kept"` // the revision of the orders that it keeps to
+	Eligible    bool   `json:"eligible,omitempty"`    // configured as a candidate
+	OrdersKept  uint64 `json:"orders_kept,omitempty"` // the revision of the orders that it keeps to
 	Term        uint64 `json:"term"`
 	Reason      string `json:"reason,omitempty"`    // why it is not active
 	Incarnation string `json:"incarnation"`         // what the names of its slots begin with
