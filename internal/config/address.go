@@ -79,6 +79,7 @@ func (c *Config) ensureDefaults(source Source) {
 	for i := range c.Listeners {
 		c.Listeners[i].ensureDefaults()
 	}
+	c.Cache.On = c.Cache.On || c.where["cache"] != ""
 	for i := range c.Applications {
 		if err := c.Applications[i].ensureDefaults(); err != nil {
 			c.Warnings = append(c.Warnings, fmt.Sprintf("application %q: no free port for it: %v", c.Applications[i].Name, err))

@@ -44,6 +44,9 @@ type Config struct {
 	// Applications are the servers that this node protects; none for a node that keeps entries only.
 	Applications []Application `hcl:"application,block"`
 
+	// Cache is this node's part of the replicated in-memory cache; without the block there is none.
+	Cache Cache `hcl:"cache,block"`
+
 	// Telemetry is about metrics.
 	Telemetry Telemetry `hcl:"telemetry,block"`
 

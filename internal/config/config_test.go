@@ -156,6 +156,7 @@ log_format = "json"
 		HA:   HA{Priority: 50, DrainTimeout: 10 * time.Second, ShutdownDelay: 5 * time.Second},
 		Forwarding: Forwarding{Mode: "redirect", HoldTimeout: 30 * time.Second, HoldMaxRequests: 7,
 			HoldMaxBytes: 1 << 30, RetryBuffer: 2000},
+		Cache:     DefaultCache(),
 		Telemetry: Telemetry{PrometheusRetentionTime: time.Minute, UnauthenticatedMetricsAccess: true},
 		LogLevel:  "debug", LogFormat: "json",
 	}

@@ -54,8 +54,8 @@ func labelOf(t reflect.Type) bool {
 	return false
 }
 
-// schemaOf is what hcl may find in a body that fills v; notBuilt are blocks to be found and then refused.
-func schemaOf(all []member, notBuilt []string) *hcl.BodySchema {
+// schemaOf is what hcl may find in a body that fills a struct of these members.
+func schemaOf(all []member) *hcl.BodySchema {
 	schema := &hcl.BodySchema{}
 	for _, m := range all {
 		switch m.kind {
@@ -73,26 +73,13 @@ func schemaOf(all []member, notBuilt []string) *hcl.BodySchema {
 			schema.Blocks = append(schema.Blocks, block)
 		}
 	}
-	for _, name := range notBuilt {
-		block := hcl.BlockHeaderSchema{Type: name}
-		if laterBlocks[name] {
-			block.LabelNames = []string{"name"}
-		}
-		schema.Blocks = append(schema.Blocks, block)
-	}
 	return schema
 }
 
 // body fills the struct v from a body. What the body does not mention stays as it was.
 func (d *decoder) body(body hcl.Body, v reflect.Value, path string) {
-	var notBuilt []string
-	if path == "" {
-		for name := range laterBlocks {
-			notBuilt = append(notBuilt, name)
-		}
-	}
 	all := members(v)
-	content, diags := body.Content(schemaOf(all, notBuilt))
+	content, diags := body.Content(schemaOf(all))
 	d.diagnostics(diags)
 	for _, m := range all {
 		if m.kind == "" {
@@ -103,10 +90,6 @@ func (d *decoder) body(body hcl.Body, v reflect.Value, path string) {
 	}
 	seen := map[string]hcl.Range{}
 	for _, block := range content.Blocks {
-		if slices.Contains(notBuilt, block.Type) {
-			d.fault(at(block.DefRange), block.Type+": not in this version of Locum", "remove the block")
-			continue
-		}
 		i := slices.IndexFunc(all, func(m member) bool { return m.kind == "block" && m.name == block.Type })
 		m, path := all[i], join(path, block.Type)
 		if m.value.Kind() == reflect.Slice {
@@ -308,9 +291,6 @@ func (d *decoder) diagnostics(diags hcl.Diagnostics) {
 		d.faults = append(d.faults, f)
 	}
 }
-
-// laterBlocks are the top-level blocks that are yet to come, and whether they take a name.
-var laterBlocks = map[string]bool{"cache": false}
 
 // foreignKeys are settings that users of similar servers write, with what to do instead.
 var foreignKeys = map[string]string{

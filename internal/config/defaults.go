@@ -18,6 +18,7 @@ func Default() *Config {
 			HoldMaxBytes:    64 << 20,
 			RetryBuffer:     1 << 20,
 		},
+		Cache:     DefaultCache(),
 		Telemetry: Telemetry{PrometheusRetentionTime: 30 * time.Second},
 		LogLevel:  "info",
 		LogFormat: "text",

@@ -36,6 +36,7 @@ func (c *Config) checkFiles() Faults {
 		}
 	}
 	check.applicationFiles()
+	check.cacheFiles()
 	if name := c.Seal.Static.KeyEnv; c.Seal.Type == "static" && name != "" && os.Getenv(name) == "" {
 		check.fault("seal.key_env", fmt.Sprintf("the environment has no %s", name), "set it before the start, or write key_file")
 	}

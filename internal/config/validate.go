@@ -47,6 +47,7 @@ func (c *Config) validate() Faults {
 	check.ha()
 	check.forwarding()
 	check.applications()
+	check.cache()
 	if c.HAEnabled() || c.APIAddr != "" {
 		check.apiAddr()
 	}
@@ -115,6 +116,9 @@ func (c *checker) ports() {
 		if l.ClusterAddress != "" {
 			add(fmt.Sprintf("listener[%d].cluster_address", i), l.ClusterAddress)
 		}
+	}
+	if c.Cache.On {
+		add("cache.resp_address", c.Cache.RESPAddress)
 	}
 	for i, a := range c.Applications {
 		for _, address := range a.Listen {
