@@ -45,7 +45,7 @@ func (a *ActiveIdentity) Advertise(apiAddr, clusterAddr string, now time.Time) A
 	}
 }
 
-// ServerTLS is the server side of [ALPNForward] in this term: it admits leaves of the term's authority only.
+// ServerTLS is the server side of [ALPNForward] and [ALPNApp] in this term: it admits leaves of the term's authority only.
 func (a *ActiveIdentity) ServerTLS() *tls.Config {
 	return serverTLS(a.leaf, []*Authority{a.authority})
 }
@@ -70,8 +70,13 @@ func NewStandbyIdentity(ad Advertisement, name, id string) (*StandbyIdentity, er
 
 // ClientTLS is the client side of [ALPNForward]. Only the very server leaf that the advertisement pins is
 // accepted: every standby could mint another one in the active node's name.
-func (s *StandbyIdentity) ClientTLS() *tls.Config {
-	return clientTLS(ALPNForward, s.leaf, []*Authority{s.ad.Authority}, func(cert *x509.Certificate) error {
+func (s *StandbyIdentity) ClientTLS() *tls.Config { return s.clientTLS(ALPNForward) }
+
+// AppTLS is the same for [ALPNApp].
+func (s *StandbyIdentity) AppTLS() *tls.Config { return s.clientTLS(ALPNApp) }
+
+func (s *StandbyIdentity) clientTLS(alpn string) *tls.Config {
+	return clientTLS(alpn, s.leaf, []*Authority{s.ad.Authority}, func(cert *x509.Certificate) error {
 		if pinOf(cert) != s.ad.ServerPin {
 			return fmt.Errorf("%w: not the active node of term %d", ErrPeer, s.ad.Term)
 		}

@@ -13,6 +13,7 @@ import (
 // with an incompatible change; a node may then offer both.
 const (
 	ALPNForward = "locum-forward/1" // clients' requests, from a standby to the active node
+	ALPNApp     = "locum-app/1"     // the same for an application, which the first bytes name
 	ALPNRaft    = "locum-raft/1"    // the embedded store's messages
 	ALPNPeer    = "locum-peer/1"    // what else nodes say to one another, in whichever role
 )

@@ -16,6 +16,9 @@ func fail(w http.ResponseWriter, status int, msg, processed string) {
 		Errors    []string `json:"errors"`
 		Processed string   `json:"processed,omitempty"`
 	}{[]string{msg}, processed})
+	if n, ok := w.(interface{ NotAnswered(processed string) }); ok {
+		n.NotAnswered(processed)
+	}
 	h := w.Header()
 	clear(h)
 	h["Content-Type"] = []string{"application/json"}

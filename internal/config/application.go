@@ -97,6 +97,42 @@ type Application struct {
 	// Idempotency is who sees to requests with an Idempotency-Key: "locum", which stores their answers, or "application",
 	// which knows by itself what it has done already, and gets them again. Default: "locum".
 	Idempotency string `hcl:"idempotency"`
+
+	// IdempotencyTTL is how long Locum knows a key again, from "1m" to "720h". Default: "24h".
+	IdempotencyTTL time.Duration `hcl:"idempotency_ttl"`
+
+	// IdempotencyMaxSize is how long the body of a request with an Idempotency-Key may be, and that of an answer which is kept, up to
+	// "320KiB". A longer request is answered 413. Default: "256KiB".
+	IdempotencyMaxSize Size `hcl:"idempotency_max_size"`
+
+	// Mode is forward (a standby passes requests on to the active node) or redirect (it answers 307 with the address of the
+	// application on the active node). Default: that of the forwarding block.
+	Mode string `hcl:"mode"`
+
+	// Address is the URL at which clients reach this application on this node: where the other nodes redirect them to while this one
+	// is active. Default: the first listen, at the host of api_addr where that listens on all addresses.
+	Address string `hcl:"address"`
+
+	// TLSCertFile is the PEM file with the certificate and its chain, for clients that come with TLS. Read again on SIGHUP.
+	// Default: none; clients come in plain.
+	TLSCertFile string `hcl:"tls_cert_file"`
+
+	// TLSKeyFile is the PEM file with the certificate's private key. Required where tls_cert_file is.
+	TLSKeyFile string `hcl:"tls_key_file"`
+
+	// UpstreamCAFile is a PEM file of authorities to verify the certificate of an upstream https:// with. Default: the system's.
+	UpstreamCAFile string `hcl:"upstream_ca_file"`
+
+	// ProxyProtocol begins each connection to an upstream tcp:// with a PROXY protocol header, version 2, that names the client.
+	// Default: false.
+	ProxyProtocol bool `hcl:"proxy_protocol"`
+
+	// XForwardedForAuthorizedAddrs are the proxies, as addresses or CIDR ranges, whose X-Forwarded-* headers are believed, as
+	// with a listener. Default: none.
+	XForwardedForAuthorizedAddrs []string `hcl:"x_forwarded_for_authorized_addrs"`
+
+	// MaxRequestSize is the longest body of a request; a longer one is answered 413. Default: no limit.
+	MaxRequestSize Size `hcl:"max_request_size"`
 }
 
 // Health is how to see that an application works. At most one of path, tcp and command.
@@ -128,6 +164,7 @@ func NewApplication(name string) Application {
 		HookTimeout: 10 * time.Second, StartTimeout: 30 * time.Second,
 		StopSignal: "SIGTERM", StopTimeout: stopTimeout,
 		Restarts: 3, RestartWindow: time.Minute, Containment: "auto", Idempotency: "locum",
+		IdempotencyTTL: 24 * time.Hour, IdempotencyMaxSize: 256 << 10,
 	}
 }
 
@@ -199,6 +236,7 @@ func (c *checker) application(a *Application, path string) {
 	c.oneOf(path+"containment", a.Containment, "auto", "pid_namespace", "cgroup", "process_group")
 	c.oneOf(path+"idempotency", a.Idempotency, "locum", "application")
 	c.health(a, path+"health.")
+	c.serving(a, path)
 	for name, hooks := range map[string][]string{"on_active": a.OnActive, "on_standby": a.OnStandby} {
 		for _, hook := range hooks {
 			c.hook(path+name, hook)
@@ -300,6 +338,7 @@ func checkUpstream(text string) error {
 func (c *checker) applicationFiles() {
 	for i, a := range c.Applications {
 		path := fmt.Sprintf("application[%d].", i)
+		c.servingFiles(&a, path)
 		if a.WorkingDir != "" && !isDir(a.WorkingDir) {
 			c.fault(path+"working_dir", fmt.Sprintf("there is no directory %s", a.WorkingDir), "write the path of an existing one")
 		}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"time"
 )
 
 type connKey struct{}
@@ -27,6 +28,15 @@ func withConn(ctx context.Context, nc net.Conn) context.Context {
 func Authorized(r *http.Request) bool {
 	c, _ := r.Context().Value(connKey{}).(*conn)
 	return c != nil && c.authorized()
+}
+
+// Connected returns when the connection of a request was made; the zero time if that did not come through a Listener.
+func Connected(r *http.Request) time.Time {
+	c, _ := r.Context().Value(connKey{}).(*conn)
+	if c == nil {
+		return time.Time{}
+	}
+	return c.since
 }
 
 // settleClient makes Request.RemoteAddr the client's, of a request that an authorised proxy passes on, and takes off the

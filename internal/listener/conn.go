@@ -12,7 +12,8 @@ import (
 // connection and not in the one that accepts, and lets no write wait for ever.
 type conn struct {
 	net.Conn
-	l *Listener
+	l     *Listener
+	since time.Time
 
 	proxied  bool      // a PROXY header comes first
 	settle   sync.Once // over the reading of it
@@ -27,7 +28,7 @@ type conn struct {
 }
 
 func (l *Listener) newConn(nc net.Conn) *conn {
-	c := &conn{Conn: nc, l: l}
+	c := &conn{Conn: nc, l: l, since: time.Now()}
 	if l.cfg.Proxies != nil && l.cfg.Proxies.has(nc.RemoteAddr()) {
 		c.proxied = true
 	} else {

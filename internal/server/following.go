@@ -139,6 +139,7 @@ func (f *follower) advertisement(ctx context.Context) (cluster.Advertisement, er
 func (f *follower) hold(seen []byte, cause string) {
 	if !f.held {
 		f.router.Hold(cause)
+		f.holdServing(cause)
 	}
 	f.seen, f.known, f.held = seen, false, true
 	f.leader.Store(nil)
@@ -172,5 +173,6 @@ func (f *follower) followAd(seen []byte, ad cluster.Advertisement) {
 		Term: ad.Term, NodeID: ad.NodeID, Name: ad.Name, APIAddr: ad.APIAddr, ClusterAddr: ad.ClusterAddr,
 		Dial: func(ctx context.Context) (net.Conn, error) { return cluster.Dial(ctx, addr, tlsConfig) },
 	})
+	f.followServing(&ad, addr, identity)
 	f.log.Info("following the active node", "node", ad.Name, "term", ad.Term, "cluster_addr", ad.ClusterAddr)
 }

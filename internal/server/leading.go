@@ -28,6 +28,9 @@ type leading struct {
 	handler http.Handler // what the active node runs
 	tokens  *auth.Store
 	unport  func() // closes the cluster listener to forwarding
+
+	unportApps func() // … and to the applications' requests
+
 	history []api.Leadership
 
 	ordering sync.Mutex // one order at a time
@@ -37,6 +40,8 @@ type leading struct {
 	rekey     rekeyAttempt
 	endUpkeep context.CancelFunc
 	upkeep    sync.WaitGroup // what goes on beside requests
+
+	upkeepUntil context.Context // ends before deactivation waits for upkeep
 }
 
 // activate makes this node the active one: the steps of docs/architecture.md from "load the keyring" on. Each step is undone by
@@ -69,6 +74,9 @@ func (u *unsealed) activate(ctx context.Context, term *election.Leadership) erro
 		return err
 	}
 	u.router.Lead(term.Term, term.Lease, l.handler)
+	if err := l.leadServing(); err != nil {
+		return err
+	}
 	u.lastActive(true)
 	return nil
 }
@@ -91,7 +99,10 @@ func (l *leading) open(identity *cluster.ActiveIdentity) error {
 		},
 	})
 	l.unport = remove
-	return err
+	if err != nil {
+		return err
+	}
+	return l.openServing(serverTLS)
 }
 
 // advertise tells the standbys where this node is, then notes the leadership in the history. The order matters on raft: a
@@ -100,6 +111,7 @@ func (l *leading) advertise(ctx context.Context, identity *cluster.ActiveIdentit
 	u := l.node
 	advertisement := identity.Advertise(u.apiAddr, u.clusterAddr, l.since)
 	advertisement.Listener = u.listenerAddr()
+	advertisement.Applications = u.appAddresses()
 	ad, err := advertisement.Marshal()
 	if err != nil {
 		return err
@@ -130,7 +142,7 @@ func (l *leading) serve() error {
 	}
 	l.tokens = tokens
 	upkeep, cancel := context.WithCancel(l.term.Lease.Context())
-	l.endUpkeep = cancel
+	l.endUpkeep, l.upkeepUntil = cancel, upkeep
 	l.upkeep.Go(func() {
 		if err := tokens.Run(upkeep); err != nil {
 			u.log.Error("removing expired tokens ended", "error", err)
@@ -156,9 +168,9 @@ func (u *unsealed) drain(ctx context.Context, term *election.Leadership) error {
 	if l == nil {
 		return nil
 	}
-	err := u.router.Drain(ctx)
-	if err != nil {
-		err = fmt.Errorf("requests in flight: %w", err)
+	err := u.drainServing(ctx)
+	if derr := u.router.Drain(ctx); derr != nil {
+		err = errors.Join(err, fmt.Errorf("requests in flight: %w", derr))
 	}
 	l.history = ended(l.history, term.Term, time.Now(), "stepped down")
 	entry, herr := writeHistory(l.history)
@@ -182,8 +194,12 @@ func (u *unsealed) deactivate(term *election.Leadership, cause error) {
 		return
 	}
 	u.router.Abandon()
+	u.abandonServing()
 	if l.unport != nil {
 		l.unport()
+	}
+	if l.unportApps != nil {
+		l.unportApps()
 	}
 	if l.tokens != nil {
 		l.endUpkeep()

@@ -102,6 +102,8 @@ func (s *Server) Reload() error {
 		use, err := l.Load()
 		uses, errs = append(uses, use), append(errs, err)
 	}
+	appUses, appErrs := s.loadServing()
+	uses, errs = append(uses, appUses...), append(errs, appErrs...)
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
@@ -115,6 +117,7 @@ func (s *Server) Reload() error {
 func (s *Server) closeListeners(skip context.Context) {
 	ctx, cancel := context.WithTimeout(skip, settleListeners)
 	defer cancel()
+	s.closeServing(ctx) // first: an application may ask the API until its last answer
 	for _, l := range s.listeners {
 		if err := l.Shutdown(ctx); err != nil {
 			s.log.Warn("connections cut at the end", "listener", l.Addr().String(), "error", err)

@@ -266,6 +266,7 @@ func (s *Server) seal(ctx context.Context) error {
 	}
 	s.barrier.Seal()
 	s.router.Refuse("this node is sealed")
+	s.refuseServing("this node is sealed")
 	st, err := s.readSeal(ctx)
 	if err != nil {
 		return err

@@ -84,6 +84,7 @@ type Server struct {
 	door    join.Door
 
 	listeners  []*listener.Listener
+	serving    []*serving      // the applications' ways of requests
 	lifetime   context.Context // of everything that is not on a request's way; ends last
 	wg         sync.WaitGroup  // goroutines under lifetime
 	stopping   atomic.Bool     // asked to end: not ready any more
@@ -146,7 +147,7 @@ func (s *Server) Run(ctx, skip context.Context) error {
 		end()
 		return errors.Join(err, s.closeStorage())
 	}
-	failed := make(chan error, len(s.listeners)+2)
+	failed := make(chan error, len(s.listeners)+2+s.servingParts())
 	s.serve(failed)
 	s.table()
 	s.begin()
@@ -197,7 +198,14 @@ func (s *Server) prepare() error {
 		return err
 	}
 	s.sealing.Store(st)
-	return s.listen()
+	if err := s.listen(); err != nil {
+		return err
+	}
+	if err := s.openServing(); err != nil {
+		s.closeListeners(s.lifetime)
+		return err
+	}
+	return nil
 }
 
 // staticSeal reads the key of a static seal; nil for another seal.
@@ -225,6 +233,7 @@ func (s *Server) serve(failed chan<- error) {
 		})
 	}
 	run("router", s.router.Run)
+	s.runServing(failed)
 	if s.port != nil {
 		run("cluster port", s.port.Run)
 	}
