@@ -1,0 +1,235 @@
+package storeserver
+
+import (
+	"crypto/md5"
+	"encoding/hex"
+	"encoding/xml"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// FakeS3 is a fake of S3 that enforces what conditional writes promise, as strictly as the service says it may: If-None-Match
+// and If-Match are checked in one step with the write (412), a write that meets a conditional one of the same object under
+// way is refused (409), If-Match on what is not there is 404. It verifies no signatures.
+type FakeS3 struct {
+	URL    string
+	Bucket string
+
+	mu       sync.Mutex
+	objects  map[string]fakeObject
+	writing  map[string]int           // conditional writes under way
+	requests map[string]int           // by kind
+	delay    time.Duration            // of a write between its beginning and its check
+	refuse   func(*http.Request) bool // answers 503 instead
+}
+
+type fakeObject struct {
+	data []byte
+	etag string
+}
+
+// StartFakeS3 starts one with an empty bucket.
+func StartFakeS3(t T) *FakeS3 {
+	f := &FakeS3{Bucket: "locum-test", objects: map[string]fakeObject{}, writing: map[string]int{}, requests: map[string]int{}}
+	server := httptest.NewServer(f)
+	f.URL = server.URL
+	t.Cleanup(server.Close)
+	return f
+}
+
+// Requests counts the requests of one kind so far: "get", "put", "swap", "list", "delete".
+func (f *FakeS3) Requests(kind string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.requests[kind]
+}
+
+// Objects lists the names below a prefix.
+func (f *FakeS3) Objects(prefix string) []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.names(prefix)
+}
+
+func (f *FakeS3) names(prefix string) []string {
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(f.objects)), func(name string) bool { return !strings.HasPrefix(name, prefix) })
+}
+
+// SlowWrites makes every write take this long, so that swaps meet each other.
+func (f *FakeS3) SlowWrites(d time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.delay = d
+}
+
+// Refuse answers 503 to the requests that which is true of; nil: to none.
+func (f *FakeS3) Refuse(which func(*http.Request) bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.refuse = which
+}
+
+func (f *FakeS3) count(kind string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.requests[kind]++
+}
+
+// ServeHTTP answers in the path style: /bucket/key.
+func (f *FakeS3) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	refuse := f.refuse
+	f.mu.Unlock()
+	if refuse != nil && refuse(r) {
+		fail(w, http.StatusServiceUnavailable, "SlowDown")
+		return
+	}
+	path, err := url.PathUnescape(strings.TrimPrefix(r.URL.EscapedPath(), "/"))
+	bucket, key, _ := strings.Cut(path, "/")
+	switch {
+	case err != nil:
+		fail(w, http.StatusBadRequest, "InvalidURI")
+	case bucket != f.Bucket:
+		fail(w, http.StatusNotFound, "NoSuchBucket")
+	case r.Method == http.MethodGet && key == "":
+		f.list(w, r.URL.Query())
+	case r.Method == http.MethodPost && r.URL.Query().Has("delete"):
+		f.remove(w, r)
+	case r.Method == http.MethodGet:
+		f.get(w, r, key)
+	case r.Method == http.MethodPut:
+		f.put(w, r, key)
+	default:
+		fail(w, http.StatusNotImplemented, "NotImplemented")
+	}
+}
+
+func fail(w http.ResponseWriter, status int, code string) {
+	w.Header().Set("Content-Type", "application/xml")
+	w.WriteHeader(status)
+	io.WriteString(w, "<Error><Code>"+code+"</Code><Message>"+code+"</Message></Error>")
+}
+
+func (f *FakeS3) get(w http.ResponseWriter, r *http.Request, key string) {
+	f.count("get")
+	f.mu.Lock()
+	o, ok := f.objects[key]
+	f.mu.Unlock()
+	switch {
+	case !ok:
+		fail(w, http.StatusNotFound, "NoSuchKey")
+	case r.Header.Get("If-None-Match") == o.etag:
+		w.WriteHeader(http.StatusNotModified)
+	default:
+		w.Header().Set("ETag", o.etag)
+		w.Write(o.data)
+	}
+}
+
+func (f *FakeS3) put(w http.ResponseWriter, r *http.Request, key string) {
+	match, none := r.Header.Get("If-Match"), r.Header.Get("If-None-Match")
+	conditional := match != "" || none != ""
+	if conditional {
+		f.count("swap")
+	} else {
+		f.count("put")
+	}
+	if !f.begin(key, conditional) {
+		fail(w, http.StatusConflict, "ConditionalRequestConflict")
+		return
+	}
+	data, err := io.ReadAll(r.Body)
+	f.pause()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if conditional {
+		f.writing[key]--
+	}
+	o, exists := f.objects[key]
+	switch {
+	case err != nil:
+		return // the client has gone away
+	case match != "" && !exists:
+		fail(w, http.StatusNotFound, "NoSuchKey")
+	case match != "" && match != o.etag, none == "*" && exists:
+		fail(w, http.StatusPreconditionFailed, "PreconditionFailed")
+	default:
+		sum := md5.Sum(data)
+		o = fakeObject{data, `"` + hex.EncodeToString(sum[:]) + `"`}
+		f.objects[key] = o
+		w.Header().Set("ETag", o.etag)
+	}
+}
+
+// begin reports whether a write may begin: beside a conditional one of the same object none may.
+func (f *FakeS3) begin(key string, conditional bool) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.writing[key] > 0 {
+		return false
+	}
+	if conditional {
+		f.writing[key]++
+	}
+	return true
+}
+
+func (f *FakeS3) pause() {
+	f.mu.Lock()
+	d := f.delay
+	f.mu.Unlock()
+	if d > 0 {
+		timer := time.NewTimer(d)
+		<-timer.C
+	}
+}
+
+type fakeListing struct {
+	XMLName     xml.Name `xml:"ListBucketResult"`
+	IsTruncated bool
+	Contents    []fakeListed
+}
+
+type fakeListed struct{ Key string }
+
+func (f *FakeS3) list(w http.ResponseWriter, q url.Values) {
+	f.count("list")
+	f.mu.Lock()
+	names := f.names(q.Get("prefix"))
+	f.mu.Unlock()
+	var l fakeListing
+	for _, name := range names {
+		if name <= q.Get("start-after") {
+			continue
+		}
+		if len(l.Contents) == 1000 {
+			l.IsTruncated = true
+			break
+		}
+		l.Contents = append(l.Contents, fakeListed{name})
+	}
+	w.Header().Set("Content-Type", "application/xml")
+	xml.NewEncoder(w).Encode(l)
+}
+
+func (f *FakeS3) remove(w http.ResponseWriter, r *http.Request) {
+	f.count("delete")
+	var d struct{ Object []fakeListed }
+	if err := xml.NewDecoder(r.Body).Decode(&d); err != nil || len(d.Object) > 1000 {
+		fail(w, http.StatusBadRequest, "MalformedXML")
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, o := range d.Object {
+		delete(f.objects, o.Key)
+	}
+	io.WriteString(w, "<DeleteResult></DeleteResult>")
+}

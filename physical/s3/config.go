@@ -1,0 +1,103 @@
+package s3
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"github.com/locum-ha/locum/physical"
+)
+
+// Config says where the objects are and how they are reached.
+type Config struct {
+	Bucket string // must exist; required
+	Path   string // what the objects' names begin with; default "locum"
+
+	Region    string // default: the environment's or the shared configuration's, else us-east-1
+	Endpoint  string // URL of a compatible service; default: Amazon's for the region
+	PathStyle bool   // the bucket's name stands in the path, not in the host's name
+
+	// AccessKey and SecretKey are the credentials, SessionToken goes with temporary ones. Default: what the SDK finds in
+	// the environment, shared files, or the instance's role.
+	AccessKey    string
+	SecretKey    physical.Secret
+	SessionToken physical.Secret
+
+	TLS    physical.ClientTLS
+	Logger *slog.Logger // default: discard
+
+	minTTL time.Duration // tests shorten it
+}
+
+const (
+	defaultPath   = "locum"
+	defaultRegion = "us-east-1"
+
+	// callTimeout bounds one request, whatever its context allows: a connection that died silently is given up.
+	callTimeout = 10 * time.Second
+)
+
+// prepare checks the configuration, fills in defaults, and makes the client, without a request to the service.
+func (c *Config) prepare(ctx context.Context) (*awss3.Client, *http.Transport, error) {
+	if c.Bucket == "" {
+		return nil, nil, errors.New("bucket is missing")
+	}
+	if (c.AccessKey == "") != (c.SecretKey == "") {
+		return nil, nil, errors.New("access_key and secret_key go together: one of them is missing")
+	}
+	if c.Path = strings.Trim(c.Path, "/"); c.Path == "" {
+		c.Path = defaultPath
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.minTTL == 0 {
+		c.minTTL = minTTL
+	}
+	if c.TLS.CAFile == "" {
+		c.TLS.CAFile = os.Getenv("AWS_CA_BUNDLE") // as in every client of AWS
+	}
+	tlsConfig, err := c.TLS.Load()
+	if err != nil {
+		return nil, nil, err
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.TLSClientConfig, transport.MaxIdleConnsPerHost = tlsConfig, uploads
+	options := []func(*config.LoadOptions) error{
+		config.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }), // a repeated swap would meet itself as a stranger
+	}
+	if c.Region != "" {
+		options = append(options, config.WithRegion(c.Region))
+	}
+	if c.AccessKey != "" {
+		options = append(options, config.WithCredentialsProvider(
+			credentials.NewStaticCredentialsProvider(c.AccessKey, c.SecretKey.Reveal(), c.SessionToken.Reveal())))
+	}
+	loaded, err := config.LoadDefaultConfig(ctx, options...)
+	if err != nil {
+		return nil, nil, fmt.Errorf("credentials: %w", err)
+	}
+	if loaded.Region == "" {
+		loaded.Region = defaultRegion
+	}
+	client := awss3.NewFromConfig(loaded, func(o *awss3.Options) {
+		o.HTTPClient = &http.Client{Transport: transport, Timeout: callTimeout}
+		o.UsePathStyle = c.PathStyle
+		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
+		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
+		if c.Endpoint != "" {
+			o.BaseEndpoint = aws.String(c.Endpoint)
+		}
+	})
+	return client, transport, nil
+}

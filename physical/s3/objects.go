@@ -1,0 +1,164 @@
+package s3
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/smithy-go"
+
+	"github.com/locum-ha/locum/internal/cell"
+	"github.com/locum-ha/locum/physical"
+)
+
+// objects are single requests to the service, with errors in physical's terms.
+type objects struct {
+	client *awss3.Client
+	bucket string
+	path   string // with "/" at its end
+}
+
+var (
+	errNoObject  = errors.New("no such object")
+	errUnchanged = errors.New("not modified")
+)
+
+// get reads an object and its ETag: errNoObject, or errUnchanged where its ETag is known.
+func (o *objects) get(ctx context.Context, name, known string) (data []byte, etag string, err error) {
+	in := &awss3.GetObjectInput{Bucket: aws.String(o.bucket), Key: aws.String(o.path + name)}
+	if known != "" {
+		in.IfNoneMatch = aws.String(known)
+	}
+	out, err := o.client.GetObject(ctx, in)
+	if err != nil {
+		return nil, "", o.refused(ctx, "get "+name, err, false)
+	}
+	defer out.Body.Close()
+	if data, err = io.ReadAll(out.Body); err != nil {
+		return nil, "", o.refused(ctx, "get "+name, err, false)
+	}
+	return data, aws.ToString(out.ETag), nil
+}
+
+// put writes an object under a name that nobody else uses.
+func (o *objects) put(ctx context.Context, name string, data []byte) error {
+	_, err := o.client.PutObject(ctx, &awss3.PutObjectInput{
+		Bucket: aws.String(o.bucket), Key: aws.String(o.path + name), Body: bytes.NewReader(data),
+	})
+	if err != nil {
+		return o.refused(ctx, "put "+name, err, false) // whether or not it is there does not matter
+	}
+	return nil
+}
+
+// swap replaces the object of this ETag ("": there is none yet). cell.ErrChanged, physical.ErrUnknown.
+func (o *objects) swap(ctx context.Context, name string, data []byte, etag string) (string, error) {
+	in := &awss3.PutObjectInput{Bucket: aws.String(o.bucket), Key: aws.String(o.path + name), Body: bytes.NewReader(data)}
+	if etag == "" {
+		in.IfNoneMatch = aws.String("*")
+	} else {
+		in.IfMatch = aws.String(etag)
+	}
+	out, err := o.client.PutObject(ctx, in)
+	if err != nil {
+		return "", o.refused(ctx, "swap "+name, err, true)
+	}
+	return aws.ToString(out.ETag), nil
+}
+
+// list returns the names below prefix that are greater than after, a page of them, and whether there are more.
+func (o *objects) list(ctx context.Context, prefix, after string) (names []string, more bool, err error) {
+	in := &awss3.ListObjectsV2Input{Bucket: aws.String(o.bucket), Prefix: aws.String(o.path + prefix)}
+	if after != "" {
+		in.StartAfter = aws.String(o.path + after)
+	}
+	out, err := o.client.ListObjectsV2(ctx, in)
+	if err != nil {
+		return nil, false, o.refused(ctx, "list", err, false)
+	}
+	for _, one := range out.Contents {
+		names = append(names, strings.TrimPrefix(aws.ToString(one.Key), o.path))
+	}
+	return names, aws.ToBool(out.IsTruncated), nil
+}
+
+// remove deletes up to 1000 objects.
+func (o *objects) remove(ctx context.Context, names []string) error {
+	in := &awss3.DeleteObjectsInput{Bucket: aws.String(o.bucket), Delete: &types.Delete{Quiet: aws.Bool(true)}}
+	for _, name := range names {
+		in.Delete.Objects = append(in.Delete.Objects, types.ObjectIdentifier{Key: aws.String(o.path + name)})
+	}
+	if _, err := o.client.DeleteObjects(ctx, in); err != nil {
+		return o.refused(ctx, "delete", err, false)
+	}
+	return nil
+}
+
+// refused translates an error. A write whose outcome is unclear is unknown only where that matters.
+func (o *objects) refused(ctx context.Context, what string, err error, matters bool) error {
+	var answer *awshttp.ResponseError
+	code := 0
+	if errors.As(err, &answer) {
+		code = answer.HTTPStatusCode()
+	}
+	var api smithy.APIError
+	name := ""
+	if errors.As(err, &api) {
+		name = api.ErrorCode()
+	}
+	switch {
+	case code == http.StatusNotModified:
+		return errUnchanged
+	case code == http.StatusPreconditionFailed, code == http.StatusConflict:
+		return fmt.Errorf("%s: %w (%d)", what, cell.ErrChanged, code)
+	case name == "NoSuchBucket":
+		return fmt.Errorf("%w: there is no bucket %q: create it", physical.ErrUnavailable, o.bucket)
+	case code == http.StatusNotFound:
+		return errNoObject // of a swap, too: If-Match on what is not there
+	case code >= 400 && code < 500:
+		return fmt.Errorf("%w: %s: the service answers %d %s", physical.ErrUnavailable, what, code, name)
+	case matters:
+		return fmt.Errorf("%w: %s: %w", physical.ErrUnknown, what, plain(ctx, err))
+	}
+	return fmt.Errorf("%w: %s: %w", physical.ErrUnavailable, what, plain(ctx, err))
+}
+
+// plain is an error without the client library's types: the context's cause, or its text.
+func plain(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return errors.New(err.Error())
+}
+
+// probe makes sure that the service honours conditions: one that ignores them would let two nodes write.
+func (o *objects) probe(ctx context.Context) error {
+	const name = "probe"
+	mark := []byte(time.Now().UTC().Format(time.RFC3339Nano))
+	if err := o.put(ctx, name, mark); err != nil {
+		return err
+	}
+	if _, err := o.swap(ctx, name, mark, ""); !errors.Is(err, cell.ErrChanged) {
+		return probed("If-None-Match", err)
+	}
+	if _, err := o.swap(ctx, name, mark, `"00000000000000000000000000000000"`); !errors.Is(err, cell.ErrChanged) {
+		return probed("If-Match", err)
+	}
+	return nil
+}
+
+func probed(condition string, err error) error {
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("this service ignores %s on PutObject: without conditional writes two nodes could write at once; use a service that has them, or another data store", condition)
+}
