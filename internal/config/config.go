@@ -159,6 +159,9 @@ type Storage struct {
 	// InMem keeps the entries in memory and forgets them at the end: one node, for trying out.
 	InMem InMemStorage `hcl:"inmem,variant"`
 
+	// S3 is a bucket of Amazon S3 or of a compatible service.
+	S3 S3Storage `hcl:"s3,variant"`
+
 	// PostgreSQL is a PostgreSQL server, 12 or later.
 	PostgreSQL PostgreSQLStorage `hcl:"postgresql,variant"`
 }

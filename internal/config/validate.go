@@ -144,6 +144,8 @@ func (c *checker) storage() {
 // shared checks the block of a store that may stand in either place.
 func (c *checker) shared(path string, s Storage) {
 	switch s.Type {
+	case "s3":
+		c.s3(path, s.S3)
 	case "postgresql":
 		c.postgreSQL(path, s.PostgreSQL)
 	}

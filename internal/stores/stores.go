@@ -25,6 +25,8 @@ var known = map[string]store{
 	"file":  {storage: openFile},
 	"inmem": {storage: openInMem},
 
+	"s3": {storage: storeS3, lock: lockS3},
+
 	"postgresql": {storage: storePostgreSQL, lock: lockPostgreSQL},
 }
 
