@@ -2,9 +2,8 @@ package forward
 
 import (
 	"errors"
-	"io"
-	"net"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -187,11 +186,28 @@ func (x *exchange) relay(s *session, st *stream, h head) (int, result) {
 		_ = http.NewResponseController(x.w).EnableFullDuplex() // the pump goes on reading
 	}
 	x.begun = true
+	x.call = x.req.ProtoMajor == 2 && isGRPC(header)
 	x.w.WriteHeader(status)
 	if h.flags&flagFlush != 0 {
 		x.flush()
 	}
 	return status, x.relayBody(st, header)
+}
+
+// endCall ends a gRPC call whose active node was lost with a status, which tells the client more than a broken stream.
+func (x *exchange) endCall() bool {
+	if !x.call {
+		return false
+	}
+	h := x.w.Header()
+	h[http.TrailerPrefix+"Grpc-Status"] = []string{"14"} // UNAVAILABLE
+	h[http.TrailerPrefix+"Grpc-Message"] = []string{"the active node was lost"}
+	return true
+}
+
+func isGRPC(h http.Header) bool {
+	ct := h["Content-Type"]
+	return len(ct) > 0 && strings.HasPrefix(ct[0], "application/grpc")
 }
 
 func (x *exchange) flush() {
@@ -243,81 +259,5 @@ func (x *exchange) setTrailers(payload string, header http.Header) {
 			name = http.TrailerPrefix + name
 		}
 		dst[name] = values
-	}
-}
-
-// tunnel takes the client's connection over and passes bytes both ways, until both are closed or the
-// stream fails.
-func (x *exchange) tunnel(st *stream) result {
-	nc, rw, err := http.NewResponseController(x.w).Hijack()
-	if err != nil {
-		x.r.log.Warn("cannot take the client's connection over", "request_id", x.info.ID, "error", err)
-		x.begun = true
-		return result{delivered: true, err: err}
-	}
-	x.begun = true
-	st.reopen()
-	up := make(chan struct{})
-	go func() {
-		defer close(up)
-		copyUp(st, rw.Reader)
-	}()
-	defer func() {
-		if !st.over() {
-			st.c.reset(st.id, resetCancel, "", flushInline)
-			st.fail(ErrClosed) // copyUp may wait for the window
-		}
-		_ = nc.Close()
-		<-up
-	}()
-	upEnded := up
-	halfClosed := false
-	for {
-		t := st.take()
-		if t.c != nil {
-			if t.writeTo(st, nc) != nil {
-				return result{done: true}
-			}
-		}
-		if t.err != nil {
-			return result{done: true}
-		}
-		if t.end && !halfClosed {
-			halfClosed = true
-			closeWrite(nc)
-		}
-		if t.end && st.noMoreUp() {
-			return result{done: true}
-		}
-		select {
-		case <-st.readable:
-		case <-upEnded: // the client has closed its side, or the active node reads no more
-			upEnded = nil
-		}
-	}
-}
-
-// copyUp sends what the client says, and its half-close.
-func copyUp(st *stream, src io.Reader) {
-	buf := newChunk(1)
-	defer buf.free()
-	p := buf.b[:cap(buf.b)]
-	for {
-		n, err := src.Read(p)
-		if n > 0 {
-			if _, werr := st.write(p[:n], flagFlush); werr != nil {
-				return
-			}
-		}
-		if err != nil {
-			_, _ = st.write(nil, flagEnd|flagFlush)
-			return
-		}
-	}
-}
-
-func closeWrite(nc net.Conn) {
-	if c, ok := nc.(interface{ CloseWrite() error }); ok {
-		_ = c.CloseWrite()
 	}
 }

@@ -29,6 +29,7 @@ type exchange struct {
 	delivered    bool            // a handler may have seen the request
 	open         bool            // … and may still be at work on it: its slot is burnt
 	begun        bool            // bytes of the answer went out
+	call         bool            // … which is that of a gRPC call
 	refusals     int             // attempts in a row that were not processed
 	repeats      int
 	breaks       int // attempts that the application broke off
@@ -96,6 +97,9 @@ func (x *exchange) goOn(p *place, res result) bool {
 	switch v {
 	case abort:
 		x.open = true
+		if x.endCall() {
+			return false
+		}
 		panic(http.ErrAbortHandler)
 	case refuse, unknown:
 		x.answerFailure(res.err)

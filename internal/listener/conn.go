@@ -162,6 +162,14 @@ func (c *conn) SetDeadline(t time.Time) error {
 	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
+// SetLinger is that of what lies under it.
+func (c *conn) SetLinger(sec int) error {
+	if t, ok := c.Conn.(interface{ SetLinger(int) error }); ok {
+		return t.SetLinger(sec)
+	}
+	return errors.ErrUnsupported
+}
+
 // CloseWrite is the half-close of what lies under it.
 func (c *conn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
