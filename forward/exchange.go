@@ -23,6 +23,7 @@ type exchange struct {
 
 	redirecting  bool // 307 instead of forwarding
 	mustRedirect bool // … because the client wants it so
+	policy       Policy
 	lapped       bool // and has been redirected before
 	holdLeft     time.Duration
 	full         <-chan struct{} // closed when the session has room again; nil: not waiting for that
@@ -90,7 +91,7 @@ func (x *exchange) goOn(p *place, res result) bool {
 	}
 	v := decide(fate{
 		begun: x.begun, delivered: x.delivered, now: res.delivered, replayable: x.up.replayable(),
-		mayRepeat: x.keyed || isSafe(x.req.Method) || x.r.repeats[x.req.Method], repeats: x.repeats,
+		mayRepeat: x.keyed || x.policy.Repeat || isSafe(x.req.Method) || x.r.repeats[x.req.Method], repeats: x.repeats,
 		breaks: x.breaks,
 	})
 	x.r.log.Debug("request goes on", "request_id", x.info.ID, "verdict", v.String(), "error", res.err)
@@ -139,8 +140,9 @@ func (x *exchange) prepare() bool {
 	req.Header[headerRequestID] = x.idVal[:]
 	x.w.Header()[headerRequestID] = x.idVal[:]
 	noForward := scrub(req.Header, r.cfg.TrustForwarded(req))
-	x.mustRedirect = noForward
-	x.redirecting = noForward || r.cfg.Mode == ModeRedirect
+	x.policy = policyFrom(req.Context())
+	x.mustRedirect = noForward && !x.policy.NoRedirect
+	x.redirecting = (noForward || r.cfg.Mode == ModeRedirect) && !x.policy.NoRedirect
 	x.lapped = unmark(req)
 	if r.cfg.SetForwarded {
 		setForwarded(req)
@@ -185,7 +187,7 @@ func (x *exchange) giveUp(p *place, why error) {
 	switch {
 	case x.req.Context().Err() != nil, x.up.failure() != nil:
 		x.clientFailed()
-	case !x.delivered && p.target != nil && p.target.APIAddr != "" && !x.lapped && !x.sameAddr(p.target):
+	case !x.delivered && !x.policy.NoRedirect && p.target != nil && p.target.APIAddr != "" && !x.lapped && !x.sameAddr(p.target):
 		x.redirect(p.target)
 	default:
 		x.answerFailure(why)

@@ -56,6 +56,10 @@ type Config struct {
 	// LogFormat is text or json. Default: "text".
 	LogFormat string `hcl:"log_format"`
 
+	// Embedded says that a Go program runs the node and opens the data stores itself: of Storage and HAStorage only
+	// the types are given, and of Seal only that.
+	Embedded bool
+
 	// APIAddrFrom and ClusterAddrFrom say where the addresses come from, for the start-up table.
 	APIAddrFrom, ClusterAddrFrom string
 

@@ -42,8 +42,10 @@ func (c *Config) validate() Faults {
 	check.names()
 	check.listeners()
 	check.ports()
-	check.storage()
-	check.seal()
+	if !c.Embedded {
+		check.storage()
+		check.seal()
+	}
 	check.ha()
 	check.forwarding()
 	check.applications()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/locum-ha/locum/api"
@@ -14,6 +15,7 @@ import (
 	"github.com/locum-ha/locum/cluster"
 	"github.com/locum-ha/locum/election"
 	"github.com/locum-ha/locum/kv"
+	"github.com/locum-ha/locum/lock"
 	"github.com/locum-ha/locum/physical"
 )
 
@@ -42,6 +44,11 @@ type leading struct {
 	upkeep    sync.WaitGroup // what goes on beside requests
 
 	upkeepUntil context.Context // ends before deactivation waits for upkeep
+
+	locks    atomic.Pointer[lock.Manager] // nil until the term has begun
+	sequence atomic.Uint64                // of the program's writes
+	endWork  context.CancelCauseFunc      // nil until the program's work has begun
+	working  sync.WaitGroup
 }
 
 // activate makes this node the active one: the steps of docs/architecture.md from "load the keyring" on. Each step is undone by
@@ -78,6 +85,7 @@ func (u *unsealed) activate(ctx context.Context, term *election.Leadership) erro
 		return err
 	}
 	u.lastActive(true)
+	l.work()
 	return nil
 }
 
@@ -157,7 +165,14 @@ func (l *leading) serve() error {
 	if u.raft != nil {
 		members = &raftService{leading: l}
 	}
-	l.handler = api.Active(service, entries, tokens, members, u.apiConfig())
+	locks := lock.New(view, lock.Config{Logger: u.log.With("part", "lock")})
+	l.upkeep.Go(func() {
+		if err := locks.Run(upkeep); err != nil {
+			u.log.Error("removing unused locks ended", "error", err)
+		}
+	})
+	l.locks.Store(locks)
+	l.handler = l.dispatch(api.Active(service, entries, tokens, members, u.apiConfig()))
 	return nil
 }
 
@@ -168,10 +183,14 @@ func (u *unsealed) drain(ctx context.Context, term *election.Leadership) error {
 	if l == nil {
 		return nil
 	}
+	if locks := l.locks.Load(); locks != nil {
+		locks.Drain()
+	}
 	err := u.drainServing(ctx)
 	if derr := u.router.Drain(ctx); derr != nil {
 		err = errors.Join(err, fmt.Errorf("requests in flight: %w", derr))
 	}
+	err = errors.Join(err, l.stopWork(ctx, election.ErrSteppedDown))
 	l.history = ended(l.history, term.Term, time.Now(), "stepped down")
 	entry, herr := writeHistory(l.history)
 	if herr != nil {
@@ -201,6 +220,7 @@ func (u *unsealed) deactivate(term *election.Leadership, cause error) {
 	if l.unportApps != nil {
 		l.unportApps()
 	}
+	l.awaitWork(cause)
 	if l.tokens != nil {
 		l.endUpkeep()
 		l.upkeep.Wait()

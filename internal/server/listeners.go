@@ -59,7 +59,7 @@ func (s *Server) handler() http.Handler {
 	cfg := s.apiConfig()
 	cfg.Metrics = s.metrics.Handler()
 	cfg.OpenMetrics = s.cfg.Telemetry.UnauthenticatedMetricsAccess
-	return api.Local(s, cfg, s.steppingDown(s.router))
+	return unmarked(api.Local(s, cfg, s.steppingDown(s.router)))
 }
 
 // apiConfig is shared by what every node and what the active node serves.
@@ -141,7 +141,7 @@ func (s *Server) newRouter() (*forward.Router, error) {
 		HoldTimeout: f.HoldTimeout, HoldMaxRequests: f.HoldMaxRequests, HoldMaxBytes: int64(f.HoldMaxBytes),
 		RetryBuffer: int64(f.RetryBuffer), MaxBody: int64(s.cfg.Listeners[0].MaxRequestSize),
 		RepeatMethods: []string{"LIST"}, // Vault's own method, as safe as GET
-		Repeatable:    api.Repeatable, TrustForwarded: listener.Authorized,
+		Repeatable:    repeatable, TrustForwarded: listener.Authorized,
 		Hello: s.hello, OnHello: s.heard,
 		Logger: s.log.With("part", "forward"), Observer: s.forwardObserver(),
 	})

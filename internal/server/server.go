@@ -54,6 +54,9 @@ type Options struct {
 	// OwnProcess says that this process runs this node alone, so that what is global in it is the node's: the raft
 	// library's own metrics.
 	OwnProcess bool
+
+	// Program is the Go program that this node is built into, if it is not the daemon.
+	Program Program
 }
 
 // Opener opens a node's data stores. On an error it has closed what it had opened.
@@ -81,6 +84,7 @@ type Server struct {
 	barrier *barrier.Barrier
 	port    *cluster.Port // nil where there are no other nodes
 	router  *forward.Router
+	routing atomic.Pointer[forward.Router] // the same, for whoever comes before it is made or after it has ended
 	door    join.Door
 
 	listeners  []*listener.Listener
@@ -172,7 +176,7 @@ func (s *Server) Run(ctx, skip context.Context) error {
 // prepare opens everything that can fail at start.
 func (s *Server) prepare() error {
 	var err error
-	if s.static, err = staticSeal(s.cfg.Seal); err != nil {
+	if s.static, err = staticSeal(s.cfg.Seal, s.opts.Program.Key); err != nil {
 		return err
 	}
 	if s.targets, err = configuredTargets(s.cfg); err != nil {
@@ -193,6 +197,7 @@ func (s *Server) prepare() error {
 	if s.router, err = s.newRouter(); err != nil {
 		return err
 	}
+	s.routing.Store(s.router)
 	st, err := s.readSeal(s.lifetime)
 	if err != nil {
 		return err
@@ -208,8 +213,11 @@ func (s *Server) prepare() error {
 	return nil
 }
 
-// staticSeal reads the key of a static seal; nil for another seal.
-func staticSeal(c config.Seal) (seal.Seal, error) {
+// staticSeal reads the key of a static seal, unless the program has given it; nil for another seal.
+func staticSeal(c config.Seal, given *seal.Key) (seal.Seal, error) {
+	if given != nil {
+		return seal.NewStatic(*given), nil
+	}
 	if c.Type != seal.TypeStatic {
 		return nil, nil
 	}
@@ -261,10 +269,14 @@ func (s *Server) begin() {
 	defer s.ops.Unlock()
 	st := s.sealing.Load()
 	switch {
+	case s.raft == nil && s.ha && !st.initialized && s.opts.Program.Found:
+		s.wg.Go(func() { s.found(s.lifetime) })
 	case s.raft == nil && s.ha:
 		s.awaitOthers(st)
 	case !st.initialized && s.raft != nil && len(s.targets) > 0:
 		s.startJoining(s.targets)
+	case !st.initialized && s.opts.Program.Found:
+		s.wg.Go(func() { s.found(s.lifetime) })
 	case !st.initialized:
 		s.log.Info("not initialised", "next", "locum operator init")
 	case st.collector != nil:
@@ -301,6 +313,7 @@ func (s *Server) end(skip context.Context) {
 	if s.cfg.HA.ShutdownDelay > 0 {
 		pauseFor(skip, s.cfg.HA.ShutdownDelay)
 	}
+	s.closeProgram(skip)
 	s.closeListeners(skip)
 	s.ops.Lock()
 	defer s.ops.Unlock()

@@ -1,0 +1,46 @@
+package locum_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// storesOf lists the data stores that a package links.
+func storesOf(t *testing.T, dir string, packages ...string) []string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", append([]string{"list", "-deps"}, packages...)...)
+	cmd.Dir = dir
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list -deps: %v", err)
+	}
+	var stores []string
+	for pkg := range strings.Lines(string(out)) {
+		if store, ok := strings.CutPrefix(strings.TrimSpace(pkg), module+"/physical/"); ok && !strings.Contains(store, "/") {
+			stores = append(stores, store)
+		}
+	}
+	slices.Sort(stores)
+	return stores
+}
+
+// "Importing it pulls in only the stores that are named."
+func TestImportsOnlyTheStoresThatAreNamed(t *testing.T) {
+	if stores := storesOf(t, ".", "."); len(stores) != 0 {
+		t.Errorf("package locum links %v by itself", stores)
+	}
+	mains, err := filepath.Glob("examples/*/main.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, main := range mains {
+		if stores := storesOf(t, "examples", "./"+filepath.Base(filepath.Dir(main))); len(stores) != 1 {
+			t.Errorf("%s names one store and links %v", main, stores)
+		}
+	}
+}
