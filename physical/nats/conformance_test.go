@@ -1,0 +1,57 @@
+package nats
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/locum-ha/locum/internal/storeserver"
+	"github.com/locum-ha/locum/physical/physicaltest"
+)
+
+// place is a server with a proxy before it for each node.
+type place struct {
+	server *storeserver.NATS
+	next   atomic.Int64
+}
+
+func open(cfg Config) (*Store, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	return Open(ctx, cfg)
+}
+
+// harness gives each check a bucket of its own, and each node a proxy.
+func (p *place) harness() physicaltest.Harness {
+	return func(t testing.TB) physicaltest.Store {
+		bucket := fmt.Sprintf("t%d", p.next.Add(1))
+		var mu sync.Mutex
+		proxies := map[int]*storeserver.Proxy{}
+		proxy := func(n int) *storeserver.Proxy {
+			mu.Lock()
+			defer mu.Unlock()
+			if proxies[n] == nil {
+				proxies[n] = storeserver.NewProxy(t, p.server.Addr)
+			}
+			return proxies[n]
+		}
+		return physicaltest.Store{
+			Open: func(n int) (physicaltest.Handle, error) {
+				return open(Config{URLs: []string{p.server.URL(proxy(n).Addr())}, Bucket: bucket})
+			},
+			Restart:    p.server.Restart,
+			Isolate:    func(n int) func() { proxy(n).Stall(); return proxy(n).Heal },
+			CutAnswers: func(n int) func() { proxy(n).CutAnswers(); return proxy(n).Heal },
+			Late:       time.Second, // each node watches for a TTL of its own
+		}
+	}
+}
+
+// Every promise on the lock, against a real server, with real faults of the network.
+func TestConformance(t *testing.T) {
+	p := &place{server: storeserver.StartNATS(t)}
+	physicaltest.HABackend(t, p.harness())
+}

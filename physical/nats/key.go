@@ -1,0 +1,229 @@
+package nats
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	client "github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/locum-ha/locum/internal/cell"
+	"github.com/locum-ha/locum/physical"
+)
+
+// key is the lock's key: a cell whose version is the revision.
+type key struct {
+	store  *Store
+	cfg    Config
+	kv     jetstream.KeyValue
+	stream jetstream.Stream
+	start  sync.Once
+
+	mu      sync.Mutex
+	up      bool
+	last    uint64        // the newest revision that the server told of
+	changed chan struct{} // closed and made anew when there is a newer one
+}
+
+var _ cell.Waiter = (*key)(nil)
+
+// maxValue bounds the lock's value; it is some 300 bytes.
+const maxValue = 64 << 10
+
+func (k *key) subject() string { return "$KV." + k.cfg.Bucket + "." + k.cfg.Key }
+
+// open finds the bucket, or makes it.
+func (k *key) open(ctx context.Context, js jetstream.JetStream) error {
+	name := "KV_" + k.cfg.Bucket
+	stream, err := js.Stream(ctx, name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		stream, err = js.CreateStream(ctx, jetstream.StreamConfig{
+			Name: name, Subjects: []string{"$KV." + k.cfg.Bucket + ".>"}, Description: "Locum's HA lock",
+			Storage: jetstream.FileStorage, Replicas: k.cfg.Replicas, MaxMsgsPerSubject: 1, MaxMsgSize: maxValue,
+			Discard: jetstream.DiscardNew, DenyDelete: true, AllowRollup: true, AllowDirect: false,
+		})
+		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another node was faster
+			stream, err = js.Stream(ctx, name)
+		}
+	}
+	if err != nil {
+		return k.failed(ctx, err, false, "the bucket "+k.cfg.Bucket)
+	}
+	cfg := stream.CachedInfo().Config
+	if cfg.MaxAge != 0 {
+		return fmt.Errorf("nats: the bucket %s has a TTL of %v: it would forget the lock's term; use one without", k.cfg.Bucket, cfg.MaxAge)
+	}
+	if cfg.AllowDirect && cfg.Replicas > 1 {
+		cfg.AllowDirect = false
+		if stream, err = js.UpdateStream(ctx, cfg); err != nil {
+			return fmt.Errorf("nats: the bucket %s lets any replica answer (allow_direct), and that cannot be changed (%w); have Locum make the bucket itself", k.cfg.Bucket, plain(err))
+		}
+	}
+	k.stream = stream
+	if k.kv, err = js.KeyValue(ctx, k.cfg.Bucket); err != nil {
+		return k.failed(ctx, err, false, "the bucket "+k.cfg.Bucket)
+	}
+	return nil
+}
+
+// Read asks the stream's leader for the newest value.
+func (k *key) Read(ctx context.Context) (data []byte, version string, err error) {
+	if err := k.store.connected(ctx); err != nil {
+		return nil, "", err
+	}
+	msg, err := k.stream.GetLastMsgForSubject(ctx, k.subject())
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return nil, "", nil
+	}
+	if err != nil {
+		return nil, "", k.failed(ctx, err, false, "read")
+	}
+	version = strconv.FormatUint(msg.Sequence, 10)
+	if msg.Header.Get("KV-Operation") != "" { // somebody has deleted the key by hand
+		return []byte(`{"format":1}`), version, nil
+	}
+	return msg.Data, version, nil
+}
+
+// Swap writes if the revision is still this one.
+func (k *key) Swap(ctx context.Context, data []byte, version string) error {
+	var revision uint64
+	if version != "" {
+		var err error
+		if revision, err = strconv.ParseUint(version, 10, 64); err != nil {
+			return err
+		}
+	}
+	if err := k.store.connected(ctx); err != nil {
+		return err
+	}
+	_, err := k.kv.Update(ctx, k.cfg.Key, data, revision)
+	return k.failed(ctx, err, true, "write")
+}
+
+// failed translates the library's errors; writes says whether the call changes anything.
+func (k *key) failed(ctx context.Context, err error, writes bool, doing string) error {
+	var api *jetstream.APIError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &api):
+		return refused(api, doing)
+	case notSent(err) && k.store.ctx.Err() == nil:
+		return fmt.Errorf("%w: NATS: %s: %w", physical.ErrUnavailable, doing, plain(err))
+	case writes:
+		return fmt.Errorf("%w: NATS: %s: %w", physical.ErrUnknown, doing, plain(err))
+	case context.Cause(ctx) != nil:
+		return context.Cause(ctx)
+	}
+	return fmt.Errorf("%w: NATS: %s: %w", physical.ErrUnavailable, doing, plain(err))
+}
+
+// notSent reports whether a call failed without anything having reached JetStream.
+func notSent(err error) bool {
+	for _, kind := range []error{
+		client.ErrNoResponders, jetstream.ErrNoStreamResponse, client.ErrReconnectBufExceeded, client.ErrDisconnected,
+		jetstream.ErrJetStreamNotEnabled,
+	} {
+		if errors.Is(err, kind) {
+			return true
+		}
+	}
+	return false
+}
+
+// refused translates what the server itself said: it did nothing.
+func refused(api *jetstream.APIError, doing string) error {
+	switch {
+	case api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant:
+		return cell.ErrChanged
+	case api.Code == 503 || api.Code == 408:
+		return fmt.Errorf("%w: NATS: %s: %w", physical.ErrUnavailable, doing, plain(api))
+	}
+	return fmt.Errorf("NATS: %s: %w", doing, plain(api))
+}
+
+// pollEvery is how often the lock is looked at while the server cannot tell of its changes.
+const pollEvery = 100 * time.Millisecond
+
+// Wait returns when there may be a newer revision than this, or when ctx ends.
+func (k *key) Wait(ctx context.Context, version string) error {
+	k.start.Do(func() { k.store.tasks.Go(k.run) })
+	var seen uint64
+	if version != "" {
+		var err error
+		if seen, err = strconv.ParseUint(version, 10, 64); err != nil {
+			return err
+		}
+	}
+	k.mu.Lock()
+	newer, up, changed := k.last > seen, k.up, k.changed
+	k.mu.Unlock()
+	if newer {
+		return nil
+	}
+	var poll <-chan time.Time
+	if !up {
+		timer := time.NewTimer(pollEvery)
+		defer timer.Stop()
+		poll = timer.C
+	}
+	select {
+	case <-changed:
+	case <-poll:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// tell wakes all who wait.
+func (k *key) tell(up bool, revision uint64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.up, k.last = up, max(k.last, revision)
+	close(k.changed)
+	k.changed = make(chan struct{})
+}
+
+// run has the server tell of new revisions until the store is closed.
+func (k *key) run() {
+	ctx := k.store.ctx
+	for pause := 100 * time.Millisecond; ctx.Err() == nil; pause = min(2*pause, 5*time.Second) {
+		if err := k.follow(ctx); ctx.Err() == nil {
+			k.cfg.Logger.Warn("NATS does not tell of changes of the lock; polling", "error", err.Error())
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+	}
+}
+
+// follow takes revisions from one watch until it ends.
+func (k *key) follow(ctx context.Context) error {
+	w, err := k.kv.Watch(ctx, k.cfg.Key)
+	if err != nil {
+		return plain(err)
+	}
+	defer func() { _ = w.Stop() }()
+	k.tell(true, 0)
+	defer k.tell(false, 0)
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case e, ok := <-w.Updates():
+			switch {
+			case !ok:
+				return errors.New("the watch ended")
+			case e != nil:
+				k.tell(true, e.Revision())
+			}
+		}
+	}
+}
