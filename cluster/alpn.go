@@ -16,6 +16,8 @@ const (
 	ALPNApp     = "locum-app/1"     // the same for an application, which the first bytes name
 	ALPNRaft    = "locum-raft/1"    // the embedded store's messages
 	ALPNPeer    = "locum-peer/1"    // what else nodes say to one another, in whichever role
+
+	ALPNGuardian = "locum-guardian/1" // a guardian tells that its node is dead
 )
 
 // What can be wrong with a peer, or with what it left in the store.

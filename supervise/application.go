@@ -50,6 +50,9 @@ type Config struct {
 type Tokens interface {
 	// Mint makes a token for one start of the application.
 	Mint(ctx context.Context, application string) (secret string, err error)
+	// Renew keeps it alive for as long again; RenewEvery is how often that is to be done.
+	Renew(ctx context.Context, application, secret string) error
+	RenewEvery() time.Duration
 	// Revoke ends it.
 	Revoke(ctx context.Context, application, secret string) error
 }

@@ -110,6 +110,9 @@ func (m *mint) Mint(context.Context, string) (string, error) {
 	return fmt.Sprintf("token-%d", m.made), nil
 }
 
+func (m *mint) Renew(context.Context, string, string) error { return nil }
+func (m *mint) RenewEvery() time.Duration                   { return time.Hour }
+
 func (m *mint) Revoke(_ context.Context, _ string, secret string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -207,7 +207,7 @@ func (l *loop) launch(run uint64) {
 			return
 		}
 		l.deliver(happening{lifeEvent: lifeEvent{kind: lifeStarted, run: run}, process: p})
-		<-p.Done()
+		l.await(p, token)
 		exit := p.Exit()
 		l.deliver(happening{lifeEvent: lifeEvent{kind: lifeExited, run: run, err: errors.New(exit.String())}, exit: &exit})
 	})
@@ -220,6 +220,31 @@ func (l *loop) mint(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, tokenLimit)
 	defer cancel()
 	return l.cfg.Token.Mint(ctx, l.cfg.Name)
+}
+
+// await waits for the end of the command, and keeps its token alive.
+func (l *loop) await(p Process, token string) {
+	every := 24 * time.Hour
+	if token != "" {
+		every = l.cfg.Token.RenewEvery()
+	}
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-p.Done():
+			return
+		case <-tick.C:
+			if token == "" {
+				continue
+			}
+			ctx, cancel := context.WithTimeout(l.ctx, tokenLimit)
+			if err := l.cfg.Token.Renew(ctx, l.cfg.Name, token); err != nil {
+				l.log.Warn("the application's token was not renewed; it is tried again", "error", err, "in", every)
+			}
+			cancel()
+		}
+	}
 }
 
 // revoke ends the token of a start that is over. If that fails it runs out by itself.

@@ -7,6 +7,10 @@ import (
 	"io"
 	"os"
 	"strings"
+
+	"github.com/locum-ha/locum/internal/server"
+	"github.com/locum-ha/locum/internal/stores"
+	"github.com/locum-ha/locum/supervise"
 )
 
 // Set by the linker: see the Makefile.
@@ -16,6 +20,9 @@ var (
 )
 
 func main() {
+	if code, mine := supervise.Main(os.Args, server.Release(stores.Open)); mine {
+		os.Exit(code)
+	}
 	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.LookupEnv}
 	os.Exit(a.run(context.Background(), os.Args[1:]))
 }

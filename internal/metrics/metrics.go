@@ -38,6 +38,8 @@ type Metrics struct {
 	raft     raftMetrics
 	engine   *engineSink
 
+	applications applicationMetrics
+
 	fenceRejections prometheus.Counter
 }
 
@@ -67,6 +69,7 @@ func New(version string) *Metrics {
 	m.api = newAPIMetrics(f)
 	m.port = newPortMetrics(f)
 	m.raft = newRaftMetrics(f)
+	m.applications = newApplicationMetrics(f)
 	m.engine = newEngineSink()
 	m.registry.MustRegister(m.engine)
 	return m

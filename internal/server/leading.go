@@ -38,6 +38,11 @@ type leading struct {
 	ordering sync.Mutex // one order at a time
 	orders   *orders    // in force
 
+	minting  atomic.Bool // tokens can be made
+	draining atomic.Bool // stepping down: others' requests are held
+	hasApps  bool        // the activation of the applications was begun
+	appsDone bool        // they were stopped as planned
+
 	root      rootAttempt
 	rekey     rekeyAttempt
 	endUpkeep context.CancelFunc
@@ -81,6 +86,10 @@ func (u *unsealed) activate(ctx context.Context, term *election.Leadership) erro
 		return err
 	}
 	u.router.Lead(term.Term, term.Lease, l.handler)
+	l.hasApps = true
+	if err := u.apps.activate(ctx, term.Term); err != nil {
+		return err
+	}
 	if err := l.leadServing(); err != nil {
 		return err
 	}
@@ -172,9 +181,15 @@ func (l *leading) serve() error {
 		}
 	})
 	l.locks.Store(locks)
-	l.handler = l.dispatch(api.Active(service, entries, tokens, members, u.apiConfig()))
+	l.handler = l.mintingForOthers(l.dispatch(api.Active(service, entries, tokens, members, u.apiConfig())))
+	l.minting.Store(true)
+	if u.guardian != nil {
+		l.upkeep.Go(func() { u.keepPlan(upkeep) })
+	}
 	return nil
 }
+
+var errDrainLimit = errors.New("drain limit reached")
 
 // drain is the planned way out, while the lock is still renewed: the standbys hold from now on, new requests wait
 // here too, what is in flight ends, the advertisement is withdrawn.
@@ -186,11 +201,18 @@ func (u *unsealed) drain(ctx context.Context, term *election.Leadership) error {
 	if locks := l.locks.Load(); locks != nil {
 		locks.Drain()
 	}
-	err := u.drainServing(ctx)
-	if derr := u.router.Drain(ctx); derr != nil {
+	l.draining.Store(true)
+	limited, cancel := context.WithTimeoutCause(ctx, u.cfg.HA.DrainTimeout, errDrainLimit) // the applications' time to stop follows
+	defer cancel()
+	err := u.drainServing(limited)
+	if derr := u.router.Drain(limited); derr != nil {
 		err = errors.Join(err, fmt.Errorf("requests in flight: %w", derr))
 	}
-	err = errors.Join(err, l.stopWork(ctx, election.ErrSteppedDown))
+	err = errors.Join(err, l.stopWork(limited, election.ErrSteppedDown))
+	if l.hasApps {
+		err = errors.Join(err, u.apps.stop(ctx))
+		l.appsDone = term.Lease.Valid()
+	}
 	l.history = ended(l.history, term.Term, time.Now(), "stepped down")
 	entry, herr := writeHistory(l.history)
 	if herr != nil {
@@ -206,14 +228,17 @@ func (u *unsealed) drain(ctx context.Context, term *election.Leadership) error {
 
 // deactivate undoes everything that activate did. It writes nothing.
 func (u *unsealed) deactivate(term *election.Leadership, cause error) {
-	u.role.Lock()
-	defer u.role.Unlock()
 	l := u.leading.Load()
 	if l == nil {
 		return
 	}
 	u.router.Abandon()
 	u.abandonServing()
+	if l.hasApps && !l.appsDone {
+		u.apps.kill(cause) // P2: ended, and seen to be ended, before the lock is released
+	}
+	u.role.Lock()
+	defer u.role.Unlock()
 	if l.unport != nil {
 		l.unport()
 	}

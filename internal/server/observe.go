@@ -7,6 +7,7 @@ import (
 	"github.com/locum-ha/locum/forward"
 	"github.com/locum-ha/locum/internal/boottime"
 	"github.com/locum-ha/locum/internal/metrics"
+	"github.com/locum-ha/locum/supervise"
 )
 
 // electionObserver wakes the follower at every change besides what metrics wants to know.
@@ -17,7 +18,17 @@ func (s *Server) electionObserver() election.Observer {
 			u.kick()
 		}
 	}
+	if s.guardian != nil {
+		o.Guard = s.guardian.lease
+	}
 	return o
+}
+
+// guardianObserver and applicationObserver are metrics' own.
+func (s *Server) guardianObserver() supervise.GuardianObserver { return s.metrics.Guardian() }
+
+func (s *Server) applicationObserver(name string) supervise.Observer {
+	return s.metrics.Application(name)
 }
 
 // forwardObserver wakes the follower when a request begins to wait, or the active node is lost, besides what metrics wants to

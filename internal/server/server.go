@@ -51,6 +51,10 @@ type Options struct {
 	// Open opens the data stores that the configuration names; required. Run calls it once, and closes what it gets.
 	Open Opener
 
+	// Guardian starts a guardian, for a program whose main calls supervise.Main; nil: there is none, and no application with a
+	// command.
+	Guardian Guardians
+
 	// OwnProcess says that this process runs this node alone, so that what is global in it is the node's: the raft
 	// library's own metrics.
 	OwnProcess bool
@@ -87,6 +91,10 @@ type Server struct {
 	routing atomic.Pointer[forward.Router] // the same, for whoever comes before it is made or after it has ended
 	door    join.Door
 
+	guardian *guardianship      // nil where there is none
+	local    *listener.Listener // for this node's applications; nil without any
+	exit     atomic.Int64       // the first application's last exit code, as a shell has it
+
 	listeners  []*listener.Listener
 	serving    []*serving      // the applications' ways of requests
 	lifetime   context.Context // of everything that is not on a request's way; ends last
@@ -99,8 +107,9 @@ type Server struct {
 
 	leaderless atomic.Int64 // Unix nanoseconds since when no active node is known; 0 while one is
 
-	ops        turn // init, unseal, seal, join: one at a time
-	raftRuns   bool // guarded by ops
+	ops        turn   // init, unseal, seal, join: one at a time
+	raftRuns   bool   // guarded by ops
+	deaf       func() // guarded by ops: ends hearing of other nodes' deaths; nil while this one does not
 	cancelJoin atomic.Pointer[context.CancelFunc]
 
 	sealing   atomic.Pointer[sealing]
@@ -149,6 +158,9 @@ func (s *Server) Run(ctx, skip context.Context) error {
 	err := s.prepare()
 	if err != nil {
 		end()
+		if s.guardian != nil {
+			err = errors.Join(err, s.guardian.guard.Close())
+		}
 		return errors.Join(err, s.closeStorage())
 	}
 	failed := make(chan error, len(s.listeners)+2+s.servingParts())
@@ -185,6 +197,9 @@ func (s *Server) prepare() error {
 	if err := s.openStorage(); err != nil {
 		return fmt.Errorf("storage %q: %w", s.cfg.Storage.Type, err)
 	}
+	if err := s.startGuardian(s.lifetime); err != nil {
+		return err
+	}
 	s.barrier = barrier.New(s.storage, barrier.Options{Observer: s.metrics.Barrier()})
 	if s.ha {
 		s.port, err = cluster.NewPort(cluster.Config{
@@ -203,6 +218,9 @@ func (s *Server) prepare() error {
 		return err
 	}
 	s.sealing.Store(st)
+	if err := s.openLocal(); err != nil {
+		return err
+	}
 	if err := s.listen(); err != nil {
 		return err
 	}
@@ -245,7 +263,14 @@ func (s *Server) serve(failed chan<- error) {
 	if s.port != nil {
 		run("cluster port", s.port.Run)
 	}
-	for _, l := range s.listeners {
+	if s.guardian != nil {
+		run("guardian", s.guardian.run)
+	}
+	all := s.listeners
+	if s.local != nil {
+		all = append([]*listener.Listener{s.local}, all...)
+	}
+	for _, l := range all {
 		s.wg.Go(func() {
 			if err := l.Serve(); err != nil {
 				failed <- fmt.Errorf("listener %s: %w", l.Addr(), err)
@@ -320,6 +345,7 @@ func (s *Server) end(skip context.Context) {
 	if u := s.life.Load(); u != nil {
 		u.end()
 	}
+	s.closeLocal()
 	if err := s.stopRaft(); err != nil {
 		s.log.Error("raft did not stop cleanly", "error", err)
 	}

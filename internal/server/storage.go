@@ -106,7 +106,8 @@ func (s *Server) startRaft(ring cluster.Ring) error {
 	}
 	s.raftRuns = true
 	s.identity.Store(identity)
-	return nil
+	s.deaf, err = s.hearDeaths(identity)
+	return err
 }
 
 // stopRaft ends consensus; the store can still be read. The caller holds ops.
@@ -115,6 +116,10 @@ func (s *Server) stopRaft() error {
 		return nil
 	}
 	s.raftRuns = false
+	if s.deaf != nil {
+		s.deaf()
+		s.deaf = nil
+	}
 	return s.raft.Stop()
 }
 

@@ -26,6 +26,13 @@ func (s *Server) table() {
 	if s.ha {
 		rows["Cluster Address"] = withReason(s.clusterAddr, s.cfg.ClusterAddrFrom)
 	}
+	for i := range s.cfg.Applications {
+		row := "Application"
+		if len(s.cfg.Applications) > 1 {
+			row = fmt.Sprintf("Application %d", i+1)
+		}
+		rows[row] = s.applicationRow(&s.cfg.Applications[i])
+	}
 	for i, l := range s.listeners {
 		rows[fmt.Sprintf("Listener %d", i+1)] = listenerRow(s.cfg.Listeners[i], l.Addr())
 	}

@@ -25,6 +25,7 @@ type unsealed struct {
 	rival   atomic.Pointer[rival]                 // the best of the other candidates, as the active node told
 	kicked  chan struct{}                         // wakes the follower
 	hurries atomic.Bool                           // requests wait, and the election was told so
+	apps    *applications
 
 	cancelElection context.CancelFunc
 	cancelFollow   context.CancelFunc
@@ -40,15 +41,19 @@ func (s *Server) live() (*unsealed, error) {
 		Candidate: s.cfg.HA.Candidate, Priority: s.cfg.HA.Priority,
 		Lock: s.lock, Store: s.storage, TTL: s.cfg.HA.LockTTL,
 		Activate: u.activate, Drain: u.drain, Deactivate: u.deactivate, Successor: u.successor,
-		DrainTimeout: s.cfg.HA.DrainTimeout, MinFailover: s.cfg.HA.MinFailoverInterval,
+		DrainTimeout: s.cfg.HA.DrainTimeout + s.stopLimit(), MinFailover: s.cfg.HA.MinFailoverInterval,
 		Logger: s.log.With("part", "election"), Observer: s.electionObserver(),
 	})
 	if err != nil {
 		return nil, err
 	}
 	u.election = e
+	if u.apps, err = u.newApplications(); err != nil {
+		return nil, err
+	}
 	u.firstOrders()
 	s.life.Store(u)
+	u.apps.run()
 	follow, cancelFollow := context.WithCancel(context.Background())
 	elect, cancelElection := context.WithCancel(context.Background())
 	u.cancelFollow, u.cancelElection = cancelFollow, cancelElection
@@ -78,6 +83,7 @@ func (u *unsealed) stepOut() {
 // end ends the life.
 func (u *unsealed) end() {
 	u.stepOut()
+	u.apps.end()
 	u.cancelFollow()
 	u.wg.Wait()
 	u.life.Store(nil)

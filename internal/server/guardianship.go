@@ -1,0 +1,161 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/locum-ha/locum/internal/boottime"
+	"github.com/locum-ha/locum/physical"
+	"github.com/locum-ha/locum/supervise"
+)
+
+// Guardians starts a guardian. Only a program whose main calls supervise.Main has one.
+type Guardians func(context.Context, supervise.GuardianConfig) (supervise.Guard, error)
+
+// guardianship is a node's guardian, whichever process that is at the moment: one that died is replaced, and told what the last
+// one knew.
+type guardianship struct {
+	server *Server
+	begin  Guardians
+
+	mu       sync.Mutex
+	guard    supervise.Guard
+	there    chan struct{} // closed while there is one
+	plan     json.RawMessage
+	grant    *physical.Grant
+	deadline boottime.Instant
+}
+
+const guardianRetry = time.Second
+
+// startGuardian gives the node its guardian, if it is to have one: for the processes of applications, and so that a crash of this
+// node need not be waited out (P7).
+func (s *Server) startGuardian(ctx context.Context) error {
+	if s.opts.Guardian == nil || !s.ha && !s.runsCommands() {
+		return nil
+	}
+	g := &guardianship{server: s, begin: s.opts.Guardian, there: make(chan struct{})}
+	guard, err := g.begin(ctx, supervise.GuardianConfig{Logger: s.log.With("part", "guardian"), Observer: s.guardianObserver()})
+	if err != nil && !s.runsCommands() {
+		s.log.Warn("no guardian: a crash of this node is noticed by time-outs alone", "error", err)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("the guardian: %w", err)
+	}
+	g.install(guard)
+	s.guardian = g
+	kind, why := guard.Containment()
+	if kind == supervise.ContainGroup && s.runsCommands() {
+		s.cfg.Warnings = append(s.cfg.Warnings, "what an application starts is held together by a subreaper and process groups alone: if this node, its guardian and the "+
+			"application's init are killed in the same instant, processes can be left behind. This host grants nothing better: "+why)
+	}
+	return nil
+}
+
+// runsCommands reports whether applications have something to be run.
+func (s *Server) runsCommands() bool {
+	for _, a := range s.cfg.Applications {
+		if len(a.Command) > 0 || len(a.Health.Command) > 0 || len(a.OnActive) > 0 || len(a.OnStandby) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+func (g *guardianship) install(guard supervise.Guard) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.guard = guard
+	if g.plan != nil {
+		guard.Plan(g.plan)
+	}
+	if g.grant != nil {
+		guard.Lease(*g.grant, g.deadline)
+	}
+	close(g.there)
+}
+
+// run replaces a guardian that died, until ctx ends; then it lets the last one go.
+func (g *guardianship) run(ctx context.Context) error {
+	for {
+		g.mu.Lock()
+		guard := g.guard
+		g.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return guard.Close()
+		case <-guard.Done():
+		}
+		g.mu.Lock()
+		g.there = make(chan struct{})
+		g.mu.Unlock()
+		if err := guard.Close(); err != nil {
+			g.server.log.Debug("the dead guardian", "error", err)
+		}
+		for {
+			next, err := g.begin(ctx, supervise.GuardianConfig{Logger: g.server.log.With("part", "guardian"), Observer: g.server.guardianObserver()})
+			if err == nil {
+				g.server.log.Info("a new guardian is there")
+				g.install(next)
+				break
+			}
+			if ctx.Err() != nil {
+				return nil
+			}
+			g.server.log.Error("no guardian: applications cannot be started", "error", err)
+			if !pauseFor(ctx, guardianRetry) {
+				return nil
+			}
+		}
+	}
+}
+
+// Start runs a command under the guardian; see supervise.Runner.
+func (g *guardianship) Start(ctx context.Context, c supervise.Command) (supervise.Process, error) {
+	for {
+		g.mu.Lock()
+		guard, there := g.guard, g.there
+		g.mu.Unlock()
+		select {
+		case <-there:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: %w", supervise.ErrGuardian, context.Cause(ctx))
+		}
+		p, err := guard.Start(ctx, c)
+		if !errors.Is(err, supervise.ErrGuardian) {
+			return p, err
+		}
+		select {
+		case <-guard.Done(): // and soon replaced
+			if !pauseFor(ctx, 10*time.Millisecond) {
+				return nil, err
+			}
+		default:
+			return nil, err
+		}
+	}
+}
+
+// lease hands the election's deadline on.
+func (g *guardianship) lease(grant physical.Grant, deadline boottime.Instant) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.grant, g.deadline = &grant, deadline
+	g.guard.Lease(grant, deadline)
+}
+
+// tellPlan says how the lock is to be released if this node dies.
+func (g *guardianship) tellPlan(plan json.RawMessage) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if string(plan) == string(g.plan) {
+		return
+	}
+	g.plan = plan
+	g.guard.Plan(plan)
+}
