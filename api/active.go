@@ -38,6 +38,7 @@ func Active(service Service, entries KV, tokens Tokens, raft Raft, cfg Config) h
 	a.generateRootRoutes()
 	a.rekeyRoutes()
 	a.cacheRoutes()
+	a.lockRoutes()
 	return a
 }
 

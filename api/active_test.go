@@ -18,6 +18,15 @@ func TestSysGolden(t *testing.T) {
 	h := Active(service, &fakeKV{}, &fakeTokens{}, &fakeRaft{}, testConfig())
 	for _, c := range []struct{ name, method, path, body string }{
 		{"sys-seal", "PUT", "sys/seal", ""},
+		{"lock", "GET", "locks/report", ``},
+		{"lock-nobody", "GET", "locks/nobody", ``},
+		{"lock-acquire", "PUT", "locks/report", `{"secret":"0123456789abcdef","holder":"host-a","ttl":"10s","wait":"3s"}`},
+		{"lock-held", "PUT", "locks/held", `{"secret":"0123456789abcdef"}`},
+		{"lock-renew", "PUT", "locks/report", `{"secret":"0123456789abcdef","renew":true}`},
+		{"lock-lost", "PUT", "locks/report", `{"secret":"another","renew":true}`},
+		{"lock-release-without", "DELETE", "locks/report", ``},
+		{"lock-break", "DELETE", "locks/report?break", ``},
+		{"lock-list", "LIST", "locks", ``},
 		{"sys-pause", "PUT", "sys/pause", ``},
 		{"sys-paused", "GET", "sys/pause", ``},
 		{"sys-resume", "PUT", "sys/resume", ``},

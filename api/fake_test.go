@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/locum-ha/locum/auth"
+	"github.com/locum-ha/locum/lock"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -179,6 +180,39 @@ func (s *fakeService) Pause(_ context.Context, on bool) (Ordered, error) {
 func (s *fakeService) Maintenance(_ context.Context, node string, on, force bool) (Ordered, error) {
 	return Ordered{Maintenance: []string{node}, HandsOver: true}, s.called(fmt.Sprintf("maintenance %s %t %t", node, on, force))
 }
+func (s *fakeService) Locks() Locks { return fakeLocks{s} }
+
+// fakeLocks: a lock "held" is, all others can be had.
+type fakeLocks struct{ s *fakeService }
+
+const lockSecret = "0123456789abcdef"
+
+func (l fakeLocks) Acquire(_ context.Context, r lock.Request) (lock.Grant, error) {
+	if r.Name == "held" {
+		return lock.Grant{}, &lock.HeldError{State: lock.State{Name: "held", Held: true, Holder: "host-b", Number: 3, TTL: 10 * time.Second, Left: 7 * time.Second}}
+	}
+	return lock.Grant{Name: r.Name, Holder: r.Holder, Number: 4, TTL: r.TTL}, l.s.called(fmt.Sprintf("acquire %s wait %s", r.Name, r.Wait))
+}
+func (l fakeLocks) Renew(_ context.Context, name, secret string) (lock.Grant, error) {
+	if secret != lockSecret {
+		return lock.Grant{}, lock.ErrLost
+	}
+	return lock.Grant{Name: name, Holder: "host-a", Number: 4, TTL: time.Second}, l.s.called("renew " + name)
+}
+func (l fakeLocks) Release(_ context.Context, name, secret string) error {
+	return l.s.called(fmt.Sprintf("release %s %t", name, secret == lockSecret))
+}
+func (l fakeLocks) Break(_ context.Context, name string) error { return l.s.called("break " + name) }
+func (l fakeLocks) Get(_ context.Context, name string) (lock.State, error) {
+	if name == "nobody" {
+		return lock.State{Name: name}, l.s.called("get")
+	}
+	return lock.State{Name: name, Held: true, Holder: "host-b", Number: 3, TTL: 10 * time.Second, Left: 7 * time.Second, Since: noon}, l.s.called("get")
+}
+func (l fakeLocks) List(_ context.Context, after string, limit int) ([]string, error) {
+	return []string{"a", "b/c"}, l.s.called(fmt.Sprintf("list %q %d", after, limit))
+}
+
 func (s *fakeService) Rotate(context.Context) error { return s.called("rotate") }
 
 func (s *fakeService) RootGeneration(context.Context) (RootGeneration, error) {

@@ -14,6 +14,9 @@ func Repeatable(r *http.Request) bool {
 	default:
 		return false
 	}
+	if isLock(r.URL.Path) {
+		return !flagIn(r, "break") // under its secret all else is the same when done twice
+	}
 	rest, ok := strings.CutPrefix(r.URL.Path, kvBase)
 	if !ok {
 		return repeatableAuth(r.URL.Path)

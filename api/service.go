@@ -26,6 +26,9 @@ type Service interface {
 
 	Orders
 
+	// Locks are the named locks, kept with this leadership.
+	Locks() Locks
+
 	// Members lists the nodes, the active one first.
 	Members(ctx context.Context) ([]Member, error)
 

@@ -39,6 +39,8 @@ var endpoints = []endpoint{
 	{path: "sys/resume", methods: []string{"POST", "PUT"}, body: true},
 	{path: "sys/maintenance", methods: []string{"GET", "HEAD", "POST", "PUT"}, body: true},
 	{path: "sys/ha-status", methods: []string{"GET", "HEAD"}},
+	{path: "locks", methods: []string{"LIST"}},
+	{path: "locks/report", methods: []string{"GET", "HEAD", "DELETE", "POST", "PUT"}, body: true},
 	{path: "sys/history", methods: []string{"GET", "HEAD"}},
 	{path: "sys/key-status", methods: []string{"GET", "HEAD"}},
 	{path: "sys/rotate", methods: []string{"POST", "PUT"}},
