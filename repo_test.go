@@ -36,7 +36,7 @@ var sleepers = map[string]string{}
 
 // Feature packages do not import one another, where an interface of one or two methods will do. These do:
 var featureImports = map[string][]string{
-	"api": {"kv", "auth", "cache"}, // interfaces over versioned entries, tokens and the cache are made of these packages' own types
+	"api": {"kv", "auth", "cache", "lock"}, // interfaces over versioned entries, tokens and the cache are made of these packages' own types
 }
 
 // Small helpers that any package may import. The rest of internal/ is for internal/server and the commands.

@@ -25,15 +25,12 @@ type Locks interface {
 const (
 	locksBase = "/v1/locks/"
 
-	// lockSecretHeader proves the holder to DELETE, whose body some proxies drop.
-	lockSecretHeader = "X-Locum-Lock-Secret"
-
 	maxLockList = 1000 // names in one answer
 )
 
 func (a *active) lockRoutes() {
 	const class = "locks"
-	a.below = append(a.below, prefix{locksBase, &route{class: class, on: get(a.readLock).with(both(a.takeLock)).with(methods{http.MethodDelete: a.dropLock})}})
+	a.below = append(a.below, prefix{locksBase, &route{class: class, on: get(a.readLock).with(both(a.takeLock)).with(methods{http.MethodDelete: a.breakLock})}})
 	list := &route{class: class, on: methods{methodList: a.listLocks}}
 	a.routes["/v1/locks"], a.routes[locksBase] = list, list
 }
@@ -94,40 +91,42 @@ func (a *active) readLock(w http.ResponseWriter, r *http.Request) {
 	a.sys(w, r, out)
 }
 
-// takeLock acquires a lock, or renews it: who holds it already under this secret gets the same number again.
+// takeLock acquires a lock, or renews it: who holds it already under this secret gets the same number again. With "release" it
+// gives it up.
 func (a *active) takeLock(w http.ResponseWriter, r *http.Request) {
 	var body struct {
-		Secret string   `json:"secret"`
-		Holder string   `json:"holder"`
-		TTL    duration `json:"ttl"`
-		Wait   duration `json:"wait"`
-		Renew  bool     `json:"renew"` // only while it is held: never acquires anew
+		Secret  string   `json:"secret"`
+		Holder  string   `json:"holder"`
+		TTL     duration `json:"ttl"`
+		Wait    duration `json:"wait"`
+		Renew   bool     `json:"renew"` // only while it is held: never acquires anew
+		Release bool     `json:"release"`
 	}
 	if err := a.decode(w, r, &body, false); err != nil {
 		a.fail(w, r, err)
 		return
 	}
-	locks := a.service.Locks()
-	if body.Renew {
-		g, err := locks.Renew(r.Context(), lockName(r), body.Secret)
+	locks, name := a.service.Locks(), lockName(r)
+	switch {
+	case body.Renew && body.Release:
+		a.fail(w, r, Errorf(http.StatusBadRequest, "renew and release exclude each other"))
+	case body.Release:
+		a.lockFreed(w, r, locks.Release(r.Context(), name, body.Secret))
+	case body.Renew:
+		g, err := locks.Renew(r.Context(), name, body.Secret)
 		a.lockGranted(w, r, g, err)
-		return
+	default:
+		g, err := locks.Acquire(r.Context(), lock.Request{Name: name, Holder: body.Holder, Secret: body.Secret, TTL: body.TTL.value, Wait: body.Wait.value})
+		a.lockGranted(w, r, g, err)
 	}
-	g, err := locks.Acquire(r.Context(), lock.Request{Name: lockName(r), Holder: body.Holder, Secret: body.Secret, TTL: body.TTL.value, Wait: body.Wait.value})
-	a.lockGranted(w, r, g, err)
 }
 
-// dropLock releases a lock, or with ?break takes it from whoever holds it.
-func (a *active) dropLock(w http.ResponseWriter, r *http.Request) {
-	var err error
-	switch secret := r.Header.Get(lockSecretHeader); {
-	case flagIn(r, "break"):
-		err = a.service.Locks().Break(r.Context(), lockName(r))
-	case secret == "":
-		err = Errorf(http.StatusBadRequest, "to release a lock send its secret in the header %s; to take it from its holder add ?break", lockSecretHeader)
-	default:
-		err = a.service.Locks().Release(r.Context(), lockName(r), secret)
-	}
+// breakLock takes a lock from whoever holds it.
+func (a *active) breakLock(w http.ResponseWriter, r *http.Request) {
+	a.lockFreed(w, r, a.service.Locks().Break(r.Context(), lockName(r)))
+}
+
+func (a *active) lockFreed(w http.ResponseWriter, r *http.Request, err error) {
 	if err != nil {
 		a.lockFailed(w, r, err)
 		return

@@ -15,7 +15,7 @@ func Repeatable(r *http.Request) bool {
 		return false
 	}
 	if isLock(r.URL.Path) {
-		return !flagIn(r, "break") // under its secret all else is the same when done twice
+		return r.Method != http.MethodDelete // under its secret all else is the same when done twice
 	}
 	rest, ok := strings.CutPrefix(r.URL.Path, kvBase)
 	if !ok {

@@ -49,13 +49,13 @@ func (c *Client) takeLock(ctx context.Context, r LockRequest, in any, longer tim
 
 // ReleaseLock gives the lock up. It does nothing if the caller does not hold it.
 func (c *Client) ReleaseLock(ctx context.Context, r LockRequest) error {
-	_, err := c.do(ctx, call{method: http.MethodDelete, path: lockPath(r.Name), header: http.Header{"X-Locum-Lock-Secret": {string(r.Secret)}}})
+	_, err := c.Do(ctx, http.MethodPut, lockPath(r.Name), map[string]any{"secret": string(r.Secret), "release": true}, nil)
 	return err
 }
 
 // BreakLock takes the lock from whoever holds it.
 func (c *Client) BreakLock(ctx context.Context, name string) error {
-	_, err := c.do(ctx, call{method: http.MethodDelete, path: lockPath(name), query: url.Values{"break": {"true"}}})
+	_, err := c.Do(ctx, http.MethodDelete, lockPath(name), nil, nil)
 	return err
 }
 

@@ -40,7 +40,6 @@ type call struct {
 	path   string // below the address, without "/v1": "/sys/health"
 	query  url.Values
 	in     any           // sent as JSON, unless nil
-	header http.Header   // added
 	kind   string        // the media type of in; default application/json
 	body   io.Reader     // sent as it is instead; cannot be repeated
 	out    any           // decoded from JSON, unless nil
@@ -207,9 +206,6 @@ func (c *Client) send(ctx context.Context, cl call, target *url.URL, payload []b
 	}
 	if cl.in != nil {
 		req.Header.Set("Content-Type", cmp.Or(cl.kind, "application/json"))
-	}
-	for name, values := range cl.header {
-		req.Header[name] = values
 	}
 	if c.cfg.Token != "" {
 		req.Header.Set("X-Vault-Token", string(c.cfg.Token))

@@ -10,7 +10,7 @@ import (
 )
 
 // notYet are commands that the interface names and a later version brings.
-var notYet = []string{"run", "cache", "lock"}
+var notYet = []string{"run", "cache"}
 
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
@@ -49,7 +49,7 @@ and VAULT_TOKEN), or from -address and -token.`,
 		return withHint(fmt.Errorf("%s", singleDash(err.Error())), "see "+cmd.CommandPath()+" -help")
 	})
 	root.AddCommand(
-		a.devCommand(), a.serverCommand(), a.statusCommand(), a.operatorCommand(), a.kvCommand(), a.tokenCommand(), a.policyCommand(),
+		a.devCommand(), a.serverCommand(), a.statusCommand(), a.operatorCommand(), a.kvCommand(), a.tokenCommand(), a.policyCommand(), a.lockCommand(),
 		a.versionCommand(), a.completionCommand(), a.manCommand(), a.configTopic(),
 	)
 	root.SetHelpCommand(helpCommand(root))

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 
+	"github.com/locum-ha/locum/api"
 	"github.com/locum-ha/locum/forward"
 	"github.com/locum-ha/locum/lock"
 	"github.com/locum-ha/locum/physical"
@@ -50,6 +51,9 @@ const lockBody = 16 << 10 // bytes
 
 // ErrOutcomeUnknown: the active node was lost, and the request cannot be repeated.
 var ErrOutcomeUnknown = errors.New("outcome unknown")
+
+// Locks are those of this leadership.
+func (s *service) Locks() api.Locks { return s.locks.Load() }
 
 // serveLocks carries one operation out on the active node.
 func (l *leading) serveLocks(w http.ResponseWriter, r *http.Request) {
