@@ -1,0 +1,169 @@
+package mysql
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/locum-ha/locum/internal/conns"
+	"github.com/locum-ha/locum/physical"
+)
+
+const (
+	maxKey = 2048
+	maxOps = 1024
+	// mostValue bounds a value even where the server takes longer packets: it is held in memory several times over on
+	// its way.
+	mostValue = 16 << 20
+)
+
+// Store is one node's way to the database: a [physical.Backend] and a [physical.HABackend].
+type Store struct {
+	cfg    Config
+	caps   physical.Caps
+	conns  conns.Set
+	db     *sql.DB
+	schema schema
+	seen   observed
+
+	ctx      context.Context // ends with Close
+	stop     context.CancelCauseFunc
+	closing  sync.Once
+	finished chan struct{}
+}
+
+var (
+	_ physical.Backend   = (*Store)(nil)
+	_ physical.HABackend = (*Store)(nil)
+)
+
+// Open connects, makes the tables unless they are there, and returns the store. Where a right is missing the error
+// says which, with the SQL to run. The caller closes the store.
+func Open(ctx context.Context, cfg Config) (*Store, error) {
+	cfg.ensureDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	s := &Store{cfg: cfg, schema: newSchema(cfg.Database, cfg.Prefix), finished: make(chan struct{})}
+	connector, err := newConnector(&s.cfg, &s.conns)
+	if err != nil {
+		return nil, err
+	}
+	s.ctx, s.stop = context.WithCancelCause(context.Background())
+	s.db = sql.OpenDB(connector)
+	s.db.SetMaxOpenConns(cfg.MaxConns)
+	s.db.SetMaxIdleConns(cfg.MaxConns)
+	s.db.SetConnMaxLifetime(time.Hour)
+	s.db.SetConnMaxIdleTime(5 * time.Minute)
+	if err := s.prepare(ctx); err != nil {
+		_ = s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// prepare finds out what the server can do, and makes the tables.
+func (s *Store) prepare(ctx context.Context) error {
+	l, err := s.ask(ctx)
+	if err != nil {
+		return err
+	}
+	if (l.galera || l.groupMultiWriter) && !s.cfg.SingleWriter {
+		return fmt.Errorf("mysql: this server is one of several that take writes (version %s): they do not see each other's row locks, so the fence would not hold; have all nodes reach the same server and set single_writer = true", l.version)
+	}
+	if l.packet < 1<<20 {
+		return fmt.Errorf("mysql: max_allowed_packet is %d; set it to 16M or more", l.packet)
+	}
+	s.caps = Caps(l.packet)
+	return s.setUp(ctx)
+}
+
+// Caps is what a store can do on a server with this max_allowed_packet. A value may double in a statement.
+func Caps(packet int64) physical.Caps {
+	most := int(packet/2) - 64<<10
+	return physical.Caps{
+		Name: "mysql", Entries: true, HA: true, Shared: true,
+		MaxKey: maxKey, MaxValue: min(most-maxKey, mostValue), MaxOps: maxOps, MaxCommit: min(most, 2*mostValue),
+		MinTTL: 500 * time.Millisecond, DefaultTTL: 5 * time.Second,
+		Failover: "Unavailable until a server takes writes again; then a lock that nobody renews is held for one more TTL. Nothing acknowledged is lost if replication is synchronous.",
+	}
+}
+
+// Caps says what the store can do.
+func (s *Store) Caps() physical.Caps { return s.caps }
+
+// Close ends all calls under way and all connections.
+func (s *Store) Close() error {
+	s.closing.Do(func() {
+		defer close(s.finished)
+		s.stop(physical.ErrClosed)
+		s.conns.Close()
+		_ = s.db.Close() // the connections are closed already, which it may complain of
+	})
+	<-s.finished
+	return nil
+}
+
+func (s *Store) isClosed() bool { return s.ctx.Err() != nil }
+
+// enter says why a call cannot be carried out, or nil.
+func (s *Store) enter(ctx context.Context) error {
+	if s.isClosed() {
+		return physical.ErrClosed
+	}
+	return ctx.Err()
+}
+
+// freshTries bounds how many dead connections of the pool a call may meet.
+const freshTries = 4
+
+// on makes a call on a connection of the pool, and translates its error. A connection that turns out to be dead before
+// anything was sent is replaced.
+func (s *Store) on(ctx context.Context, writes bool, call func(*sql.Conn) error) error {
+	if err := s.enter(ctx); err != nil {
+		return err
+	}
+	var err error
+	for range freshTries {
+		conn, dialled := s.db.Conn(ctx)
+		if dialled != nil {
+			return s.notSent(ctx, dialled)
+		}
+		err = call(conn)
+		_ = conn.Close() // back to the pool
+		if !errors.Is(err, driver.ErrBadConn) || s.isClosed() {
+			break
+		}
+	}
+	return s.failed(ctx, err, writes)
+}
+
+// query runs one statement that gives one row.
+func (s *Store) query(ctx context.Context, writes bool, text string, args []any, to ...any) error {
+	return s.on(ctx, writes, func(conn *sql.Conn) error {
+		return conn.QueryRowContext(ctx, text, args...).Scan(to...)
+	})
+}
+
+// change runs one statement that changes rows, and returns how many, and the number that it left by LAST_INSERT_ID.
+func (s *Store) change(ctx context.Context, text string, args ...any) (rows, id int64, err error) {
+	err = s.on(ctx, true, func(conn *sql.Conn) error {
+		result, err := conn.ExecContext(ctx, text, args...)
+		if err != nil {
+			return err
+		}
+		rows, _ = result.RowsAffected() // this driver always knows
+		id, _ = result.LastInsertId()
+		return nil
+	})
+	return rows, id, err
+}
+
+// discard closes a connection instead of giving it back: a transaction may be open on it.
+func discard(conn *sql.Conn) {
+	_ = conn.Raw(func(any) error { return driver.ErrBadConn })
+}
