@@ -109,10 +109,10 @@ func name(key string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// fingerprint is of what is asked.
+// fingerprint is of what is asked. The host does not count: a client may ask another node under another name.
 func fingerprint(r *http.Request, body []byte) []byte {
 	h := sha256.New()
-	part(h, r.Method, r.Host, uri(r), strings.Join(r.Header["Content-Type"], ","), strings.Join(r.Header["Content-Encoding"], ","), string(body))
+	part(h, r.Method, uri(r), strings.Join(r.Header["Content-Type"], ","), strings.Join(r.Header["Content-Encoding"], ","), string(body))
 	return h.Sum(nil)
 }
 

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/locum-ha/locum/forward"
 )
 
 // inlineBody: a body whose length is known to be at most this is read before a connection is taken for it, and leaves with
@@ -30,8 +32,9 @@ type exchange struct {
 	c    *conn
 	w    http.ResponseWriter
 	r    *http.Request
-	sent chan error // what came of the body, if it has a goroutine
-	keep bool       // the connection can be used again
+	stop func() bool // takes the context's end off the connection
+	sent chan error  // what came of the body, if it has a goroutine
+	keep bool        // the connection can be used again
 }
 
 func (u *Upstream) serveHTTP1(w http.ResponseWriter, r *http.Request) {
@@ -54,9 +57,9 @@ func (u *Upstream) serveHTTP1(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	x := &exchange{u: u, c: c, w: w, r: r}
-	stop := context.AfterFunc(r.Context(), c.interrupt)
+	x.stop = context.AfterFunc(r.Context(), c.interrupt)
 	defer func() {
-		if !stop() {
+		if !x.stop() {
 			x.keep = false
 		}
 		x.finish()
@@ -318,12 +321,13 @@ func (x *exchange) switchProtocols(resp *http.Response, upgrade string) {
 		return
 	}
 	c := x.c
-	x.c = nil // the tunnel's
+	x.c = nil // the tunnel's, which ends it in its own way
+	x.stop()
 	defer x.u.pool.release()
 	t := &tunnel{u: x.u, ctx: x.r.Context(), client: client, app: c.Conn, websocket: strings.EqualFold(upgrade, "websocket")}
 	t.fromClient, t.fromApp = buffered(rw.Reader), buffered(c.br)
 	c.br = nil
-	if _, err := client.Write(switchHead(x.w.Header(), resp)); err != nil {
+	if _, err := client.Write(x.switchHead(resp)); err != nil {
 		abort(c.Conn)
 		_ = client.Close()
 		return
@@ -332,12 +336,20 @@ func (x *exchange) switchProtocols(resp *http.Response, upgrade string) {
 }
 
 // switchHead is the answer's head, which nobody else writes on a connection that was taken over.
-func switchHead(own http.Header, resp *http.Response) []byte {
+func (x *exchange) switchHead(resp *http.Response) []byte {
 	var b bytes.Buffer
 	b.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n")
-	head := http.Header{"Upgrade": {resp.Header.Get("Upgrade")}}
-	copyHeader(head, own)
+	head := http.Header{}
 	copyHeader(head, resp.Header)
+	head["Upgrade"] = []string{resp.Header.Get("Upgrade")}
+	if info := forward.InfoFrom(x.r.Context()); info.Term > 0 {
+		head["X-Request-Id"] = []string{info.ID}
+		head["X-Locum-Node"] = []string{x.u.cfg.Node}
+		head["X-Locum-Term"] = []string{strconv.FormatUint(info.Term, 10)}
+		if info.ForwardedBy != "" {
+			head["X-Locum-Forwarded-By"] = []string{info.ForwardedBy}
+		}
+	}
 	_ = head.Write(&b) // a bytes.Buffer takes everything
 	b.WriteString("\r\n")
 	return b.Bytes()

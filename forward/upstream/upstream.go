@@ -20,6 +20,9 @@ type Config struct {
 	// as it chooses), unix:///path (HTTP/1.1 on a socket) or tcp://host:port (bytes; no HTTP).
 	URL string
 
+	// Node is this node's name, for answers that no router writes: those that switch protocols.
+	Node string
+
 	// TLS is for https://. Default: the host's authorities, and the URL's host as the name.
 	TLS *tls.Config
 

@@ -58,7 +58,7 @@ func (s *Server) openServing() error {
 func (s *Server) newServing(a config.Application) (*serving, error) {
 	sv := &serving{s: s, cfg: a}
 	log := s.log.With("application", a.Name)
-	cfg := upstream.Config{URL: a.Upstream, ProxyProtocol: a.ProxyProtocol, Logger: log}
+	cfg := upstream.Config{URL: a.Upstream, Node: s.cfg.NodeName, ProxyProtocol: a.ProxyProtocol, Logger: log}
 	if a.UpstreamCAFile != "" {
 		pem, err := os.ReadFile(a.UpstreamCAFile)
 		if err != nil {
