@@ -20,6 +20,9 @@ func (x *exchange) tunnel(st *stream) result {
 		return result{delivered: true, err: err}
 	}
 	x.begun = true
+	if x.r.beginWork() {
+		defer x.r.work.Done() // Run's end leaves time for a last word to the client
+	}
 	st.reopen()
 	up := make(chan struct{})
 	go func() {

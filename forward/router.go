@@ -353,6 +353,17 @@ func (r *Router) logRequest(msg string, i *Info, method string, status int, d ti
 	}
 }
 
+// beginWork has Run wait until work.Done is called. False: Run waits for nothing new any more.
+func (r *Router) beginWork() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return false
+	}
+	r.work.Add(1)
+	return true
+}
+
 // update makes the place that follows from the state.
 func (r *Router) update() {
 	p := &place{cause: r.cause, changed: make(chan struct{})}

@@ -11,7 +11,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -53,12 +52,7 @@ func echo(t *testing.T, closes chan<- []byte) string {
 			_, _ = nc.Write(append([]byte{0x80 | op, byte(len(payload))}, payload...))
 		}
 	})
-	s := httptest.NewServer(mux)
-	t.Cleanup(func() {
-		s.CloseClientConnections()
-		s.Close()
-	})
-	return s.URL
+	return serve(t, mux)
 }
 
 // readFrame reads one short frame, masked or not.
@@ -150,8 +144,18 @@ func TestEndlessInASwitchover(t *testing.T) {
 			t.Fatal("the application was not told")
 		}
 	}
+	sockets = nil
 	for _, n := range c.Nodes { // and they come again
-		dialSocket(t, address(n))
+		_, br := dialSocket(t, address(n))
+		sockets = append(sockets, br)
+	}
+	for i, n := range c.Nodes { // a node that is stopped, whatever it is, says so too
+		if err := n.Stop(20 * time.Second); err != nil {
+			t.Error(err)
+		}
+		if op, p, err := readFrame(sockets[i]); err != nil || op != 8 || len(p) < 2 || int(p[0])<<8|int(p[1]) != 1012 {
+			t.Errorf("WebSocket at %s, which was stopped: %d %q, %v; want close 1012", n.Name, op, p, err)
+		}
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"strconv"
 	"strings"
@@ -87,9 +86,27 @@ func (c *counter) times(path string) int {
 
 func counting(t *testing.T) (*counter, string) {
 	c := &counter{done: map[string]int{}}
-	s := httptest.NewServer(c)
-	t.Cleanup(s.Close)
-	return c, s.URL
+	return c, serve(t, c)
+}
+
+// serve runs an application in this process.
+func serve(t *testing.T, h http.Handler) (url string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{Handler: h}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = s.Serve(ln)
+	}()
+	t.Cleanup(func() {
+		_ = s.Close()
+		<-done
+	})
+	return "http://" + ln.Addr().String()
 }
 
 // traffic is 500 requests a second, half GET and half POST, each tried once, spread over some nodes.
