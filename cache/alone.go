@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -18,10 +19,11 @@ type alone struct {
 func (n *Node) runAlone(ctx context.Context) error {
 	a := &alone{st: newState(n.events)}
 	a.st.options, a.st.fallback = n.cfg.Caches, n.cfg.Default
+	a.st.standard.Store(&n.cfg.Default)
 	a.st.rev.Store(versionBase())
 	a.st.clock.Store(time.Now().UnixMilli())
 	a.st.ahead.Store(math.MinInt64 / 2)
-	r := &replica{st: a.st}
+	r := &replica{st: a.st, fresh: new(atomic.Int64)}
 	r.fresh.Store(math.MaxInt64)
 	var p proposer = a
 	n.current.Store(r)

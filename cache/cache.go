@@ -45,9 +45,7 @@ func (c *Cache) Get(ctx context.Context, key string, read Read) (Item, error) {
 	if t != nil {
 		e = t.get(key)
 	}
-	if over := c.node.overlay(read, c.name, key); over != nil {
-		e = over
-	}
+	e = c.node.overlay(read, c.name, key, e)
 	var left time.Duration
 	if e != nil {
 		left = c.node.visible(st, e, read)
@@ -76,9 +74,7 @@ func (c *Cache) GetMany(ctx context.Context, keys []string, read Read) ([]Item, 
 		if t != nil {
 			e = t.get(key)
 		}
-		if over := c.node.overlay(read, c.name, key); over != nil {
-			e = over
-		}
+		e = c.node.overlay(read, c.name, key, e)
 		if e == nil {
 			continue
 		}

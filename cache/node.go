@@ -19,6 +19,7 @@ type Node struct {
 	caches  sync.Map                 // name to *Cache
 	current atomic.Pointer[replica]  // nil while the node has no data that it may show
 	engine  atomic.Pointer[proposer] // nil while the node does not run
+	member  atomic.Pointer[member]   // nil while the node takes part in no cluster
 	started atomic.Bool
 
 	hits, misses         atomic.Uint64
@@ -48,7 +49,7 @@ type proposer interface {
 type replica struct {
 	st    *state
 	over  *overlays
-	fresh atomic.Int64 // may be read until then, see now
+	fresh *atomic.Int64 // may be read until then, see now
 }
 
 // New checks the configuration. It opens and starts nothing.
@@ -149,14 +150,15 @@ func (n *Node) visible(st *state, e *entry, read Read) time.Duration {
 	return time.Duration(e.expires-clock) * time.Millisecond
 }
 
-func (n *Node) overlay(read Read, cache, key string) *entry {
+// overlay returns what a read shows of e and of a direct put that the log does not have yet.
+func (n *Node) overlay(read Read, cache, key string, e *entry) *entry {
 	if read == Consistent {
-		return nil
+		return e
 	}
 	if r := n.current.Load(); r != nil && r.over != nil {
-		return r.over.get(cache, key)
+		return overEntry(r.over.get(cache, key), e)
 	}
-	return nil
+	return e
 }
 
 func (n *Node) count(c *atomic.Uint64, hit bool) {
@@ -201,9 +203,6 @@ func (n *Node) Publish(ctx context.Context, channel string, content []byte, leve
 func (n *Node) Subscribe(f Filter) *Subscription { return n.events.add(f) }
 
 func (n *Node) request(ctx context.Context, level Level, r request) (response, error) {
-	if level > Direct {
-		return response{}, fmt.Errorf("%w: %v; %w", ErrInvalid, level, ErrNotDone)
-	}
 	effective, err := check(level, &r)
 	if err != nil {
 		return response{}, err
@@ -238,6 +237,9 @@ func (n *Node) wrote(level Level, took time.Duration, err error) {
 
 // check refuses what no node would carry out, and returns the level at which the request is carried out.
 func check(level Level, r *request) (Level, error) {
+	if level > Direct {
+		return 0, fmt.Errorf("%w: %v; %w", ErrInvalid, level, ErrNotDone)
+	}
 	size := 0
 	effective := level
 	if len(r.watch) > 0 || len(r.ops) != 1 {

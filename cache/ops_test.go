@@ -136,7 +136,7 @@ func testTTL(t *testing.T, c *Cache, is func(string, error, error)) {
 	ctx := t.Context()
 	_, err := c.Put(ctx, "t", []byte("x"), 60*time.Millisecond, Quorum)
 	is("put with TTL", err, nil)
-	item, err := c.Get(ctx, "t", Local)
+	item, err := c.Get(ctx, "t", OwnWrites)
 	if err != nil || item.TTL <= 0 || item.TTL > 60*time.Millisecond {
 		t.Fatalf("TTL is %v, %v", item.TTL, err)
 	}

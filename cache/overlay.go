@@ -1,17 +1,218 @@
 package cache
 
-import "sync"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+)
 
-// overlays are the direct puts of this node that the log does not have yet.
+// overlays are the direct puts of this node that the log has not decided yet: each key's newest, with the
+// version that the node had seen of it. Local reads look here first.
 type overlays struct {
-	mu sync.RWMutex
-	m  map[overKey]*entry
+	count atomic.Int32
+	mu    sync.RWMutex
+	m     map[overKey]*overlay
+	queue []overKey // to be proposed; each key once
+	bytes int
+	wake  chan struct{}
 }
 
 type overKey struct{ cache, key string }
 
+type overlay struct {
+	e        *entry // its version is the base of the put
+	op       Op
+	deadline int64 // see now
+	flying   bool  // a proposal is on its way
+}
+
+func newOverlays() *overlays {
+	return &overlays{m: map[overKey]*overlay{}, wake: make(chan struct{}, 1)}
+}
+
 func (o *overlays) get(cache, key string) *entry {
+	if o.count.Load() == 0 {
+		return nil
+	}
 	o.mu.RLock()
 	defer o.mu.RUnlock()
-	return o.m[overKey{cache, key}]
+	if over := o.m[overKey{cache, key}]; over != nil {
+		return over.e
+	}
+	return nil
+}
+
+// over returns what a local read shows of a direct put and of what the log has.
+func overEntry(put, logged *entry) *entry {
+	if put == nil || logged != nil && logged.version > put.version && logged.origin != put.origin {
+		return logged
+	}
+	return put
+}
+
+// put adds a direct put; it takes the place of an earlier one of the same key.
+func (o *overlays) put(op Op, e *entry, deadline int64) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	k := overKey{op.Cache, op.Key}
+	old := o.m[k]
+	if old == nil && (len(o.m) >= queueEntries || o.bytes+len(op.Value) > queueBytes) {
+		return fmt.Errorf("%w: %w", ErrNotDone, ErrBusy)
+	}
+	next := &overlay{e: e, op: op, deadline: deadline}
+	if old != nil {
+		o.bytes -= len(old.op.Value)
+		next.flying = old.flying
+	} else {
+		o.queue = append(o.queue, k)
+	}
+	o.m[k] = next
+	o.bytes += len(op.Value)
+	o.count.Store(int32(len(o.m)))
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// removed forgets a direct put because the log has removed the key since.
+func (o *overlays) removed(cache, key string) {
+	if o == nil || o.count.Load() == 0 {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.forget(overKey{cache, key})
+}
+
+// cleared forgets all direct puts of a cache.
+func (o *overlays) cleared(cache string) {
+	if o == nil || o.count.Load() == 0 {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for k := range o.m {
+		if k.cache == cache {
+			o.forget(k)
+		}
+	}
+}
+
+func (o *overlays) forget(k overKey) {
+	if over := o.m[k]; over != nil {
+		o.bytes -= len(over.op.Value)
+		delete(o.m, k)
+		o.count.Store(int32(len(o.m)))
+	}
+}
+
+// next takes a key whose put is to be proposed.
+func (o *overlays) next() (overKey, *overlay) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for len(o.queue) > 0 {
+		k := o.queue[0]
+		if o.queue = o.queue[1:]; len(o.queue) == 0 {
+			o.queue = nil
+		}
+		if over := o.m[k]; over != nil && !over.flying {
+			over.flying = true
+			return k, over
+		}
+	}
+	return overKey{}, nil
+}
+
+// decided ends a proposal. If a newer put of the key came meanwhile, or again is set, it is proposed next.
+func (o *overlays) decided(k overKey, over *overlay, again bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch current := o.m[k]; {
+	case current == nil:
+	case current == over && !again:
+		o.forget(k)
+	default:
+		current.flying = false
+		o.queue = append(o.queue, k)
+		select {
+		case o.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// direct puts on this node now, and on its way to the others.
+func (m *member) direct(op Op) error {
+	r := m.node.current.Load()
+	st := m.node.view()
+	if r == nil || st == nil || r.over != m.over {
+		return fmt.Errorf("%w: %w", ErrNotDone, ErrNoQuorum)
+	}
+	op.base, op.from = st.rev.Load(), m.id
+	op.Value = append([]byte(nil), op.Value...)
+	e := newEntry(op.Key, op.Value)
+	e.version, e.origin = op.base, hashOrigin(m.id)
+	bounds := st.boundsOf(op.Cache)
+	if e.size() > bounds.MaxBytes {
+		return fmt.Errorf("%w: %w", ErrTooLarge, ErrNotDone)
+	}
+	ttl := op.TTL
+	if ttl == DefaultTTL {
+		ttl = bounds.DefaultTTL
+	}
+	if ttl > 0 {
+		e.expires = st.ahead.Load() + now()/int64(time.Millisecond) + max(int64(ttl/time.Millisecond), 1)
+	}
+	return m.over.put(op, e, now()+int64(m.cfg.OperationTimeout))
+}
+
+// directLanes is how many direct puts of a node may be on their way at once.
+const directLanes = 64
+
+// directs proposes the direct puts.
+func (m *member) directs() {
+	slots := make(chan struct{}, directLanes)
+	for {
+		select {
+		case <-m.ctx.Done():
+			return
+		case <-m.over.wake:
+		}
+		for {
+			k, over := m.over.next()
+			if over == nil {
+				break
+			}
+			select {
+			case slots <- struct{}{}:
+			case <-m.ctx.Done():
+				return
+			}
+			m.background(func() {
+				m.proposeDirect(k, over)
+				<-slots
+			})
+		}
+	}
+}
+
+// proposeDirect puts one through the log. An unknown outcome is tried again: the log takes no put whose key
+// has changed since by another's hand, so a repeat can do no harm.
+func (m *member) proposeDirect(k overKey, over *overlay) {
+	ctx, cancel := context.WithTimeoutCause(m.ctx, max(time.Duration(over.deadline-now()), time.Millisecond), errTimeout)
+	defer cancel()
+	out := m.submit(ctx, Quorum, request{ops: []Op{over.op}})
+	if out.err == nil {
+		_ = m.fsm.progress.wait(ctx, out.index) // until local reads find what the log decided
+	}
+	again := errors.Is(out.err, ErrUnknown) && now() < over.deadline
+	if out.err != nil && !again && m.ctx.Err() == nil {
+		m.cfg.Logger.Warn("a direct put did not reach the cache's log", "cache", k.cache, "error", out.err)
+	}
+	m.over.decided(k, over, again)
 }

@@ -25,15 +25,18 @@ type state struct {
 	applied atomic.Uint64 // index of the last entry applied
 	ahead   atomic.Int64  // add now() in milliseconds for an estimate of the log's time at this moment
 
-	options  map[string]Options // declared by the leader
+	options  map[string]Options      // declared by the leader
+	standard atomic.Pointer[Options] // fallback, for other goroutines
 	fallback Options
 	order    []*table // by name: what is done to all is done in the same order everywhere
 	events   *events
+	over     *overlays // told of what is removed; may be nil
 }
 
 func newState(ev *events) *state {
 	s := &state{options: map[string]Options{}, fallback: Options{}.withDefaults(), events: ev}
 	s.tables.Store(&map[string]*table{})
+	s.standard.Store(&s.fallback)
 	return s
 }
 
@@ -56,6 +59,14 @@ func (s *state) make(name string) *table {
 	at, _ := slices.BinarySearchFunc(s.order, name, func(t *table, name string) int { return strings.Compare(t.name, name) })
 	s.order = slices.Insert(s.order, at, t)
 	return t
+}
+
+// boundsOf returns a cache's options, from any goroutine.
+func (s *state) boundsOf(name string) Options {
+	if t := s.table(name); t != nil {
+		return t.bounds()
+	}
+	return *s.standard.Load()
 }
 
 func (s *state) optionsOf(name string) Options {
@@ -362,6 +373,8 @@ func (s *state) store(t *table, old, e *entry) uint64 {
 func (s *state) drop(t *table, e *entry, kind EventKind) {
 	t.remove(e)
 	switch kind {
+	case Removed:
+		s.over.removed(t.name, e.key)
 	case Evicted:
 		t.evictions.Add(1)
 	case Expired:
@@ -374,6 +387,7 @@ func (s *state) clearTable(t *table) Result {
 	n := t.count.Load()
 	t.clear()
 	t.tombs.reset(s.rev.Add(1))
+	s.over.cleared(t.name)
 	s.events.change(t.name, Cleared, nil)
 	return Result{Done: true, Number: n}
 }
@@ -414,6 +428,8 @@ func (s *state) declare(data []byte) Result {
 		return Result{Err: errors.Join(ErrInvalid, err)}
 	}
 	s.options, s.fallback = d.Caches, d.Default
+	fallback := d.Default
+	s.standard.Store(&fallback)
 	s.rev.Store(max(s.rev.Load(), d.Base))
 	for _, t := range s.order {
 		o := s.optionsOf(t.name)

@@ -1,0 +1,266 @@
+package cache
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	hraft "github.com/hashicorp/raft"
+)
+
+// begin starts the leadership of a term.
+func (m *member) begin(term uint64) *lead {
+	l := &lead{m: m, term: term, began: now(), pulses: map[string]context.CancelFunc{}, wake: make(chan struct{})}
+	l.more.L = &l.mu
+	l.ctx, l.cancel = context.WithCancelCause(m.ctx)
+	m.fsm.mu.Lock()
+	l.base = max(m.fsm.st.clock.Load(), m.fsm.st.ahead.Load()+now()/int64(time.Millisecond))
+	m.fsm.mu.Unlock()
+	m.book.begin(term, l.early.acked)
+	m.book.members(m.config())
+	m.lead.Store(l)
+	for range lanes {
+		l.work.Go(l.lane)
+	}
+	l.work.Go(l.declare)
+	l.work.Go(l.keep)
+	m.node.elections.Add(1)
+	m.cfg.Logger.Info("this node leads the cache", "term", term)
+	if tell := m.cfg.Observer.Elected; tell != nil {
+		tell(term)
+	}
+	return l
+}
+
+// end ends the leadership and waits for all that it does.
+func (l *lead) end() {
+	l.m.lead.CompareAndSwap(l, nil)
+	l.open.Store(false)
+	l.cancel(errNotLeader)
+	l.stop()
+	l.work.Wait()
+	l.m.cfg.Logger.Info("this node leads the cache no more", "term", l.term)
+}
+
+func (m *member) config() hraft.Configuration { return m.raft.GetConfiguration().Configuration() }
+
+// declare puts this node's options into the log, which also settles what the log had before this term.
+func (l *lead) declare() {
+	d := declaration{Caches: l.m.cfg.Caches, Default: l.m.cfg.Default, Hosts: l.m.cfg.Hosts}
+	content, err := json.Marshal(d)
+	if err != nil {
+		l.m.cfg.Logger.Error("the cache's options cannot be declared", "error", err)
+		return
+	}
+	for l.ctx.Err() == nil {
+		index, err := l.command(Op{Kind: opDeclare, Value: content})
+		if err == nil {
+			l.ready.Store(index)
+			l.nudge()
+			return
+		}
+		select {
+		case <-l.ctx.Done():
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// keep does what a leader does from time to time.
+func (l *lead) keep() {
+	ticker := time.NewTicker(min(l.m.cfg.ElectionTimeout/20, 10*time.Millisecond))
+	defer ticker.Stop()
+	defer l.stopPulses()
+	changing := make(chan struct{}, 1)
+	for {
+		l.members()
+		l.judge()
+		if next := l.m.fsm.next.Load(); next != 0 && next <= l.time() && l.ready.Load() != 0 {
+			if _, err := l.command(Op{Kind: opTick}); err != nil {
+				l.m.cfg.Logger.Debug("expired entries could not be taken out", "error", err)
+			}
+		}
+		if c := l.nextSeat(); c != (change{}) {
+			select {
+			case changing <- struct{}{}:
+				l.work.Go(func() {
+					l.change(c)
+					<-changing
+				})
+			default:
+			}
+		}
+		select {
+		case <-l.ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// members gives each other server a pulse.
+func (l *lead) members() {
+	config := l.m.config()
+	l.m.book.members(config)
+	there := map[string]bool{}
+	for _, s := range config.Servers {
+		id := string(s.ID)
+		there[id] = true
+		if id == l.m.id || l.pulses[id] != nil {
+			continue
+		}
+		ctx, cancel := context.WithCancel(l.ctx)
+		l.pulses[id] = cancel
+		l.work.Go(func() { l.beat(ctx, id, s.Address) })
+	}
+	for id, cancel := range l.pulses {
+		if !there[id] {
+			cancel()
+			delete(l.pulses, id)
+		}
+	}
+}
+
+func (l *lead) stopPulses() {
+	for _, cancel := range l.pulses {
+		cancel()
+	}
+}
+
+// nudge has the pulses sent now.
+func (l *lead) nudge() {
+	l.wakeMu.Lock()
+	defer l.wakeMu.Unlock()
+	close(l.wake)
+	l.wake = make(chan struct{})
+}
+
+// beat sends the pulse to one server.
+func (l *lead) beat(ctx context.Context, id string, addr hraft.ServerAddress) {
+	interval := min(l.m.cfg.ElectionTimeout/5, 100*time.Millisecond)
+	for ctx.Err() == nil {
+		l.wakeMu.Lock()
+		wake := l.wake
+		l.wakeMu.Unlock()
+		sent := now()
+		ok, applied, err := l.m.trans.pulse(id, addr, l.pulse())
+		if err == nil && ok {
+			l.m.book.heard(id, l.term, applied, sent)
+			if !l.open.Load() {
+				l.judge()
+			}
+		}
+		timer := time.NewTimer(interval)
+		select {
+		case <-ctx.Done():
+		case <-wake:
+			if err != nil { // it does not answer: not at once again
+				<-timer.C
+			}
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+func (l *lead) pulse() pulse {
+	m := l.m
+	p := pulse{term: l.term, open: l.open.Load(), clock: l.time(), hosts: m.hosts.Load()}
+	m.fsm.mu.Lock()
+	p.commit, p.commitTerm = m.fsm.index, m.fsm.term
+	m.fsm.mu.Unlock()
+	return p
+}
+
+// judge decides whether the leadership is open: a majority of the hosts, and of the voters, answered within
+// an election timeout, and has applied the declaration. The data may be shown for some time after that.
+func (l *lead) judge() {
+	m := l.m
+	at := m.book.since(m.id, m.cfg.Hosts, m.quorum)
+	window := int64(m.cfg.ElectionTimeout)
+	open := at != 0 && now()-at <= window
+	if ready := l.ready.Load(); ready == 0 {
+		open = false
+	} else if open && !l.open.Load() {
+		open, _ = l.applied(ready)
+	}
+	if l.ctx.Err() != nil {
+		return
+	}
+	var bits uint64
+	for _, h := range m.book.connected(m.id, m.cfg.Hosts, now()-window) {
+		bits |= 1 << slices.Index(m.cfg.Hosts, h)
+	}
+	m.hosts.Store(bits)
+	if open {
+		m.fresh.Store(at + int64(m.cfg.QuorumLossTimeout))
+		m.opened.Store(true)
+	}
+	if l.open.Swap(open) != open {
+		l.nudge()
+		m.leader.poke()
+	}
+	if open && m.node.current.Load() == nil {
+		m.serve()
+	}
+}
+
+// nextSeat looks at the seats with the leader's eyes. The newest incarnation of a host is the one that came
+// into the configuration last.
+func (l *lead) nextSeat() change {
+	m := l.m
+	servers := m.config().Servers
+	seats := make([]seat, len(servers))
+	newest := map[string]int{}
+	for i, s := range servers {
+		newest[hostOf(s.Address)] = i
+	}
+	last := m.raft.LastIndex()
+	for i, s := range servers {
+		id, host := string(s.ID), hostOf(s.Address)
+		p := m.book.get(id)
+		seats[i] = seat{
+			id: id, host: slices.Index(m.cfg.Hosts, host), voter: s.Suffrage == hraft.Voter, latest: newest[host] == i,
+			ready: p.match > 0 && p.match+64 >= last && now()-p.heard <= int64(m.cfg.ElectionTimeout),
+		}
+	}
+	return nextSeat(seats, len(m.cfg.Hosts), m.id)
+}
+
+func (l *lead) change(c change) {
+	m := l.m
+	limit := 4 * m.cfg.ElectionTimeout
+	var err error
+	what, who := "removed", c.remove
+	if c.promote != "" {
+		what, who = "promoted", c.promote
+		for _, s := range m.config().Servers {
+			if string(s.ID) == c.promote {
+				err = m.raft.AddVoter(s.ID, s.Address, 0, limit).Error()
+			}
+		}
+	} else {
+		err = m.raft.RemoveServer(hraft.ServerID(c.remove), 0, limit).Error()
+	}
+	if err != nil {
+		m.cfg.Logger.Debug("the cache's members could not be changed", "change", what, "peer", who, "error", err)
+		return
+	}
+	m.cfg.Logger.Info("the cache's members changed", "change", what, "peer", who)
+}
+
+// admit lets a new incarnation in, without a vote.
+func (l *lead) admit(id, host string) error {
+	m := l.m
+	if !slices.Contains(m.cfg.Hosts, host) {
+		return fmt.Errorf("host %s is not in the list of hosts of the leader, %s; give all nodes the same list", host, m.cfg.Self)
+	}
+	for _, s := range m.config().Servers {
+		if string(s.ID) == id {
+			return nil
+		}
+	}
+	return m.raft.AddNonvoter(hraft.ServerID(id), joinTarget(id, host), 0, 4*m.cfg.ElectionTimeout).Error()
+}

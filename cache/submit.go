@@ -1,0 +1,220 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// clustered is a node's proposer among other hosts: it asks whatever member the node is now.
+type clustered struct{ n *Node }
+
+func (c clustered) member() (*member, error) {
+	m := c.n.member.Load()
+	if m == nil || c.n.view() == nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotDone, ErrNoQuorum)
+	}
+	return m, nil
+}
+
+func (c clustered) propose(ctx context.Context, level Level, r request) (response, error) {
+	m, err := c.member()
+	if err != nil {
+		return response{}, err
+	}
+	if level == Direct {
+		return response{}, m.direct(r.ops[0])
+	}
+	out := m.submit(ctx, level, r)
+	if out.err == nil {
+		m.ownWrite(out.index)
+	}
+	return out.resp, out.err
+}
+
+// ownWrite notes up to where own writes were acknowledged.
+func (m *member) ownWrite(index uint64) {
+	for {
+		last := m.lastOwn.Load()
+		if index <= last || m.lastOwn.CompareAndSwap(last, index) {
+			return
+		}
+	}
+}
+
+// submit puts a request through the leader, whoever that is, and waits for one while there is none.
+func (m *member) submit(ctx context.Context, level Level, r request) outcome {
+	data := appendRequest(nil, &r)
+	for {
+		_, _, changed := m.leader.get()
+		out := m.try(ctx, level, data)
+		if !errors.Is(out.err, errNotLeader) {
+			return out
+		}
+		if err := m.pause(ctx, changed); err != nil {
+			return outcome{err: fmt.Errorf("%w: %w", ErrNotDone, err)}
+		}
+	}
+}
+
+// pause waits until it may be worth to ask again.
+func (m *member) pause(ctx context.Context, changed <-chan struct{}) error {
+	timer := time.NewTimer(m.cfg.ElectionTimeout / 20)
+	defer timer.Stop()
+	select {
+	case <-changed:
+	case <-timer.C:
+	case <-ctx.Done():
+		return fmt.Errorf("the cache has no leader now: %w", context.Cause(ctx))
+	case <-m.ctx.Done():
+		return ErrNoQuorum
+	}
+	if m.node.view() == nil {
+		return ErrNoQuorum
+	}
+	return nil
+}
+
+// try asks the leader once.
+func (m *member) try(ctx context.Context, level Level, data []byte) outcome {
+	if l := m.lead.Load(); l != nil {
+		p := &pending{data: data, level: level, done: make(chan outcome, 1)}
+		l.submit(p)
+		select {
+		case out := <-p.done:
+			return out
+		case <-ctx.Done():
+			if l.withdraw(p) {
+				return outcome{err: fmt.Errorf("%w: %w", ErrNotDone, context.Cause(ctx))}
+			}
+			return m.gaveUp(ctx, p.done)
+		}
+	}
+	link, err := m.toLeader(ctx)
+	if err != nil {
+		return outcome{err: err}
+	}
+	ch, forget, err := link.ask(askWrite, level, data)
+	if err != nil {
+		return outcome{err: err}
+	}
+	return m.await(ctx, ch, forget)
+}
+
+func (m *member) await(ctx context.Context, ch <-chan outcome, forget func()) outcome {
+	select {
+	case out := <-ch:
+		return out
+	case <-ctx.Done():
+		forget()
+		return m.gaveUp(ctx, ch)
+	case <-m.ctx.Done():
+		forget()
+		return outcome{err: fmt.Errorf("%w: %w", ErrUnknown, ErrNoQuorum)}
+	}
+}
+
+// gaveUp is the outcome of a request whose caller waits no longer.
+func (m *member) gaveUp(ctx context.Context, ch <-chan outcome) outcome {
+	select {
+	case out := <-ch:
+		return out
+	default:
+		return outcome{err: fmt.Errorf("%w: %w", ErrUnknown, context.Cause(ctx))}
+	}
+}
+
+// toLeader returns the connection to the leader, a new one if need be.
+func (m *member) toLeader(ctx context.Context) (*leaderLink, error) {
+	id, host, _ := m.leader.get()
+	if id == "" || id == m.id {
+		return nil, errNotLeader
+	}
+	m.linkMu.Lock()
+	defer m.linkMu.Unlock()
+	if l := m.link; l != nil {
+		if l.leader == id && l.alive() {
+			return l, nil
+		}
+		l.fail(errors.New("there is a new leader"))
+		m.link = nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, m.cfg.ElectionTimeout, errTimeout)
+	defer cancel()
+	conn, err := m.trans.dialer.dial(ctx, host, hello{purpose: forWrites, cluster: m.cluster, from: m.id, to: id, host: m.cfg.Self})
+	if err != nil || m.ctx.Err() != nil {
+		if err == nil {
+			_ = conn.Close()
+		}
+		return nil, errNotLeader
+	}
+	l := &leaderLink{leader: id, conn: conn, waiting: map[uint64]chan outcome{}, work: &m.work}
+	if !m.background(l.read) {
+		l.fail(errStopping)
+		return nil, errNotLeader
+	}
+	m.link = l
+	return l, nil
+}
+
+// confirm returns when a read on this node is linearizable.
+func (c clustered) confirm(ctx context.Context) error {
+	m, err := c.member()
+	if err != nil {
+		return ErrNoQuorum
+	}
+	for {
+		_, _, changed := m.leader.get()
+		index, err := m.readIndex(ctx)
+		if err == nil {
+			return m.reached(ctx, index)
+		}
+		if err := m.pause(ctx, changed); err != nil {
+			return err
+		}
+	}
+}
+
+func (m *member) readIndex(ctx context.Context) (uint64, error) {
+	if l := m.lead.Load(); l != nil {
+		return l.readIndex(ctx)
+	}
+	link, err := m.toLeader(ctx)
+	if err != nil {
+		return 0, err
+	}
+	ch, forget, err := link.ask(askRead, 0, nil)
+	if err != nil {
+		return 0, err
+	}
+	out := m.await(ctx, ch, forget)
+	return out.index, out.err
+}
+
+// reached waits until the log is applied here up to index.
+func (m *member) reached(ctx context.Context, index uint64) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(m.ctx, func() { cancel(ErrNoQuorum) })()
+	return m.fsm.progress.wait(ctx, index)
+}
+
+// ownWrites returns when everything that was acknowledged through this node is applied here. What was lost
+// with a leader never is: after an election timeout a confirmation takes the place of waiting.
+func (c clustered) ownWrites(ctx context.Context) error {
+	m, err := c.member()
+	if err != nil {
+		return ErrNoQuorum
+	}
+	last := m.lastOwn.Load()
+	if m.fsm.progress.at.Load() >= last {
+		return nil
+	}
+	short, cancel := context.WithTimeoutCause(ctx, m.cfg.ElectionTimeout, errTimeout)
+	defer cancel()
+	if m.reached(short, last) == nil {
+		return nil
+	}
+	return c.confirm(ctx)
+}
