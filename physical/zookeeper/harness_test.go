@@ -1,0 +1,81 @@
+package zookeeper_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/locum-ha/locum/internal/storeserver"
+	"github.com/locum-ha/locum/physical/physicaltest"
+	"github.com/locum-ha/locum/physical/zookeeper"
+)
+
+// world is a server with nodes that reach it each through a proxy of its own.
+type world struct {
+	t      testing.TB
+	server *storeserver.ZooKeeper
+	path   string
+
+	mu      sync.Mutex
+	proxies map[int]*storeserver.Proxy
+}
+
+// minTTL is the shortest session of a server with a tick of 100 ms.
+const minTTL = 200 * time.Millisecond
+
+var paths atomic.Int64
+
+func newWorld(t testing.TB, server *storeserver.ZooKeeper) *world {
+	return &world{t: t, server: server, path: fmt.Sprintf("test-%d", paths.Add(1)), proxies: make(map[int]*storeserver.Proxy)}
+}
+
+// proxy returns the proxy before node n.
+func (w *world) proxy(n int) *storeserver.Proxy {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.proxies[n] == nil {
+		w.proxies[n] = storeserver.NewProxy(w.t, w.server.Addr)
+	}
+	return w.proxies[n]
+}
+
+func (w *world) open(n int) (*zookeeper.Store, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return zookeeper.Open(ctx, zookeeper.Config{Servers: []string{w.proxy(n).Addr()}, Path: w.path, MinTTL: minTTL})
+}
+
+func (w *world) mustOpen(n int) *zookeeper.Store {
+	w.t.Helper()
+	store, err := w.open(n)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { _ = store.Close() })
+	return store
+}
+
+func harness(server *storeserver.ZooKeeper) physicaltest.Harness {
+	return func(t testing.TB) physicaltest.Store {
+		w := newWorld(t, server)
+		return physicaltest.Store{
+			Open:    func(n int) (physicaltest.Handle, error) { return w.open(n) },
+			Restart: server.Restart,
+			Isolate: func(n int) func() { w.proxy(n).Stall(); return w.proxy(n).Heal },
+			CutAnswers: func(n int) func() {
+				w.proxy(n).CutAnswers()
+				return w.proxy(n).Heal
+			},
+		}
+	}
+}
+
+// Every promise of package physical, against a real server.
+func TestConformance(t *testing.T) {
+	server := storeserver.StartZooKeeper(t)
+	t.Run("Backend", func(t *testing.T) { physicaltest.Backend(t, harness(server)) })
+	t.Run("HABackend", func(t *testing.T) { physicaltest.HABackend(t, harness(server)) })
+}
