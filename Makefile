@@ -41,7 +41,7 @@ deps: ## installs what the tests need: modules, Consul, and Debian's packages wh
 	@.ci/deps
 
 .PHONY: test
-test: deps ## vet and every test, of the main module and of test/
+test: deps ## vet and every test, of the main module, of test/ and of examples/
 	@.ci/test $(TIMEOUT)
 
 .PHONY: race
@@ -61,7 +61,7 @@ check: ## gofmt, vet, staticcheck, and the repo's own rules
 	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "error: not gofmt-ed:"; echo "$$out"; echo "hint: gofmt -w"; exit 1; fi
 	go vet ./...
 	go tool -modfile=tools/go.mod staticcheck ./...
-	if [ -f test/go.mod ]; then cd test && go vet ./... && go tool -modfile=../tools/go.mod staticcheck ./...; fi
+	for module in test examples; do (cd $$module && go vet ./... && go tool -modfile=../tools/go.mod staticcheck ./...); done
 	go test -count=1 .
 
 .PHONY: fuzz

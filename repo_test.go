@@ -77,7 +77,7 @@ type file struct {
 	path  string // slash-separated, from the root
 	pkg   string // the directory, "" for the root
 	test  bool
-	inner bool // of the main module; else of test/ or tools/
+	inner bool // of the main module; else of test/, tools/ or examples/
 	src   []byte
 	ast   *ast.File
 	fset  *token.FileSet
@@ -122,7 +122,7 @@ func parseRepo(t *testing.T) []file {
 		if f.pkg == "." {
 			f.pkg = ""
 		}
-		f.inner = !within(f.pkg, "test") && !within(f.pkg, "tools")
+		f.inner = !within(f.pkg, "test") && !within(f.pkg, "tools") && !within(f.pkg, "examples")
 		f.ast, err = parser.ParseFile(f.fset, name, src, parser.ParseComments)
 		files = append(files, f)
 		return err

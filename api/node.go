@@ -88,6 +88,7 @@ type Leader struct {
 // RaftIndex is how far this node's copy of the log is.
 type RaftIndex struct {
 	Committed, Applied uint64
+	Voter              bool
 }
 
 // InitRequest is the body of sys/init.

@@ -18,6 +18,7 @@ type leaderBody struct {
 	LeaderNode         string    `json:"leader_node"`
 	RaftCommitted      uint64    `json:"raft_committed_index,omitempty"`
 	RaftApplied        uint64    `json:"raft_applied_index,omitempty"`
+	RaftVoter          bool      `json:"raft_voter,omitempty"` // the copy of the node that is asked counts for a majority
 }
 
 func (l *local) leader(w http.ResponseWriter, r *http.Request) {
@@ -35,7 +36,7 @@ func (l *local) leader(w http.ResponseWriter, r *http.Request) {
 		body.ActiveTime = st.ActiveSince.UTC()
 	}
 	if st.Raft != nil {
-		body.RaftCommitted, body.RaftApplied = st.Raft.Committed, st.Raft.Applied
+		body.RaftCommitted, body.RaftApplied, body.RaftVoter = st.Raft.Committed, st.Raft.Applied, st.Raft.Voter
 	}
 	l.reply(w, http.StatusOK, body)
 }

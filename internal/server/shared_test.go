@@ -185,7 +185,7 @@ func TestSharedStoreWithShares(t *testing.T) {
 // A node that would look for the lock elsewhere does not unseal: it could become active beside another.
 func TestLockPlaceIsFixed(t *testing.T) {
 	entries, first, second := memory.NewStore(), memory.NewStore(), memory.NewStore()
-	nodes := sharedCluster(t, 2, "static", "storage \"postgresql\" {}\nha_storage \"consul\" {}", opener(entries, first, true))
+	nodes := sharedCluster(t, 2, "static", "storage \"postgresql\" { connection_url = \"postgres://db.example.com/locum\" }\nha_storage \"consul\" {}", opener(entries, first, true))
 	nodes[0].start()
 	if code, answer := nodes[0].call("PUT", "/v1/sys/init", "", map[string]any{}); code != 200 {
 		t.Fatalf("init: %d %v", code, answer)

@@ -46,7 +46,7 @@ func (s *Server) Status() api.Status {
 	}
 	if s.raft != nil {
 		stats := s.raft.Stats()
-		st.Raft = &api.RaftIndex{Committed: stats.CommitIndex, Applied: stats.AppliedIndex}
+		st.Raft = &api.RaftIndex{Committed: stats.CommitIndex, Applied: stats.AppliedIndex, Voter: stats.Voter}
 		st.Removed = s.raft.Removed()
 	}
 	switch {
