@@ -367,6 +367,10 @@ func (n *Node) Ready(ctx context.Context) error {
 	}
 }
 
+// TermOf is the number of the leadership that a context belongs to, that of a protected handler's request or of OnActive; 0 if
+// it is neither's.
+func TermOf(ctx context.Context) uint64 { return server.TermOf(ctx) }
+
 // StepDown hands this node's leadership on, to the node with the name to, or to the fittest where it is "". It returns when
 // this node is not active any more, or ErrNotActive if it was not.
 func (n *Node) StepDown(ctx context.Context, to string) error {

@@ -34,7 +34,6 @@ type counts struct {
 
 // receiver keeps hooks in entries: inbox/<number>, in the order in which they came; seen/<id>, so that none is taken twice.
 type receiver struct {
-	node  *locum.Node
 	inbox locum.Table[hook]
 	seen  locum.Table[string]
 	ring  locum.Table[string]
@@ -42,14 +41,14 @@ type receiver struct {
 	wake  chan struct{}
 
 	mu   sync.Mutex
-	term uint64 // of next
+	term uint64 // the highest so far
 	next uint64 // number in the inbox
 }
 
 func newReceiver(node *locum.Node) *receiver {
 	e := node.Entries()
 	return &receiver{
-		node: node, inbox: locum.TableOf[hook](e, "inbox"), seen: locum.TableOf[string](e, "seen"),
+		inbox: locum.TableOf[hook](e, "inbox"), seen: locum.TableOf[string](e, "seen"),
 		ring: locum.TableOf[string](e, "ring"), total: locum.TableOf[counts](e, "total"), wake: make(chan struct{}, 1),
 	}
 }
@@ -69,13 +68,13 @@ func (r *receiver) take(w http.ResponseWriter, req *http.Request) {
 		http.Error(w, "a hook has an X-Delivery-Id and a body of JSON, 256 KiB at the most", http.StatusBadRequest)
 		return
 	}
-	name := r.number()
+	name := r.number(req.Context())
 	put, err := r.inbox.Change(name, h)
 	if err == nil {
 		_, err = r.seen.Put(req.Context(), h.ID, name, put, r.seen.If(h.ID, locum.Version{}))
 	}
 	switch {
-	case errors.Is(err, locum.ErrConflict): // it came before
+	case errors.Is(err, locum.ErrConflict): // it came before: its id is there
 	case err != nil:
 		w.Header().Set("Retry-After", "1")
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
@@ -88,16 +87,16 @@ func (r *receiver) take(w http.ResponseWriter, req *http.Request) {
 	w.WriteHeader(http.StatusAccepted)
 }
 
-// number gives the next place in the inbox: by term, then in the order in which they were asked for.
-func (r *receiver) number() string {
-	leader, _ := r.node.Leader()
+// number gives a place in the inbox that nobody else gets: by term, then in the order in which they were asked for.
+func (r *receiver) number(ctx context.Context) string {
+	term := locum.TermOf(ctx)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if leader.Term > r.term {
-		r.term, r.next = leader.Term, 0
+	if term > r.term {
+		r.term, r.next = term, 0
 	}
 	r.next++
-	return fmt.Sprintf("%020d-%020d", r.term, r.next)
+	return fmt.Sprintf("%020d-%020d", term, r.next)
 }
 
 func (r *receiver) count(w http.ResponseWriter, req *http.Request) {

@@ -176,20 +176,24 @@ type Tenure struct {
 	leading *leading
 }
 
+// TermOf is the term that a context belongs to: that of the program's work, or of a request; 0 if it is neither's.
+func TermOf(ctx context.Context) uint64 {
+	if term, ok := ctx.Value(termKey{}).(uint64); ok {
+		return term
+	}
+	return forward.InfoFrom(ctx).Term
+}
+
 // Tenure returns the leadership that ctx belongs to: that of the work or of the request whose context it is, else the one
 // that lasts now. ErrNotActive if that is over, or if there is none.
 func (s *Server) Tenure(ctx context.Context) (*Tenure, error) {
-	term, bound := ctx.Value(termKey{}).(uint64)
-	if !bound {
-		term = forward.InfoFrom(ctx).Term
-		bound = term != 0
-	}
+	term := TermOf(ctx)
 	u := s.life.Load()
 	if u == nil {
 		return nil, fmt.Errorf("%w: sealed", ErrNotActive)
 	}
 	l := u.leading.Load()
-	if l == nil || l.locks.Load() == nil || !l.term.Lease.Valid() || bound && l.term.Term != term {
+	if l == nil || l.locks.Load() == nil || !l.term.Lease.Valid() || term != 0 && l.term.Term != term {
 		return nil, ErrNotActive
 	}
 	return &Tenure{Term: l.term.Term, View: u.barrier.View(&l.term.Fence), leading: l}, nil
