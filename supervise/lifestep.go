@@ -34,7 +34,7 @@ const (
 	restartActive = 5 * time.Second  // longest wait while this node is active: the clients wait, too
 	restartIdle   = 30 * time.Second // and while it is standby
 	firstCheck    = 5 * time.Millisecond
-	slowestStart  = 250 * time.Millisecond // between two checks of one that is starting
+	slowestStart  = 50 * time.Millisecond // between two checks of one that is starting
 	unwell        = 2 * time.Second        // that one that is not healthy any more gets to end by itself
 )
 

@@ -17,33 +17,40 @@ type devOptions struct {
 	nodes int
 	dir   string
 	port  int
+
+	application applicationFlags
+	command     []string
 }
 
 func (a *app) devCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "dev",
+		Use:   "dev [-- COMMAND…]",
 		Short: "A whole cluster on this machine, nothing to configure",
 		Long: `Starts a cluster of real processes on this machine, initialises and unseals it, says what there is and what to try, and
 then follows it: a line whenever leadership changes, with how long nobody led. A node that dies is started again after a
 few seconds. Ctrl-C ends all of it and leaves nothing behind, unless -dir is given: then the data is kept there, and the
 next start with the same -dir goes on with it.
 
-Node i (1, 2, …) serves its API on port + 10·(i−1), and its cluster port is the next one: 8400 and 8401, 8410 and 8411, …
+With a command behind --, all nodes protect it: it runs on the active one, told in PORT where to listen, and on whichever node its
+clients come, they reach it.
+
+Node i (1, 2, …) serves its API on port + 10·(i−1), its cluster port is the next one, and the application's the one after that:
+8400, 8401 and 8402, 8410, 8411 and 8412, …
 All of it listens on 127.0.0.1 only, in plain HTTP; the key that unseals the nodes lies beside their data. It is for
 trying out and for tests, not for secrets.`,
-		Example: "  locum dev\n  locum dev -nodes 5 -port 9400\n  locum dev -dir ~/locum-dev",
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return withHint(errors.New("a command to protect is not in this version of Locum"), "start the cluster alone: locum dev")
-			}
-			return nil
-		},
+		Example: "  locum dev\n  locum dev -- ./server\n  locum dev -nodes 5 -port 9400\n  locum dev -dir ~/locum-dev",
 	}
 	var o devOptions
+	o.application.bind(cmd)
 	cmd.Flags().IntVar(&o.nodes, "nodes", 3, "`number` of nodes, 1 to 9")
 	cmd.Flags().StringVar(&o.dir, "dir", "", "`directory` to keep the data in; else a temporary one that is removed at the end")
 	cmd.Flags().IntVar(&o.port, "port", 8400, "first `port`")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return a.dev(cmd.Context(), o) }
+	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
+		if o.command, err = commandAfterDashes(cmd, args); err != nil {
+			return err
+		}
+		return a.dev(cmd.Context(), o)
+	}
 	return cmd
 }
 

@@ -25,6 +25,7 @@ const (
 
 // devCluster is a development cluster: its directory and its nodes.
 type devCluster struct {
+	options   devOptions
 	dir       string
 	temporary bool
 	unlock    func() error
@@ -40,10 +41,10 @@ func newDevCluster(o devOptions) (*devCluster, error) {
 	switch {
 	case o.nodes < 1 || o.nodes > 9:
 		return nil, withHint(fmt.Errorf("%d nodes", o.nodes), "write -nodes with a number from 1 to 9")
-	case o.port < 1 || o.port+devStep*(o.nodes-1)+1 > 65535:
+	case o.port < 1 || o.port+devStep*(o.nodes-1)+2 > 65535:
 		return nil, withHint(fmt.Errorf("port %d leaves no room for %d nodes", o.port, o.nodes), "write -port with a smaller number, such as 8400")
 	}
-	c := &devCluster{dir: o.dir, temporary: o.dir == "", events: make(chan string, 16)}
+	c := &devCluster{options: o, dir: o.dir, temporary: o.dir == "", events: make(chan string, 16)}
 	var err error
 	if c.temporary {
 		sweep()
@@ -59,10 +60,12 @@ func newDevCluster(o devOptions) (*devCluster, error) {
 	}
 	for i := range o.nodes {
 		name := "node-" + strconv.Itoa(i+1)
-		c.nodes = append(c.nodes, &devNode{
-			cluster: c, name: name, dir: filepath.Join(c.dir, name),
-			api: "127.0.0.1:" + strconv.Itoa(o.port+devStep*i), peer: "127.0.0.1:" + strconv.Itoa(o.port+devStep*i+1),
-		})
+		at := func(offset int) string { return "127.0.0.1:" + strconv.Itoa(o.port+devStep*i+offset) }
+		n := &devNode{cluster: c, name: name, dir: filepath.Join(c.dir, name), api: at(0), peer: at(1)}
+		if len(o.command) > 0 {
+			n.app = at(2)
+		}
+		c.nodes = append(c.nodes, n)
 	}
 	if next := filepath.Join(c.dir, "node-"+strconv.Itoa(o.nodes+1)); exists(next) {
 		return nil, errors.Join(withHint(fmt.Errorf("%s exists: the cluster there has more than %d nodes", next, o.nodes),
@@ -105,7 +108,10 @@ func (c *devCluster) remove() error {
 // checkPorts names a port that is taken before anything is started.
 func (c *devCluster) checkPorts() error {
 	for _, n := range c.nodes {
-		for what, address := range map[string]string{"API": n.api, "cluster port": n.peer} {
+		for what, address := range map[string]string{"API": n.api, "cluster port": n.peer, "application": n.app} {
+			if address == "" {
+				continue
+			}
 			ln, err := net.Listen("tcp", address)
 			if err != nil {
 				_, port, _ := net.SplitHostPort(address)

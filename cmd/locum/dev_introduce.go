@@ -44,6 +44,10 @@ func (a *app) introduce(c *devCluster) {
 	at := func(n *devNode) string {
 		return fmt.Sprintf("LOCUM_ADDR=%s LOCUM_TOKEN=%s %s", n.url(), string(c.token), self)
 	}
+	if active.app != "" {
+		a.introduceApplication(c, active)
+		return
+	}
 	a.say("\nThree things to try, in another terminal:\n")
 	a.say("  1. Write through %s, read from %s:", writer.describe(active), reader.describe(active))
 	a.say("     %s kv put greeting text=hello && %s kv get greeting\n", at(writer), at(reader))
@@ -51,7 +55,37 @@ func (a *app) introduce(c *devCluster) {
 	a.say("     kill -9 %d\n", active.pid.Load())
 	a.say("  3. Let the active node step down, and see that no request fails:")
 	a.say("     %s operator step-down -wait 30s\n", at(writer))
+	a.goodbye(c)
+}
+
+func (a *app) goodbye(c *devCluster) {
 	a.say("Ctrl-C ends all of it%s. From here on, each change of leadership:\n", map[bool]string{true: " and leaves nothing behind", false: ", and keeps " + c.dir}[c.temporary])
+}
+
+// introduceApplication is introduce's second half for a cluster that protects a command.
+func (a *app) introduceApplication(c *devCluster, active *devNode) {
+	standby := active
+	var all []string
+	for _, n := range c.nodes {
+		all = append(all, n.app)
+		if n != active {
+			standby = n
+		}
+	}
+	a.say("\nThe application runs on %s, and answers on every node: %s", active.name, strings.Join(all, ", "))
+	a.say("\nThree things to try, in another terminal:\n")
+	if up := c.options.application.upstream; strings.HasPrefix(up, "tcp:") {
+		a.say("  1. Reach it through %s:", standby.describe(active))
+		a.say("     nc %s\n", strings.Replace(standby.app, ":", " ", 1))
+	} else {
+		a.say("  1. Reach it through %s:", standby.describe(active))
+		a.say("     curl -i http://%s/\n", standby.app)
+	}
+	a.say("  2. Kill the node that it runs on, and see another one take over with it:")
+	a.say("     kill -9 %d\n", active.pid.Load())
+	a.say("  3. Let it move as planned, and see that no request fails:")
+	a.say("     LOCUM_ADDR=%s LOCUM_TOKEN=%s %s operator step-down -wait 30s\n", standby.url(), string(c.token), ownName())
+	a.goodbye(c)
 }
 
 func (n *devNode) describe(active *devNode) string {

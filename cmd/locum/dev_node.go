@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/locum-ha/locum/client"
+	"github.com/locum-ha/locum/internal/config"
 )
 
 const (
@@ -28,6 +29,7 @@ type devNode struct {
 	cluster   *devCluster
 	name, dir string
 	api, peer string // host:port
+	app       string // of the application; "" without one
 	pid       atomic.Int64
 	failed    chan error // the first unexpected end of its process
 }
@@ -53,6 +55,11 @@ func (n *devNode) write(sealKey string) error {
 		}
 	}
 	fmt.Fprintf(&b, "}\n\nseal \"static\" {\n  key_file = %q\n}\n\ntelemetry {\n  unauthenticated_metrics_access = true\n}\n", sealKey)
+	if n.app != "" {
+		app := n.cluster.options.application.application(n.cluster.options.command)
+		app.Listen = config.OneOrMore{n.app}
+		b.WriteString(applicationHCL(app))
+	}
 	return os.WriteFile(n.config(), []byte(b.String()), 0o600)
 }
 

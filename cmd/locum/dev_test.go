@@ -59,7 +59,8 @@ func TestDevRefuses(t *testing.T) {
 		{"dev -port 65530", "leaves no room for 3 nodes"},
 		{"dev -nodes 1 -port " + strconv.Itoa(taken), "port " + strconv.Itoa(taken) + ", for the API of node-1, cannot be used"},
 		{"dev -dir " + dir, "the cluster there has more than 3 nodes"},
-		{"dev -- ./app", "not in this version"},
+		{"dev ./app", "stands behind --"},
+		{"dev --", "no command behind --"},
 	} {
 		var stderr strings.Builder
 		a := &app{in: strings.NewReader(""), out: io.Discard, err: &stderr, env: os.LookupEnv}

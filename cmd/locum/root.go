@@ -10,7 +10,7 @@ import (
 )
 
 // notYet are commands that the interface names and a later version brings.
-var notYet = []string{"run", "cache"}
+var notYet = []string{"cache"}
 
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{

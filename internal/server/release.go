@@ -1,8 +1,10 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/gob"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,10 +21,11 @@ import (
 // releasePlan is how a guardian releases the lock of its dead node (P7). It goes over the socket between the two, never through an
 // argument or a file: it holds secrets.
 type releasePlan struct {
-	// Lock is the data store with the lock; its Type is "" on the embedded store.
-	Lock config.Storage `json:"lock"`
-	Node string         `json:"node"`
-	ID   string         `json:"id"`
+	// Lock is the block of the data store with the lock, as gob has it, for JSON hides what is secret in it; empty on the
+	// embedded store.
+	Lock []byte `json:"lock,omitempty"`
+	Node string `json:"node"`
+	ID   string `json:"id"`
 
 	// Peers hear of the death on the embedded store, proved by the node's own identity.
 	Peers []physical.Peer `json:"peers,omitempty"`
@@ -50,13 +53,17 @@ func (u *unsealed) tellPlan() {
 		return
 	}
 	plan := releasePlan{Node: u.cfg.NodeName, ID: u.id}
-	if u.raft == nil {
-		plan.Lock = u.cfg.Storage
-		if u.cfg.HAStorage.Type != "" {
-			plan.Lock = u.cfg.HAStorage
-		}
-	} else if err := u.raftPlan(&plan); err != nil {
-		u.log.Error("the guardian is not told of the members", "error", err)
+	var err error
+	switch lock := u.cfg.HAStorage; {
+	case u.raft != nil:
+		err = u.raftPlan(&plan)
+	case lock.Type != "":
+		plan.Lock, err = encodeStorage(lock)
+	default:
+		plan.Lock, err = encodeStorage(u.cfg.Storage)
+	}
+	if err != nil {
+		u.log.Error("the guardian is not told how to release the lock", "error", err)
 		return
 	}
 	data, err := json.Marshal(plan)
@@ -65,6 +72,12 @@ func (u *unsealed) tellPlan() {
 		return
 	}
 	u.guardian.tellPlan(data)
+}
+
+func encodeStorage(s config.Storage) ([]byte, error) {
+	var b bytes.Buffer
+	err := gob.NewEncoder(&b).Encode(s)
+	return b.Bytes(), err
 }
 
 func (u *unsealed) raftPlan(plan *releasePlan) error {
@@ -92,18 +105,22 @@ func Release(open Opener) supervise.Release {
 		if err := json.Unmarshal(data, &plan); err != nil {
 			return fmt.Errorf("the plan for the lock's release: %w", err)
 		}
-		if plan.Lock.Type == "" {
+		if len(plan.Lock) == 0 {
 			return plan.tellPeers(ctx, grant)
 		}
+		var lock config.Storage
+		if err := gob.NewDecoder(bytes.NewReader(plan.Lock)).Decode(&lock); err != nil {
+			return fmt.Errorf("the plan for the lock's release: %w", err)
+		}
 		// As a lock alone where the store can be that, so that its other half need not answer.
-		cfg := &config.Config{NodeName: plan.Node, Storage: config.Storage{Type: "inmem"}, HAStorage: plan.Lock}
+		cfg := &config.Config{NodeName: plan.Node, Storage: config.Storage{Type: "inmem"}, HAStorage: lock}
 		stores, err := open(ctx, cfg, physical.Host{NodeName: plan.Node})
 		if err != nil {
 			return err
 		}
 		defer func() { _ = closeStores(stores) }() // this process ends anyway
 		if stores.Lock == nil {
-			return fmt.Errorf("%q has no lock", plan.Lock.Type)
+			return fmt.Errorf("%q has no lock", lock.Type)
 		}
 		return stores.Lock.Release(ctx, grant, "")
 	}
