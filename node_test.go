@@ -54,7 +54,7 @@ func newCluster(t testing.TB, n int, store *memory.Store, setup func(*testNode))
 	for i := range n {
 		name := fmt.Sprint("node-", i+1)
 		c := locum.Config{
-			Storage: raft.Config{Path: filepath.Join(dir, name)}, Key: key, NodeName: name,
+			Storage: raft.Config{Path: filepath.Join(dir, name), Performance: 3}, Key: key, NodeName: name,
 			APIListen: ports[3*i], ClusterListen: ports[3*i+1], Logger: slog.New(slog.NewTextHandler(testLog{t}, nil)),
 		}
 		switch {
