@@ -168,6 +168,15 @@ type Storage struct {
 
 	// PostgreSQL is a PostgreSQL server, 12 or later.
 	PostgreSQL PostgreSQLStorage `hcl:"postgresql,variant"`
+
+	// MySQL is a server of MySQL, 8.0 or later, or MariaDB, 10.6 or later.
+	MySQL MySQLStorage `hcl:"mysql,variant"`
+
+	// Redis is a server of Redis, 6.2 or later, for the HA lock.
+	Redis RedisStorage `hcl:"redis,variant"`
+
+	// NATS is a key-value bucket of NATS JetStream, for the HA lock.
+	NATS NATSStorage `hcl:"nats,variant"`
 }
 
 // RaftStorage is the embedded store.

@@ -150,6 +150,12 @@ func (c *checker) shared(path string, s Storage) {
 		c.s3(path, s.S3)
 	case "postgresql":
 		c.postgreSQL(path, s.PostgreSQL)
+	case "mysql":
+		c.mySQL(path, s.MySQL)
+	case "redis":
+		c.redis(path, s.Redis)
+	case "nats":
+		c.nats(path, s.NATS)
 	}
 }
 

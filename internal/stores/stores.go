@@ -28,6 +28,9 @@ var known = map[string]store{
 	"s3": {storage: storeS3, lock: lockS3},
 
 	"postgresql": {storage: storePostgreSQL, lock: lockPostgreSQL},
+	"mysql":      {storage: storeMySQL, lock: lockMySQL},
+	"redis":      {lock: lockRedis},
+	"nats":       {lock: lockNATS},
 }
 
 // Names lists the stores that can be storage.
