@@ -20,6 +20,12 @@ type Options struct {
 	Performance string               // storage "raft" performance
 	LogLevel    string               // log_level
 	Extra       func(n *Node) string // more configuration, appended
+
+	// Storage is the configuration's storage block, and ha_storage where there is one, for nodes that share a data
+	// store. nil: raft.
+	Storage func(n *Node) string
+	// Advertise is the host:port under which the others reach a node's cluster port, a proxy before it say. nil: its own.
+	Advertise func(n *Node) string
 }
 
 // Cluster is a set of nodes. Its methods may be called from several goroutines, but one node's Start, Kill,
@@ -121,13 +127,18 @@ func (c *Cluster) begin(ctx context.Context) error {
 		if err := n.Start(); err != nil {
 			return err
 		}
-		if i == 0 {
+		if i == 0 && c.options.Storage == nil {
 			if err := c.initialise(ctx, n); err != nil {
 				return err
 			}
 		}
 	}
-	if err := c.WaitHealthy(ctx); err != nil {
+	if c.options.Storage != nil { // all wait for it
+		if err := c.initialise(ctx, c.Nodes[len(c.Nodes)-1]); err != nil {
+			return err
+		}
+	}
+	if err := c.WaitHealthy(ctx); err != nil || c.options.Storage != nil {
 		return err
 	}
 	return c.WaitVoters(ctx, len(c.Nodes))

@@ -17,20 +17,20 @@ func (c *Cluster) writeConfig(n *Node, key string) error {
 		return err
 	}
 	var b strings.Builder
+	advertise := n.ClusterAddress()
+	if c.options.Advertise != nil {
+		advertise = c.options.Advertise(n)
+	}
 	fmt.Fprintf(&b, "cluster_name = %q\nnode_name = %q\napi_addr = %q\ncluster_addr = %q\n",
-		"test", n.Name, n.URL(), "https://"+n.ClusterAddress())
+		"test", n.Name, n.URL(), "https://"+advertise)
 	fmt.Fprintf(&b, "listener \"tcp\" {\n  address = %q\n  cluster_address = %q\n  tls_disable = true\n}\n",
 		n.Address(), n.ClusterAddress())
-	fmt.Fprintf(&b, "storage \"raft\" {\n  path = %q\n", n.DataDir())
-	if c.options.Performance != "" {
-		fmt.Fprintf(&b, "  performance = %q\n", c.options.Performance)
+	if c.options.Storage != nil {
+		b.WriteString(c.options.Storage(n))
+	} else {
+		c.raft(&b, n)
 	}
-	for _, other := range c.Nodes {
-		if other != n {
-			fmt.Fprintf(&b, "  retry_join {\n    leader_api_addr = %q\n  }\n", other.URL())
-		}
-	}
-	fmt.Fprintf(&b, "}\nseal \"static\" {\n  key_file = %q\n}\n", keyFile)
+	fmt.Fprintf(&b, "seal \"static\" {\n  key_file = %q\n}\n", keyFile)
 	b.WriteString("telemetry {\n  unauthenticated_metrics_access = true\n}\n")
 	if c.options.LogLevel != "" {
 		fmt.Fprintf(&b, "log_level = %q\n", c.options.LogLevel)
@@ -39,4 +39,18 @@ func (c *Cluster) writeConfig(n *Node, key string) error {
 		b.WriteString(c.options.Extra(n))
 	}
 	return os.WriteFile(filepath.Join(n.Dir, "locum.hcl"), []byte(b.String()), 0o644)
+}
+
+// raft writes the block of the embedded store.
+func (c *Cluster) raft(b *strings.Builder, n *Node) {
+	fmt.Fprintf(b, "storage \"raft\" {\n  path = %q\n", n.DataDir())
+	if c.options.Performance != "" {
+		fmt.Fprintf(b, "  performance = %q\n", c.options.Performance)
+	}
+	for _, other := range c.Nodes {
+		if other != n {
+			fmt.Fprintf(b, "  retry_join {\n    leader_api_addr = %q\n  }\n", other.URL())
+		}
+	}
+	b.WriteString("}\n")
 }

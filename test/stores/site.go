@@ -1,0 +1,121 @@
+package stores
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/locum-ha/locum/internal/storeserver"
+	"github.com/locum-ha/locum/test/cluster"
+)
+
+// T is what a site needs of a test or a benchmark.
+type T = storeserver.T
+
+// Server is one data store that runs.
+type Server struct {
+	Addr string // host:port
+	// Restart ends the server as a crash does, and starts it again on its data. nil: it cannot be.
+	Restart func() error
+	// Block is the label and body of the configuration block that leads to it through address.
+	Block func(address string) (label, body string)
+	// Lock is the same for ha_storage where it is written otherwise; nil: Block.
+	Lock func(address string) (label, body string)
+}
+
+// Site is a data store, or two, with proxies.
+type Site struct {
+	TTL time.Duration // lock_ttl; 0: the store's default
+
+	t       T
+	entries Server
+	lock    *Server // nil: the lock is kept where the entries are
+
+	mu    sync.Mutex
+	store map[int][]*storeserver.Proxy // by node: to the entries, and to the lock
+	peers map[int]*storeserver.Proxy   // by node: before its cluster port
+}
+
+// NewSite makes a site of a store, and of another one for the lock where there is one.
+func NewSite(t T, entries Server, lock *Server) *Site {
+	return &Site{t: t, entries: entries, lock: lock, store: map[int][]*storeserver.Proxy{}, peers: map[int]*storeserver.Proxy{}}
+}
+
+// Options are for a cluster on this site.
+func (s *Site) Options() cluster.Options {
+	return cluster.Options{Storage: s.storage, Advertise: s.advertise, Extra: func(*cluster.Node) string {
+		if s.TTL == 0 {
+			return ""
+		}
+		return fmt.Sprintf("ha {\n  lock_ttl = %q\n}\n", s.TTL)
+	}}
+}
+
+func (s *Site) storage(n *cluster.Node) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.store[n.Index] == nil {
+		s.store[n.Index] = append(s.store[n.Index], storeserver.NewProxy(s.t, s.entries.Addr))
+		if s.lock != nil {
+			s.store[n.Index] = append(s.store[n.Index], storeserver.NewProxy(s.t, s.lock.Addr))
+		}
+	}
+	label, body := s.entries.Block(s.store[n.Index][0].Addr())
+	text := fmt.Sprintf("storage %q {\n%s}\n", label, body)
+	if s.lock != nil {
+		block := s.lock.Block
+		if s.lock.Lock != nil {
+			block = s.lock.Lock
+		}
+		label, body = block(s.store[n.Index][1].Addr())
+		text += fmt.Sprintf("ha_storage %q {\n%s}\n", label, body)
+	}
+	return text
+}
+
+func (s *Site) advertise(n *cluster.Node) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.peers[n.Index] == nil {
+		s.peers[n.Index] = storeserver.NewProxy(s.t, n.ClusterAddress())
+	}
+	return s.peers[n.Index].Addr()
+}
+
+// CutStore makes a black hole of everything between a node and the data stores.
+func (s *Site) CutStore(n *cluster.Node) (heal func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	proxies := s.store[n.Index]
+	for _, p := range proxies {
+		p.Stall()
+	}
+	return func() {
+		for _, p := range proxies {
+			p.Heal()
+		}
+	}
+}
+
+// CutPeers makes a black hole of everything that the other nodes send to a node's cluster port.
+func (s *Site) CutPeers(n *cluster.Node) (heal func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.peers[n.Index]
+	p.Stall()
+	return p.Heal
+}
+
+// RestartStore restarts the store with the entries, and the lock's.
+func (s *Site) RestartStore(context.Context) error {
+	for _, one := range []*Server{&s.entries, s.lock} {
+		if one == nil || one.Restart == nil {
+			continue
+		}
+		if err := one.Restart(); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,199 @@
+package stores
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/locum-ha/locum/test/cluster"
+	"github.com/locum-ha/locum/test/history"
+	"github.com/locum-ha/locum/test/load"
+)
+
+// faults reports whether the long run was asked for: "make faults".
+func faults() bool { return os.Getenv("LOCUM_FAULTS") != "" }
+
+// wanted skips a store that "make faults STORE=…" does not name.
+func wanted(t *testing.T, name string) {
+	t.Helper()
+	if only := os.Getenv("LOCUM_STORE"); only != "" && only != name {
+		t.Skipf("LOCUM_STORE is %s", only)
+	}
+}
+
+func TestPostgreSQL(t *testing.T) {
+	wanted(t, "postgresql")
+	combined(t, NewSite(t, PostgreSQL(t), nil))
+}
+
+// The rounds of the long run.
+const longRounds = 5
+
+// combined is P1, P3, P4 and P6 on one site: while clients work through all nodes, the active node steps down, is killed, is frozen
+// beyond its lock's TTL, is cut off from the store alone and from the other nodes alone, and the store itself crashes. One
+// order of all operations explains every answer, no acknowledged write is lost, none is carried out twice, and in no term
+// two nodes have their writes accepted.
+func combined(t *testing.T, s *Site) {
+	if s.TTL == 0 {
+		s.TTL = 2 * time.Second
+	}
+	c := cluster.New(t, s.Options())
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	recorder := history.NewRecorder()
+	const clients = 6
+	wait := Work(ctx, c, recorder, clients, seed)
+	plan := load.Plan{Rate: 60, Writes: .5, Prefix: fmt.Sprintf("load%d", seed), Value: 256, Seed: seed}
+	for _, n := range c.Nodes {
+		client := load.NewClient(n.Address(), c.Token)
+		t.Cleanup(client.Close)
+		plan.Targets = append(plan.Targets, load.Target{Name: n.Name, Client: client})
+	}
+	runner := load.Run(plan)
+
+	rounds := 1
+	if faults() {
+		rounds = longRounds
+	}
+	for range rounds {
+		for _, f := range []struct {
+			name string
+			do   func(context.Context, *Site, *cluster.Cluster) error
+		}{
+			{"step-down", stepDown}, {"kill", kill}, {"freeze", freeze}, {"store restart", storeRestart},
+			{"cut off from the store", cutStore}, {"cut off from the other nodes", cutPeers},
+		} {
+			disturb(ctx, t, s, c, f.name, f.do)
+		}
+	}
+
+	report := runner.Stop()
+	stop()
+	for _, err := range wait() {
+		t.Error(err)
+	}
+	verdict(t, s, c, recorder, report, clients)
+}
+
+// disturb does one thing and waits until all is well again.
+func disturb(ctx context.Context, t *testing.T, s *Site, c *cluster.Cluster, name string, do func(context.Context, *Site, *cluster.Cluster) error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	start := time.Now()
+	if err := do(ctx, s, c); err != nil {
+		t.Errorf("%s: %v", name, err)
+	}
+	if err := c.WaitHealthy(ctx); err != nil {
+		t.Fatalf("after %s: %v", name, err)
+	}
+	t.Logf("%s: %v", name, time.Since(start).Round(time.Millisecond))
+	after(ctx, 300*time.Millisecond)
+}
+
+// longestGap is how much longer than the lock's TTL nobody may be served, on a machine that tests share.
+const longestGap = 8 * time.Second
+
+func verdict(t *testing.T, s *Site, c *cluster.Cluster, recorder *history.Recorder, report *load.Report, client int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := ReadAll(ctx, c, recorder, client); err != nil {
+		t.Error(err)
+	}
+	result := recorder.Check(time.Minute, filepath.Join(c.Dir(), "history.html"))
+	t.Logf("%v", result)
+	if len(result.Bad)+len(result.Open) > 0 {
+		t.Errorf("not linearizable: %v, no verdict: %v; drawn in %s", result.Bad, result.Open, result.Drawing)
+	}
+	if limit := s.TTL + longestGap; result.Longest > limit {
+		t.Errorf("no client was served for %v, want at most %v", result.Longest, limit)
+	}
+	if two := TwoWriters(report); len(two) > 0 {
+		t.Errorf("two nodes wrote in one term: %v", two)
+	}
+	one := load.NewClient(c.Nodes[0].Address(), c.Token)
+	defer one.Close()
+	twice, err := report.Verify(ctx, one)
+	if err != nil || len(twice.Twice)+len(twice.Lost) > 0 {
+		t.Errorf("twice %v, lost %v, error %v", twice.Twice, twice.Lost, err)
+	}
+	t.Logf("%d requests of the load, %d failed: %v; %d writes verified", len(report.Records), report.Failed(""), report.Kinds(), twice.Writes)
+	if twice.Writes < 100 {
+		t.Errorf("only %d writes: the load did not run", twice.Writes)
+	}
+}
+
+func active(ctx context.Context, c *cluster.Cluster) (*cluster.Node, error) { return c.WaitActive(ctx) }
+
+func stepDown(ctx context.Context, _ *Site, c *cluster.Cluster) error {
+	return c.StepDown(ctx, c.Nodes[0], "", 20*time.Second)
+}
+
+func kill(ctx context.Context, _ *Site, c *cluster.Cluster) error {
+	n, err := active(ctx, c)
+	if err != nil {
+		return err
+	}
+	n.Kill()
+	if _, err := c.WaitActive(ctx, n); err != nil {
+		return err
+	}
+	return n.Start()
+}
+
+// freeze lasts until another node is active and a moment longer, in which the frozen one is known to be wrong about itself.
+func freeze(ctx context.Context, _ *Site, c *cluster.Cluster) error {
+	n, err := active(ctx, c)
+	if err != nil {
+		return err
+	}
+	if err := n.Freeze(); err != nil {
+		return err
+	}
+	_, err = c.WaitActive(ctx, n)
+	after(ctx, 200*time.Millisecond)
+	if wake := n.Wake(); err == nil {
+		err = wake
+	}
+	return err
+}
+
+func storeRestart(ctx context.Context, s *Site, _ *cluster.Cluster) error { return s.RestartStore(ctx) }
+
+// cutStore: a node that cannot reach the store is not active for longer than its lease, and another takes over.
+func cutStore(ctx context.Context, s *Site, c *cluster.Cluster) error {
+	n, err := active(ctx, c)
+	if err != nil {
+		return err
+	}
+	heal := s.CutStore(n)
+	defer heal()
+	if _, err = c.WaitActive(ctx, n); err != nil {
+		return err
+	}
+	if leader, err := c.Leader(ctx, n); err == nil && leader.IsSelf {
+		return fmt.Errorf("%s says that it is active, beside another", n.Name)
+	}
+	return nil
+}
+
+// cutPeers: a node that the others cannot reach keeps the lock, and nobody else becomes active.
+func cutPeers(ctx context.Context, s *Site, c *cluster.Cluster) error {
+	n, err := active(ctx, c)
+	if err != nil {
+		return err
+	}
+	heal := s.CutPeers(n)
+	after(ctx, s.TTL+500*time.Millisecond)
+	heal()
+	if now, err := active(ctx, c); err != nil || now != n {
+		return fmt.Errorf("%s was cut off from the other nodes, and another is active: %w", n.Name, err)
+	}
+	return nil
+}
