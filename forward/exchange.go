@@ -113,10 +113,15 @@ func (x *exchange) goOn(p *place, res result) bool {
 	}
 	x.full = res.full
 	limit := time.Duration(0)
-	if (!res.delivered || res.broken) && res.full == nil {
+	switch {
+	case res.full != nil:
+	case !res.delivered || res.broken:
 		// Refused by a node that is there: it may take the next one in a moment.
 		limit = min(5*time.Millisecond<<min(x.refusals, 6), 200*time.Millisecond)
 		x.refusals++
+	default:
+		// Where the store did not tell what became of it, the node may well stay active.
+		limit = min(250*time.Millisecond<<min(x.repeats, 4), 4*time.Second)
 	}
 	err := x.hold(p, limit)
 	x.full = nil
