@@ -48,6 +48,7 @@ func (o options) rounds(full int) int {
 
 var parts = []part{
 	{"forwarding", forwarding},
+	{"applications", applications},
 	{"switchover", switchover},
 	{"crash", crash},
 	{"freeze", freeze},
