@@ -31,7 +31,10 @@ func startServer(t *testing.T) *storeserver.Consul {
 
 const minTTL = 300 * time.Millisecond
 
-var paths atomic.Int64
+var (
+	paths     atomic.Int64
+	lastWorld atomic.Pointer[world] // that a harness made
+)
 
 func newWorld(t testing.TB, server *storeserver.Consul) *world {
 	return &world{t: t, server: server, path: fmt.Sprintf("test-%d", paths.Add(1)), proxies: make(map[int]*storeserver.Proxy)}
@@ -66,6 +69,7 @@ func (w *world) mustOpen(n int) *consul.Store {
 func harness(server *storeserver.Consul) physicaltest.Harness {
 	return func(t testing.TB) physicaltest.Store {
 		w := newWorld(t, server)
+		lastWorld.Store(w)
 		return physicaltest.Store{
 			Open:    func(n int) (physicaltest.Handle, error) { return w.open(n) },
 			Restart: server.Restart,

@@ -29,7 +29,10 @@ func startServer(t *testing.T) *storeserver.Etcd {
 	return storeserver.StartEtcd(t, "--heartbeat-interval", "40", "--election-timeout", "400")
 }
 
-var paths atomic.Int64
+var (
+	paths     atomic.Int64
+	lastWorld atomic.Pointer[world] // that a harness made
+)
 
 func newWorld(t testing.TB, server *storeserver.Etcd) *world {
 	return &world{t: t, server: server, path: fmt.Sprintf("test-%d", paths.Add(1)), proxies: make(map[int]*storeserver.Proxy)}
@@ -64,6 +67,7 @@ func (w *world) mustOpen(n int) *etcd.Store {
 func harness(server *storeserver.Etcd) physicaltest.Harness {
 	return func(t testing.TB) physicaltest.Store {
 		w := newWorld(t, server)
+		lastWorld.Store(w)
 		return physicaltest.Store{
 			Open:    func(n int) (physicaltest.Handle, error) { return w.open(n) },
 			Restart: server.Restart,

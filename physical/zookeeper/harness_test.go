@@ -26,7 +26,10 @@ type world struct {
 // minTTL is the shortest session of a server with a tick of 100 ms.
 const minTTL = 200 * time.Millisecond
 
-var paths atomic.Int64
+var (
+	paths     atomic.Int64
+	lastWorld atomic.Pointer[world] // that a harness made
+)
 
 func newWorld(t testing.TB, server *storeserver.ZooKeeper) *world {
 	return &world{t: t, server: server, path: fmt.Sprintf("test-%d", paths.Add(1)), proxies: make(map[int]*storeserver.Proxy)}
@@ -61,6 +64,7 @@ func (w *world) mustOpen(n int) *zookeeper.Store {
 func harness(server *storeserver.ZooKeeper) physicaltest.Harness {
 	return func(t testing.TB) physicaltest.Store {
 		w := newWorld(t, server)
+		lastWorld.Store(w)
 		return physicaltest.Store{
 			Open:    func(n int) (physicaltest.Handle, error) { return w.open(n) },
 			Restart: server.Restart,

@@ -1,0 +1,34 @@
+package consul_test
+
+import (
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/locum-ha/locum/internal/storeserver"
+	"github.com/locum-ha/locum/physical/physicaltest"
+)
+
+// outages is the harness with answers cut at once or in half, or late, by turns.
+func outages(h physicaltest.Harness) physicaltest.Harness {
+	faults := []storeserver.Fault{{Answers: storeserver.CutFirst}, {Answers: storeserver.CutHalf}, {Delay: 30 * time.Millisecond}}
+	var turn atomic.Int64
+	return func(t testing.TB) physicaltest.Store {
+		store := h(t)
+		proxy := lastWorld.Load().proxy
+		store.CutAnswers = func(n int) func() {
+			proxy(n).Set(faults[int(turn.Add(1))%len(faults)])
+			return proxy(n).Heal
+		}
+		return store
+	}
+}
+
+// The server fails while it is used. P1 for a writer who is frozen beyond its TTL is among it.
+func TestOutages(t *testing.T) {
+	rounds := 1
+	if storeserver.Faults() {
+		rounds = 10
+	}
+	physicaltest.Outages(t, outages(harness(startServer(t))), rounds)
+}
