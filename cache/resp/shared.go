@@ -189,7 +189,7 @@ func (s *Shared) Info() Info {
 		Hits: stats.Hits, Misses: stats.Misses, Started: s.started,
 	}
 	for _, host := range health.Connected {
-		if host != s.self {
+		if host != s.self && len(health.Hosts) > 1 {
 			info.Others = append(info.Others, host)
 		}
 	}

@@ -18,20 +18,25 @@ import (
 
 func (a *app) serverCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "server -config FILE|DIR",
+		Use:   "server [-config FILE|DIR]",
 		Short: "Run one node",
 		Long: `Runs one node until it is ended. SIGTERM and SIGINT let it step down, serve what is in flight, and exit; a second one
 skips the waiting. SIGHUP reads certificates and log level again; a bad file leaves the running configuration as it is.
 
-"locum help config" lists every setting.`,
-		Example: "  locum server -config /etc/locum/locum.hcl\n  locum server -config base.hcl -config /etc/locum/conf.d",
-		Args:    cobra.NoArgs,
+"locum help config" lists every setting. Without -config, and with HA_MODE in the environment, the node is a cache and nothing else,
+set up by the environment alone: see docs/cache.md.`,
+		Example: "  locum server -config /etc/locum/locum.hcl\n  locum server -config base.hcl -config /etc/locum/conf.d\n" +
+			"  HA_MODE=true HA_HOSTS=http://app-0.app:8402,http://app-1.app:8402,http://app-2.app:8402 CACHE_AUTH_TOKEN=… locum server",
+		Args: cobra.NoArgs,
 	}
 	source := config.Source{LookupEnv: a.env}
 	cmd.Flags().StringArrayVar(&source.Paths, "config", nil, "`file` or directory; may be repeated, later ones override")
 	cmd.Flags().StringVar(&source.AdvertiseAddr, "cluster-advertise-addr", "", "`URL` where clients reach this node: another name for api_addr")
 	level := cmd.Flags().String("log-level", "", "`debug`, info, warn or error, instead of the file's log_level")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if len(source.Paths) == 0 && config.CacheMode(a.env) {
+			return a.serveCache(cmd.Context(), *level)
+		}
 		if len(source.Paths) == 0 {
 			return withHint(fmt.Errorf("no configuration"), "name it: locum server -config FILE; to try things out: locum dev")
 		}
@@ -59,13 +64,20 @@ func (a *app) serve(ctx context.Context, source config.Source, override string) 
 	level := &slog.LevelVar{}
 	level.Set(levelOf(c.LogLevel))
 	logger := slog.New(handlerFor(c.LogFormat, a.out, level))
+	return a.keep(ctx, logger, level, func(ready func()) (node, error) {
+		return newNode(c, logger, a.out, ready)
+	}, func(n node) error { return reload(load, n, level) })
+}
+
+// keep runs a node under the signals of its process, and tells the service manager.
+func (a *app) keep(ctx context.Context, logger *slog.Logger, level *slog.LevelVar, build func(ready func()) (node, error), reload func(node) error) error {
 	systemd := notify.New(a.env)
 	tell := func(state string) {
 		if err := systemd.Tell(state); err != nil {
 			logger.Warn("service manager not told", "state", state, "error", err)
 		}
 	}
-	n, err := newNode(c, logger, a.out, func() { tell(notify.Ready) })
+	n, err := build(func() { tell(notify.Ready) })
 	if err != nil {
 		return err
 	}
@@ -82,7 +94,7 @@ func (a *app) serve(ctx context.Context, source config.Source, override string) 
 			end:  func(s os.Signal) { tell(notify.Stopping); end(fmt.Errorf("signal: %s", s)) },
 			skip: func(s os.Signal) { skip(fmt.Errorf("second signal: %s", s)) },
 			reload: func() {
-				if err := reload(load, n, level); err != nil {
+				if err := reload(n); err != nil {
 					logger.Error("configuration not reloaded; the running one goes on", "error", err)
 					return
 				}

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 
 	"github.com/locum-ha/locum/api"
+	"github.com/locum-ha/locum/cache"
 	"github.com/locum-ha/locum/forward"
 	"github.com/locum-ha/locum/internal/config"
 	"github.com/locum-ha/locum/internal/listener"
@@ -64,8 +65,12 @@ func (s *Server) handler() http.Handler {
 
 // apiConfig is shared by what every node and what the active node serves.
 func (s *Server) apiConfig() api.Config {
+	var shared *cache.Node
+	if s.cache != nil {
+		shared = s.cache.node
+	}
 	return api.Config{
-		Logger: s.log.With("part", "api"),
+		Logger: s.log.With("part", "api"), Cache: shared,
 		RequestInfo: func(ctx context.Context) api.RequestInfo {
 			info := forward.InfoFrom(ctx)
 			return api.RequestInfo{ID: info.ID, Slot: info.Slot, Key: info.Key, Repeat: info.Repeat}

@@ -86,6 +86,7 @@ type Server struct {
 	apart   physical.HABackend // the lock's store where it is another one than the storage; else nil
 	raft    embedded           // nil unless the storage runs in the nodes themselves
 	barrier *barrier.Barrier
+	cache   *cachePart    // nil unless the configuration has a cache block
 	port    *cluster.Port // nil where there are no other nodes
 	router  *forward.Router
 	routing atomic.Pointer[forward.Router] // the same, for whoever comes before it is made or after it has ended
@@ -163,7 +164,7 @@ func (s *Server) Run(ctx, skip context.Context) error {
 		}
 		return errors.Join(err, s.closeStorage())
 	}
-	failed := make(chan error, len(s.listeners)+2+s.servingParts())
+	failed := make(chan error, len(s.listeners)+3+s.servingParts())
 	s.serve(failed)
 	s.table()
 	s.begin()
@@ -205,6 +206,15 @@ func (s *Server) prepare() error {
 		s.port, err = cluster.NewPort(cluster.Config{
 			Address: s.cfg.ClusterListen(), Logger: s.log.With("part", "cluster"), Observer: s.metrics.Cluster(),
 		})
+		if err != nil {
+			return err
+		}
+	}
+	if s.cfg.Cache.On {
+		env, err := cacheEnvironment(s.cfg.Cache, s.cfg.NodeName)
+		if err == nil {
+			s.cache, err = newCachePart(env, s.cfg.Cache, s.opts.Version, s.log, s.metrics)
+		}
 		if err != nil {
 			return err
 		}
@@ -262,6 +272,9 @@ func (s *Server) serve(failed chan<- error) {
 	s.runServing(failed)
 	if s.port != nil {
 		run("cluster port", s.port.Run)
+	}
+	if s.cache != nil {
+		run("cache", s.cache.run)
 	}
 	if s.guardian != nil {
 		run("guardian", s.guardian.run)

@@ -2,8 +2,10 @@ package server
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
+	"slices"
 	"sort"
 	"strings"
 
@@ -36,6 +38,11 @@ func (s *Server) table() {
 	for i, l := range s.listeners {
 		rows[fmt.Sprintf("Listener %d", i+1)] = listenerRow(s.cfg.Listeners[i], l.Addr())
 	}
+	warnings := s.cfg.Warnings
+	if s.cache != nil {
+		maps.Copy(rows, s.cache.rows)
+		warnings = append(slices.Clip(warnings), s.cache.warnings...)
+	}
 	names := make([]string, 0, len(rows))
 	for name := range rows {
 		names = append(names, name)
@@ -47,7 +54,7 @@ func (s *Server) table() {
 		fmt.Fprintf(&b, "%24s: %s\n", name, rows[name])
 	}
 	b.WriteByte('\n')
-	for _, warning := range s.cfg.Warnings {
+	for _, warning := range warnings {
 		fmt.Fprintf(&b, "warning: %s\n", warning)
 	}
 	if !s.ha {

@@ -1,0 +1,139 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/locum-ha/locum/cache"
+	"github.com/locum-ha/locum/cache/resp"
+	"github.com/locum-ha/locum/internal/config"
+	"github.com/locum-ha/locum/internal/metrics"
+)
+
+// databases is how many numbers SELECT takes.
+const databases = 16
+
+// cachePart is the cache on this node, with its server for clients of Redis.
+type cachePart struct {
+	node     *cache.Node
+	resp     *resp.Server // nil where resp_address is empty
+	rows     map[string]string
+	warnings []string
+}
+
+// cacheEnvironment is what package cache's variables say for a node whose configuration file has a cache block: the block takes their place
+// where it says the same.
+func cacheEnvironment(b config.Cache, nodeName string) (*cache.Environment, error) {
+	if len(b.Hosts) == 0 {
+		return &cache.Environment{}, nil
+	}
+	instead := map[string]string{
+		"HA_MODE": "true", "HA_HOSTS": strings.Join(b.Hosts, "\n"), "CACHE_TLS": fmt.Sprint(b.TLS), "CACHE_AUTH_TOKEN": os.Getenv(b.AuthTokenEnv),
+	}
+	if hosts, err := cache.ParseHosts(b.Hosts); err == nil && os.Getenv("HOSTNAME_OVERWRITE") == "" {
+		if _, err := cache.FindSelf(hosts, nodeName); err == nil {
+			instead["HOSTNAME_OVERWRITE"] = nodeName
+		}
+	}
+	env, err := cache.FromEnvironment(func(name string) (string, bool) {
+		if value, ok := instead[name]; ok {
+			return value, true
+		}
+		return os.LookupEnv(name)
+	}, nil)
+	if err != nil {
+		return nil, fmt.Errorf("cache block: %w", err)
+	}
+	return env, nil
+}
+
+// newCachePart makes the parts. It opens nothing.
+func newCachePart(env *cache.Environment, b config.Cache, version string, log *slog.Logger, m *metrics.Metrics) (*cachePart, error) {
+	c := env.Config
+	p := &cachePart{warnings: env.Warnings}
+	var observer resp.Observer
+	c.Observer, observer = m.Cache(func() *cache.Node { return p.node })
+	c.Logger = log.With("part", "cache")
+	c.Default = cache.Options{MaxEntries: int64(b.MaxEntries), MaxBytes: int64(b.MaxBytes), DefaultTTL: b.DefaultTTL}
+	c.Caches = map[string]cache.Options{}
+	for _, one := range b.Bounds {
+		o := c.Default
+		if one.MaxEntries > 0 {
+			o.MaxEntries = int64(one.MaxEntries)
+		}
+		if one.MaxBytes > 0 {
+			o.MaxBytes = int64(one.MaxBytes)
+		}
+		if one.DefaultTTL > 0 {
+			o.DefaultTTL = one.DefaultTTL
+		}
+		c.Caches[one.Name] = o
+	}
+	var err error
+	if p.node, err = cache.New(c); err != nil {
+		return nil, err
+	}
+	p.describe(c, b)
+	if b.RESPAddress == "" {
+		return p, nil
+	}
+	rc := resp.Config{
+		Address: b.RESPAddress, Password: resp.Secret(os.Getenv(b.RESPPasswordEnv)), Databases: databases,
+		Logger: log.With("part", "resp"), Observer: observer,
+	}
+	if b.RESPTLSCertFile != "" {
+		pair, err := tls.LoadX509KeyPair(b.RESPTLSCertFile, b.RESPTLSKeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("cache: resp_tls_cert_file: %w", err)
+		}
+		rc.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+	}
+	p.resp, err = resp.New(resp.NewShared(p.node, databases, c.Self, version), rc)
+	return p, err
+}
+
+// describe says what the cache is, for the start-up table, and warns of what should not be.
+func (p *cachePart) describe(c cache.Config, b config.Cache) {
+	what := "this node alone"
+	if n := len(c.Hosts); n > 1 {
+		what = fmt.Sprintf("%s of %d hosts (quorum %d, TLS %s)", c.Self, n, n/2+1, map[bool]string{false: "enabled", true: "disabled"}[c.TLS.Disabled])
+		switch {
+		case n == 2:
+			p.warnings = append(p.warnings, "a cache of 2 hosts stops when either is lost: 3 or 5 are advised")
+		case n%2 == 0:
+			p.warnings = append(p.warnings, fmt.Sprintf("a cache of %d hosts survives the loss of %d, as one of %d does: 3 or 5 are advised", n, (n-1)/2, n-1))
+		case n > 5:
+			p.warnings = append(p.warnings, fmt.Sprintf("in a cache of %d hosts each write waits for %d of them: 3 or 5 are advised", n, n/2+1))
+		}
+	}
+	p.rows = map[string]string{"Cache": what, "Cache Clients": "none"}
+	if b.RESPAddress != "" {
+		p.rows["Cache Clients"] = fmt.Sprintf("RESP on %s", b.RESPAddress)
+	}
+}
+
+// run takes part in the cache until ctx ends, or one of its parts fails.
+func (p *cachePart) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	errs := make([]error, 2)
+	wg.Go(func() {
+		defer cancel()
+		errs[0] = p.node.Run(ctx)
+	})
+	if p.resp != nil {
+		wg.Go(func() {
+			defer cancel()
+			errs[1] = p.resp.Run(ctx)
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
