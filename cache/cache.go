@@ -40,10 +40,20 @@ func (c *Cache) Get(ctx context.Context, key string, read Read) (Item, error) {
 	if err != nil {
 		return Item{}, err
 	}
-	t := c.table(st)
+	item, ok := c.find(st, key, read)
+	if !ok {
+		return Item{}, ErrNotFound
+	}
+	return item, nil
+}
+
+// find looks a key up, and counts.
+func (c *Cache) find(st *state, key string, read Read) (Item, bool) {
 	var e *entry
-	if t != nil {
-		e = t.get(key)
+	hits, misses := &c.node.hits, &c.node.misses
+	if t := c.table(st); t != nil {
+		sh := t.shard(key)
+		e, hits, misses = sh.get(key), &sh.hits, &sh.misses
 	}
 	e = c.node.overlay(read, c.name, key, e)
 	var left time.Duration
@@ -51,11 +61,16 @@ func (c *Cache) Get(ctx context.Context, key string, read Read) (Item, error) {
 		left = c.node.visible(st, e, read)
 	}
 	if left == 0 {
-		c.node.count(&c.node.misses, false)
-		return Item{}, ErrNotFound
+		hits = misses
 	}
-	c.node.count(&c.node.hits, true)
-	return Item{Value: e.bytes(), Version: e.version, TTL: left}, nil
+	hits.Add(1)
+	if tell := c.node.cfg.Observer.Read; tell != nil {
+		tell(left != 0)
+	}
+	if left == 0 {
+		return Item{}, false
+	}
+	return Item{Value: e.bytes(), Version: e.version, TTL: left}, true
 }
 
 // GetMany returns the entries of several keys as they were at one time; an item without version was not
@@ -68,19 +83,8 @@ func (c *Cache) GetMany(ctx context.Context, keys []string, read Read) ([]Item, 
 	items := make([]Item, len(keys))
 	st.txn.RLock()
 	defer st.txn.RUnlock()
-	t := c.table(st)
 	for i, key := range keys {
-		var e *entry
-		if t != nil {
-			e = t.get(key)
-		}
-		e = c.node.overlay(read, c.name, key, e)
-		if e == nil {
-			continue
-		}
-		if left := c.node.visible(st, e, read); left != 0 {
-			items[i] = Item{Value: e.bytes(), Version: e.version, TTL: left}
-		}
+		items[i], _ = c.find(st, key, read)
 	}
 	return items, nil
 }

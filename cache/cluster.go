@@ -213,7 +213,7 @@ func (s *shell) empty(reason string) {
 	if m == nil {
 		return
 	}
-	had := n.current.Swap(nil) != nil
+	old := n.current.Swap(nil)
 	s.admitMu.Lock()
 	n.member.Store(nil)
 	s.renew()
@@ -223,11 +223,12 @@ func (s *shell) empty(reason string) {
 	m.close()
 	n.current.Store(nil)
 	n.events.missed()
-	if !had {
+	if old == nil {
 		n.cfg.Logger.Info("cache node begins anew", "reason", reason)
 		return
 	}
 	n.emptied.Add(1)
+	n.retire(old.st)
 	n.cfg.Logger.Warn("cache emptied", "reason", reason)
 	if tell := n.cfg.Observer.Emptied; tell != nil {
 		tell(reason)

@@ -335,7 +335,8 @@ func (m *member) serve() {
 // replaced: the state was replaced as a whole.
 func (m *member) replaced(st *state) {
 	m.fsm.mu.Lock()
-	if m.node.current.Load() != nil && m.ctx.Err() == nil {
+	if old := m.node.current.Load(); old != nil && m.ctx.Err() == nil {
+		m.node.retire(old.st)
 		m.node.current.Store(&replica{st: st, over: m.over, fresh: &m.fresh})
 	}
 	m.fsm.mu.Unlock()

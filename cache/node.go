@@ -161,10 +161,12 @@ func (n *Node) overlay(read Read, cache, key string, e *entry) *entry {
 	return e
 }
 
-func (n *Node) count(c *atomic.Uint64, hit bool) {
-	c.Add(1)
-	if n.cfg.Observer.Read != nil {
-		n.cfg.Observer.Read(hit)
+// retire keeps the counts of data that go.
+func (n *Node) retire(st *state) {
+	for _, t := range *st.tables.Load() {
+		hits, misses := t.reads()
+		n.hits.Add(hits)
+		n.misses.Add(misses)
 	}
 }
 
@@ -310,6 +312,9 @@ func (n *Node) Stats() Stats {
 	if r := n.current.Load(); r != nil {
 		s.Applied = r.st.applied.Load()
 		for name, t := range *r.st.tables.Load() {
+			hits, misses := t.reads()
+			s.Hits += hits
+			s.Misses += misses
 			s.Caches[name] = CacheStats{
 				Entries: t.count.Load(), Bytes: t.size.Load(), Evictions: t.evictions.Load(), Expired: t.expired.Load(),
 				Options: t.bounds(),

@@ -45,9 +45,10 @@ const shardCount = 256
 
 // shard is one part of a table. Readers hold mu shortly; the one writer too.
 type shard struct {
-	mu sync.RWMutex
-	m  map[string]*entry
-	_  [24]byte // shards do not share a cache line
+	mu           sync.RWMutex
+	m            map[string]*entry
+	hits, misses atomic.Uint64 // here, so that readers do not meet at one counter
+	_            [16]byte      // shards do not share a cache line
 }
 
 var seed = maphash.MakeSeed()
@@ -77,17 +78,29 @@ func newTable(name string, options Options) *table {
 
 func (t *table) bounds() Options { return *t.options.Load() }
 
-func (t *table) get(key string) *entry {
-	s := &t.shards[maphash.String(seed, key)>>56]
+func (t *table) shard(key string) *shard { return &t.shards[maphash.String(seed, key)>>56] }
+
+func (t *table) get(key string) *entry { return t.shard(key).get(key) }
+
+func (s *shard) get(key string) *entry {
 	s.mu.RLock()
 	e := s.m[key]
 	s.mu.RUnlock()
 	return e
 }
 
+// reads returns how often an entry was there for a reader, and how often not.
+func (t *table) reads() (hits, misses uint64) {
+	for i := range t.shards {
+		hits += t.shards[i].hits.Load()
+		misses += t.shards[i].misses.Load()
+	}
+	return hits, misses
+}
+
 // set puts e in the place of old, which may be nil.
 func (t *table) set(e, old *entry) {
-	s := &t.shards[maphash.String(seed, e.key)>>56]
+	s := t.shard(e.key)
 	s.mu.Lock()
 	if s.m == nil {
 		s.m = make(map[string]*entry)
@@ -112,7 +125,7 @@ func (t *table) set(e, old *entry) {
 }
 
 func (t *table) remove(e *entry) {
-	s := &t.shards[maphash.String(seed, e.key)>>56]
+	s := t.shard(e.key)
 	s.mu.Lock()
 	delete(s.m, e.key)
 	s.mu.Unlock()
