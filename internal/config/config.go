@@ -163,6 +163,15 @@ type Storage struct {
 	// InMem keeps the entries in memory and forgets them at the end: one node, for trying out.
 	InMem InMemStorage `hcl:"inmem,variant"`
 
+	// Consul is Consul's key-value store.
+	Consul ConsulStorage `hcl:"consul,variant"`
+
+	// Etcd is a cluster of etcd, 3.4 or later.
+	Etcd EtcdStorage `hcl:"etcd,variant"`
+
+	// ZooKeeper is an ensemble of ZooKeeper, 3.5 or later.
+	ZooKeeper ZooKeeperStorage `hcl:"zookeeper,variant"`
+
 	// S3 is a bucket of Amazon S3 or of a compatible service.
 	S3 S3Storage `hcl:"s3,variant"`
 

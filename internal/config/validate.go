@@ -146,6 +146,12 @@ func (c *checker) storage() {
 // shared checks the block of a store that may stand in either place.
 func (c *checker) shared(path string, s Storage) {
 	switch s.Type {
+	case "consul":
+		c.consul(path, s.Consul)
+	case "etcd":
+		c.etcd(path, s.Etcd)
+	case "zookeeper":
+		c.zooKeeper(path, s.ZooKeeper)
 	case "s3":
 		c.s3(path, s.S3)
 	case "postgresql":

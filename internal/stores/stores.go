@@ -25,6 +25,10 @@ var known = map[string]store{
 	"file":  {storage: openFile},
 	"inmem": {storage: openInMem},
 
+	"consul":    {storage: storeConsul, lock: lockConsul},
+	"etcd":      {storage: storeEtcd, lock: lockEtcd},
+	"zookeeper": {storage: storeZooKeeper, lock: lockZooKeeper},
+
 	"s3": {storage: storeS3, lock: lockS3},
 
 	"postgresql": {storage: storePostgreSQL, lock: lockPostgreSQL},
