@@ -85,3 +85,5 @@ func (a *alone) confirm(context.Context) error {
 }
 
 func (a *alone) ownWrites(context.Context) error { return nil }
+
+func (a *alone) settled() bool { return true }

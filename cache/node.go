@@ -43,6 +43,7 @@ type proposer interface {
 	propose(ctx context.Context, level Level, r request) (response, error)
 	confirm(ctx context.Context) error   // a read now is linearizable on this node
 	ownWrites(ctx context.Context) error // everything acknowledged here is applied here
+	settled() bool                       // so it is already: ownWrites need not be asked, nor a deadline be made for it
 }
 
 // replica is the data of a node between being emptied and being emptied again.
@@ -108,11 +109,11 @@ func (n *Node) view() *state {
 
 // readable returns the data as fresh as asked for.
 func (n *Node) readable(ctx context.Context, read Read) (*state, error) {
-	if read != Local {
-		p := n.engine.Load()
-		if p == nil {
-			return nil, ErrClosed
-		}
+	p := n.engine.Load()
+	if read != Local && p == nil {
+		return nil, ErrClosed
+	}
+	if read == Consistent || read == OwnWrites && !(*p).settled() {
 		ctx, cancel := context.WithTimeoutCause(ctx, n.cfg.OperationTimeout, errTimeout)
 		defer cancel()
 		wait := (*p).confirm

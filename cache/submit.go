@@ -200,6 +200,11 @@ func (m *member) reached(ctx context.Context, index uint64) error {
 	return m.fsm.progress.wait(ctx, index)
 }
 
+func (c clustered) settled() bool {
+	m, err := c.member()
+	return err == nil && m.fsm.progress.at.Load() >= m.lastOwn.Load()
+}
+
 // ownWrites returns when everything that was acknowledged through this node is applied here. What was lost
 // with a leader never is: after an election timeout a confirmation takes the place of waiting.
 func (c clustered) ownWrites(ctx context.Context) error {

@@ -46,6 +46,7 @@ type conn struct {
 	watch []watched
 
 	out   sync.Mutex // held while something is written to nc
+	armed time.Time  // when the limit of a write was set last; guarded by out
 	inbox *inbox     // nil until SUBSCRIBE
 
 	seen  sync.Mutex // guards what other connections see by CLIENT LIST
@@ -181,8 +182,12 @@ func (c *conn) flushLocked() error {
 
 // write needs out.
 func (c *conn) write(b []byte) error {
-	if err := c.nc.SetWriteDeadline(time.Now().Add(c.server.cfg.WriteTimeout)); err != nil {
-		return err
+	limit := c.server.cfg.WriteTimeout
+	if now := time.Now(); now.Sub(c.armed) > limit/2 { // not with each write: it costs
+		if err := c.nc.SetWriteDeadline(now.Add(limit + limit/2)); err != nil {
+			return err
+		}
+		c.armed = now
 	}
 	_, err := c.nc.Write(b)
 	return err
