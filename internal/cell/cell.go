@@ -64,3 +64,12 @@ func parse(data []byte, version string) (value, error) {
 	}
 	return v, nil
 }
+
+// Describe tells who holds the lock by this value, and for how long since its last change, for stores that show it to people.
+func Describe(data []byte) (physical.Record, time.Duration) {
+	v, err := parse(data, "written")
+	if err != nil {
+		return physical.Record{}, 0
+	}
+	return v.Record, v.TTL
+}

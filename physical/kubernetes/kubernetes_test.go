@@ -1,0 +1,76 @@
+package kubernetes
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/locum-ha/locum/internal/storeserver"
+	"github.com/locum-ha/locum/physical"
+	"github.com/locum-ha/locum/physical/physicaltest"
+)
+
+func testConfig(t testing.TB, f *storeserver.FakeKubernetes) Config {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte("first\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return Config{Name: "test", Namespace: "default", Server: f.URL, TokenFile: file, minTTL: 300 * time.Millisecond}
+}
+
+// Every promise of physical.HABackend and Watcher, against a fake that enforces resourceVersion.
+func TestConformance(t *testing.T) {
+	physicaltest.HABackend(t, func(t testing.TB) physicaltest.Store {
+		f := storeserver.StartFakeKubernetes(t, "first")
+		cfg := testConfig(t, f)
+		return physicaltest.Store{
+			Late: 1500 * time.Millisecond, // others have to watch for a TTL first
+			Open: func(int) (physicaltest.Handle, error) { return Open(context.Background(), cfg) },
+		}
+	})
+}
+
+// The token is read again for each request: a service account's is replaced every hour.
+func TestTokenReplaced(t *testing.T) {
+	f := storeserver.StartFakeKubernetes(t, "first")
+	cfg := testConfig(t, f)
+	s, err := Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	g, err := s.Acquire(t.Context(), physical.Record{Holder: "n"}, time.Minute, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.SetToken("second")
+	if _, err := s.Renew(t.Context(), g); !errors.Is(err, physical.ErrUnavailable) || strings.Contains(err.Error(), "first") {
+		t.Errorf("renewal with an old token: %v", err)
+	}
+	if err := os.WriteFile(cfg.TokenFile, []byte("second"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Renew(t.Context(), g); err != nil {
+		t.Errorf("renewal with the new token: %v", err)
+	}
+}
+
+// Outside of a pod the configuration must say where the API is.
+func TestConfig(t *testing.T) {
+	t.Setenv("KUBERNETES_SERVICE_HOST", "")
+	for want, cfg := range map[string]Config{
+		"this is no pod":                 {},
+		"namespace is missing":           {Server: "http://127.0.0.1:1"},
+		`server "127.0.0.1" is not a`:    {Server: "127.0.0.1"},
+		`name "Upper": write lower-case`: {Server: "http://127.0.0.1:1", Namespace: "default", Name: "Upper"},
+	} {
+		if _, err := Open(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got error %v, want %q", err, want)
+		}
+	}
+}
