@@ -175,6 +175,12 @@ type Storage struct {
 	// S3 is a bucket of Amazon S3 or of a compatible service.
 	S3 S3Storage `hcl:"s3,variant"`
 
+	// DynamoDB keeps the HA lock in an item of a DynamoDB table; as ha_storage only.
+	DynamoDB DynamoDBStorage `hcl:"dynamodb,variant"`
+
+	// Kubernetes keeps the HA lock in a Lease object of the Kubernetes API; as ha_storage only.
+	Kubernetes KubernetesStorage `hcl:"kubernetes,variant"`
+
 	// PostgreSQL is a PostgreSQL server, 12 or later.
 	PostgreSQL PostgreSQLStorage `hcl:"postgresql,variant"`
 

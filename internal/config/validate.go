@@ -154,6 +154,10 @@ func (c *checker) shared(path string, s Storage) {
 		c.zooKeeper(path, s.ZooKeeper)
 	case "s3":
 		c.s3(path, s.S3)
+	case "dynamodb":
+		c.dynamoDB(path, s.DynamoDB)
+	case "kubernetes":
+		c.kubernetes(path, s.Kubernetes)
 	case "postgresql":
 		c.postgreSQL(path, s.PostgreSQL)
 	case "mysql":

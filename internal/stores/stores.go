@@ -29,7 +29,9 @@ var known = map[string]store{
 	"etcd":      {storage: storeEtcd, lock: lockEtcd},
 	"zookeeper": {storage: storeZooKeeper, lock: lockZooKeeper},
 
-	"s3": {storage: storeS3, lock: lockS3},
+	"s3":         {storage: storeS3, lock: lockS3},
+	"dynamodb":   {lock: lockDynamoDB},
+	"kubernetes": {lock: lockKubernetes},
 
 	"postgresql": {storage: storePostgreSQL, lock: lockPostgreSQL},
 	"mysql":      {storage: storeMySQL, lock: lockMySQL},
