@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -31,7 +32,13 @@ func NewKey() Key { return seal.NewKey() }
 func ReadKeyFile(path string) (Key, error) { return seal.ReadKeyFile(path) }
 
 // ReadKeyEnv reads a key from the environment, in hexadecimal digits or base64, and removes it from there.
-func ReadKeyEnv(name string) (Key, error) { return seal.ReadKeyEnv(name) }
+func ReadKeyEnv(name string) (Key, error) {
+	k, err := seal.ReadKeyEnv(name)
+	if err != nil {
+		return k, err
+	}
+	return k, os.Unsetenv(name)
+}
 
 // Config is everything that a node is told. Storage and Key are required; a cluster needs addresses besides.
 type Config struct {

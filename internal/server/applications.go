@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -49,7 +50,7 @@ func (u *unsealed) applicationConfig(a *config.Application) (supervise.Config, e
 		return supervise.Config{}, err
 	}
 	cfg := supervise.Config{
-		Name: a.Name, Node: u.cfg.NodeName, Command: a.Command, Env: applicationEnvironment(a), Dir: a.WorkingDir,
+		Name: a.Name, Node: u.cfg.NodeName, Command: a.Command, Env: applicationEnvironment(a, u.cfg.SecretVariables()), Dir: a.WorkingDir,
 		User: a.User, Group: a.Group, Containment: a.Containment, Warm: a.Warm(),
 		Health: supervise.Health{
 			Upstream: a.Upstream, Path: a.Health.Path, TCP: a.Health.TCP, Command: a.Health.Command,
@@ -78,16 +79,12 @@ var secretVariables = []string{
 	"LOCUM_JOIN", "LOCUM_TOKEN", "VAULT_TOKEN", "CACHE_AUTH_TOKEN", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID",
 }
 
-// applicationEnvironment is the command's environment, before what package supervise adds. A user of its own has a home of its own.
-func applicationEnvironment(a *config.Application) []string {
+// applicationEnvironment is the command's environment, before what package supervise adds, without Locum's own secrets. A user of its own has a home of its own.
+func applicationEnvironment(a *config.Application, secrets []string) []string {
 	var env []string
 	for _, v := range os.Environ() {
 		name, _, _ := strings.Cut(v, "=")
-		secret := false
-		for _, s := range secretVariables {
-			secret = secret || s == name
-		}
-		if !secret {
+		if !slices.Contains(secretVariables, name) && !slices.Contains(secrets, name) {
 			env = append(env, v)
 		}
 	}
