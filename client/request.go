@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptrace"
@@ -41,7 +42,10 @@ type call struct {
 	query  url.Values
 	in     any           // sent as JSON, unless nil
 	kind   string        // the media type of in; default application/json
+	raw    []byte        // sent as it is instead, with kind
 	body   io.Reader     // sent as it is instead; cannot be repeated
+	header http.Header   // sent beside the client's own
+	seen   *http.Header  // gets the header of a 2xx, unless nil
 	out    any           // decoded from JSON, unless nil
 	sink   io.Writer     // gets the body of a 2xx as it is instead
 	once   bool          // never repeated, for what should show the node as it is
@@ -64,7 +68,7 @@ func safe(method string) bool {
 
 // do makes a call, as often as it may be made.
 func (c *Client) do(ctx context.Context, cl call) (Meta, error) {
-	var payload []byte
+	payload := cl.raw
 	if cl.in != nil {
 		var err error
 		if payload, err = json.Marshal(cl.in); err != nil {
@@ -197,14 +201,15 @@ func (c *Client) send(ctx context.Context, cl call, target *url.URL, payload []b
 		WroteHeaderField: func(string, []string) { sent.Store(true) },
 	})
 	body := cl.body
-	if cl.in != nil {
+	if payload != nil {
 		body = bytes.NewReader(payload)
 	}
 	req, err := http.NewRequestWithContext(traced, cl.method, target.String(), body)
 	if err != nil {
 		return nil, false, fmt.Errorf("making the request: %w", err)
 	}
-	if cl.in != nil {
+	maps.Copy(req.Header, cl.header)
+	if payload != nil {
 		req.Header.Set("Content-Type", cmp.Or(cl.kind, "application/json"))
 	}
 	if c.cfg.Token != "" {
@@ -256,6 +261,9 @@ func receive(resp *http.Response, cl call) (Meta, error) {
 		// What cannot be read of an error answer is not worth another error.
 		body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
 		return meta, errorFrom(resp, body)
+	}
+	if cl.seen != nil {
+		*cl.seen = resp.Header
 	}
 	if cl.sink != nil {
 		if _, err := io.Copy(cl.sink, resp.Body); err != nil {

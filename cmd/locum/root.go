@@ -9,9 +9,6 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// notYet are commands that the interface names and a later version brings.
-var notYet = []string{"cache"}
-
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "locum",
@@ -32,11 +29,6 @@ and VAULT_TOKEN), or from -address and -token.`,
 			if len(args) == 0 {
 				return nil
 			}
-			for _, name := range notYet {
-				if args[0] == name {
-					return withHint(fmt.Errorf("%q is not in this version of Locum", "locum "+name), "see what is: locum help")
-				}
-			}
 			return withHint(fmt.Errorf("there is no command %q", "locum "+args[0]), "see what there is: locum help")
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -49,7 +41,7 @@ and VAULT_TOKEN), or from -address and -token.`,
 		return withHint(fmt.Errorf("%s", singleDash(err.Error())), "see "+cmd.CommandPath()+" -help")
 	})
 	root.AddCommand(
-		a.devCommand(), a.serverCommand(), a.statusCommand(), a.operatorCommand(), a.kvCommand(), a.tokenCommand(), a.policyCommand(), a.lockCommand(),
+		a.devCommand(), a.serverCommand(), a.statusCommand(), a.operatorCommand(), a.kvCommand(), a.cacheCommand(), a.tokenCommand(), a.policyCommand(), a.lockCommand(),
 		a.versionCommand(), a.completionCommand(), a.manCommand(), a.configTopic(),
 	)
 	root.SetHelpCommand(helpCommand(root))

@@ -38,7 +38,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
-			fake := httptest.NewServer(&fakeAPI{entries: map[string][]map[string]any{}})
+			fake := httptest.NewServer(&fakeAPI{entries: map[string][]map[string]any{}, cache: map[string]string{}})
 			env.Defer(fake.Close)
 			closed := httptest.NewServer(http.NotFoundHandler())
 			closed.Close()
@@ -56,6 +56,7 @@ type fakeAPI struct {
 	initialized bool
 	shares      int
 	entries     map[string][]map[string]any
+	cache       map[string]string
 	snapshot    string
 }
 
@@ -94,6 +95,10 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			reply(w, 200, map[string]any{"ha_enabled": true, "is_self": false, "leader_address": "http://10.0.0.1:8400",
 				"leader_cluster_address": "https://10.0.0.1:8401", "term": 7, "leader_node": "node-a", "raft_applied_index": 12})
 		},
+		"sys/cache": func() {
+			reply(w, 200, map[string]any{"status": "good", "state": "leader", "is_leader": true, "hosts": []string{"a", "b", "c"}, "connected": []string{"a", "b"},
+				"quorum": 2, "hits": 3, "misses": 1, "caches": map[string]any{"default": map[string]any{"entries": 3, "max_entries": 1000}}})
+		},
 		"sys/storage/raft/join": func() { reply(w, 200, map[string]bool{"joined": in["leader_api_addr"] == "http://a:8400"}) },
 	}
 	if h := open[path]; h != nil {
@@ -116,6 +121,10 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (f *fakeAPI) active(w http.ResponseWriter, r *http.Request, path string, in map[string]any, body []byte) {
 	const at = "2026-11-20T10:00:00Z"
+	if strings.HasPrefix(path, "cache/") {
+		f.cached(w, r, strings.TrimPrefix(path, "cache/"), body)
+		return
+	}
 	switch path {
 	case "sys/step-down":
 		if in["wait"] == nil {
@@ -151,6 +160,30 @@ func (f *fakeAPI) active(w http.ResponseWriter, r *http.Request, path string, in
 		w.WriteHeader(204)
 	default:
 		f.entry(w, r, path, in)
+	}
+}
+
+// cached serves cache/default.
+func (f *fakeAPI) cached(w http.ResponseWriter, r *http.Request, path string, body []byte) {
+	value, there := f.cache[path]
+	w.Header().Set("ETag", `"17"`)
+	switch {
+	case r.Method == http.MethodPut && r.Header.Get("If-None-Match") == "*" && there:
+		fail(w, 412, "the condition is not met, and nothing was done: there is such an entry already", "no")
+	case r.Method == http.MethodPut:
+		f.cache[path] = string(body) + r.URL.RawQuery
+		w.WriteHeader(204)
+	case r.URL.Query().Has("list"):
+		reply(w, 200, map[string]any{"data": map[string]any{"keys": []string{"a", "b"}}})
+	case r.Method == http.MethodDelete && !r.URL.Query().Has("take"):
+		w.WriteHeader(204)
+	case !there:
+		fail(w, 404, "no such entry")
+	default:
+		if r.Method == http.MethodDelete {
+			delete(f.cache, path)
+		}
+		fmt.Fprint(w, value)
 	}
 }
 
