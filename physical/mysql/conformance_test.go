@@ -69,4 +69,5 @@ func TestConformance(t *testing.T) {
 	p := &place{server: storeserver.StartMariaDB(t)}
 	t.Run("Backend", func(t *testing.T) { physicaltest.Backend(t, p.harness()) })
 	t.Run("HABackend", func(t *testing.T) { physicaltest.HABackend(t, p.harness()) })
+	t.Run("P1", func(t *testing.T) { physicaltest.FrozenWriter(t, p.harness()) })
 }

@@ -79,4 +79,5 @@ func TestConformance(t *testing.T) {
 	p := &place{server: storeserver.StartPostgreSQL(t)}
 	t.Run("Backend", func(t *testing.T) { physicaltest.Backend(t, p.harness(nil)) })
 	t.Run("HABackend", func(t *testing.T) { physicaltest.HABackend(t, p.harness(nil)) })
+	t.Run("P1", func(t *testing.T) { physicaltest.FrozenWriter(t, p.harness(nil)) })
 }
