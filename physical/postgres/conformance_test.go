@@ -74,10 +74,20 @@ func (p *place) harness(change func(*Config)) physicaltest.Harness {
 	}
 }
 
-// Every promise of package physical, against a real server, with real faults of the network.
-func TestConformance(t *testing.T) {
+// One server, which takes a moment to make, serves all tests. The first ones are the suites: every promise of package physical,
+// with real faults of the network.
+func TestStore(t *testing.T) {
 	p := &place{server: storeserver.StartPostgreSQL(t)}
 	t.Run("Backend", func(t *testing.T) { physicaltest.Backend(t, p.harness(nil)) })
 	t.Run("HABackend", func(t *testing.T) { physicaltest.HABackend(t, p.harness(nil)) })
 	t.Run("P1", func(t *testing.T) { physicaltest.FrozenWriter(t, p.harness(nil)) })
+	t.Run("Chaos", p.testChaos)
+	t.Run("RaiseEndsSessionThatBlocksIt", p.testRaiseEndsSessionThatBlocksIt)
+	t.Run("LockAfterFailoverOfTheDatabase", p.testLockAfterFailoverOfTheDatabase)
+	t.Run("Pooler", p.testPooler)
+	t.Run("SimpleProtocol", p.testSimpleProtocol)
+	t.Run("MissingRights", p.testMissingRights)
+	t.Run("SecretsStaySecret", p.testSecretsStaySecret)
+	t.Run("ReadOnlyServer", p.testReadOnlyServer)
+	t.Run("IsolationLevel", p.testIsolationLevel) // the last one: it changes the role
 }

@@ -1,0 +1,132 @@
+package postgres
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/locum-ha/locum/internal/storeserver"
+	"github.com/locum-ha/locum/physical"
+	"github.com/locum-ha/locum/physical/physicaltest"
+)
+
+// P3: what was acknowledged is there after the server was killed, frozen and cut off in the middle of commits, and
+// no error says that nothing was written where something was.
+func (p *place) testChaos(t *testing.T) {
+	proxy := storeserver.NewProxy(t, p.server.Addr)
+	rounds := 1
+	if storeserver.Faults() {
+		rounds = 6
+	}
+	physicaltest.Chaos(t, p.harness(func(c *Config) { c.URL = physical.Secret(p.server.URL(proxy.Addr())) }), rounds,
+		storeserver.Disturbances(t, p.server.Process, proxy)...)
+}
+
+// "No lock on the fence row spans a client's round trip, and a raise ends a session that blocks it": a client that was cut off
+// between two packets of a commit, and a person who has left a transaction open.
+func (p *place) testRaiseEndsSessionThatBlocksIt(t *testing.T) {
+	for name, block := range map[string]func(s *Store, now physical.Fence) (sql string, args []any){
+		"commit without end": func(s *Store, now physical.Fence) (string, []any) {
+			w := &waiting{fence: now, ops: []physical.Op{physical.Put("half", nil)}, done: make(chan error, 1)}
+			return "SELECT " + s.schema.commit + "($1::text, $2::bigint, $3::bytea, $4::integer[], $5::integer[], $6::text[], $7::bytea[], $8::integer[], $9::text[], $10::integer[], $11::text[], $12::bytea[])",
+				arguments([]*waiting{w})
+		},
+		"transaction left open": func(s *Store, _ physical.Fence) (string, []any) {
+			return "SELECT * FROM " + s.schema.fence + " FOR UPDATE", nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			s, err := open(Config{URL: physical.Secret(p.server.URL("")), Schema: p.fresh()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			now := physical.Fence{Lineage: "l", Term: 1}
+			if err := s.RaiseFence(ctx, physical.Fence{}, now); err != nil {
+				t.Fatal(err)
+			}
+			conn, err := pgx.Connect(ctx, p.server.URL(""))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close(ctx)
+			tx, err := conn.Begin(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sql, args := block(s, now)
+			if _, err := tx.Exec(ctx, sql, args...); err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			if err := s.RaiseFence(ctx, now, physical.Fence{Lineage: "l", Term: 2}); err != nil {
+				t.Fatalf("raise: %v", err)
+			}
+			if took := time.Since(began); took > 5*time.Second {
+				t.Errorf("the raise took %v", took)
+			}
+			if err := tx.Commit(ctx); err == nil {
+				t.Errorf("the session that blocked the raise could commit afterwards")
+			}
+			if _, err := s.Get(ctx, "half"); err == nil {
+				t.Errorf("what the session that was ended had written is there")
+			}
+		})
+	}
+}
+
+// Times of two servers are never compared: while the row was written by another server's clock, the lock is held for a full
+// TTL of the challenger's own, however the clocks differ, and no longer.
+func (p *place) testLockAfterFailoverOfTheDatabase(t *testing.T) {
+	schema := p.fresh()
+	var stores [2]*Store
+	for i := range stores {
+		s, err := open(Config{URL: physical.Secret(p.server.URL("")), Schema: schema})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		stores[i] = s
+	}
+	for name, expires := range map[string]string{"behind": "'epoch'", "ahead": "now() + interval '1 day'"} {
+		t.Run(name, func(t *testing.T) {
+			const ttl = 600 * time.Millisecond
+			g, err := stores[0].Acquire(t.Context(), physical.Record{Holder: "a"}, ttl, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.admin(t, "UPDATE "+stores[0].schema.lock+" SET clock = now() - interval '1 hour', expires = "+expires)
+			began := time.Now()
+			if _, err := stores[1].Acquire(t.Context(), physical.Record{Holder: "b"}, ttl, 0); err == nil {
+				t.Fatal("a lock was taken from its holder because two servers' clocks differ")
+			}
+			if g, err = stores[0].Renew(t.Context(), g); err != nil {
+				t.Fatalf("the holder renews after the failover: %v", err)
+			}
+			p.admin(t, "UPDATE "+stores[0].schema.lock+" SET clock = now() - interval '1 hour', expires = "+expires)
+			ticker := time.NewTicker(10 * time.Millisecond)
+			defer ticker.Stop()
+			for range ticker.C {
+				next, err := stores[1].Acquire(t.Context(), physical.Record{Holder: "b"}, ttl, 0)
+				took := time.Since(began)
+				if err != nil && took < 5*time.Second {
+					continue
+				}
+				if err != nil || took < ttl || next.Term() <= g.Term() {
+					t.Fatalf("after %v: %+v, %v", took, next, err)
+				}
+				if _, err := stores[0].Renew(t.Context(), g); err == nil {
+					t.Error("the holder renewed a lock that another has taken")
+				}
+				if err := stores[1].Release(t.Context(), next, ""); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+		})
+	}
+}
