@@ -6,8 +6,9 @@ import (
 )
 
 // Disturbances are what can befall a store: each function does something to the server, or to the network that the proxy
-// stands for, and mends it. They take some four seconds together, and what the server needs to start.
-func Disturbances(t T, server *Process, proxy *Proxy) []func(ctx context.Context) {
+// stands for, and mends it; crash ends the server at once and starts it again. They take some four seconds together, and what
+// the server needs to start.
+func Disturbances(t T, crash func() error, server *Process, proxy *Proxy) []func(ctx context.Context) {
 	wait := func(ctx context.Context, d time.Duration) {
 		timer := time.NewTimer(d)
 		defer timer.Stop()
@@ -25,8 +26,7 @@ func Disturbances(t T, server *Process, proxy *Proxy) []func(ctx context.Context
 	}
 	return []func(context.Context){
 		func(context.Context) {
-			server.Kill()
-			if err := server.Start(); err != nil {
+			if err := crash(); err != nil {
 				t.Errorf("%v", err)
 			}
 		},

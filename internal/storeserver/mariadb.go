@@ -11,8 +11,8 @@ import (
 	"syscall"
 )
 
-// MariaDB is a server with a database "locum" and the users "locum", who may do everything in it, and "root"; both have the
-// password "secret".
+// MariaDB is a server with a database "locum" and the users "locum", who may do everything in it and see all sessions, and
+// "admin"; both have the password "secret".
 type MariaDB struct {
 	*Process
 	Addr string // "host:port"
@@ -41,8 +41,8 @@ func StartMariaDB(t T, args ...string) *MariaDB {
 	}
 	users := filepath.Join(dir, "users.sql")
 	const sql = "CREATE DATABASE IF NOT EXISTS locum;\nCREATE USER IF NOT EXISTS 'locum'@'%' IDENTIFIED BY 'secret';\n" +
-		"GRANT ALL ON `%`.* TO 'locum'@'%';\nGRANT PROCESS ON *.* TO 'locum'@'%';\n" +
-		"CREATE USER IF NOT EXISTS 'root'@'127.0.0.1' IDENTIFIED BY 'secret';\nGRANT ALL ON *.* TO 'root'@'127.0.0.1' WITH GRANT OPTION;\n"
+		"GRANT ALL ON locum.* TO 'locum'@'%';\nGRANT PROCESS ON *.* TO 'locum'@'%';\n" +
+		"CREATE USER IF NOT EXISTS 'admin'@'%' IDENTIFIED BY 'secret';\nGRANT ALL ON *.* TO 'admin'@'%' WITH GRANT OPTION;\n"
 	if err := os.WriteFile(users, []byte(sql), 0o644); err != nil {
 		t.Fatalf("mariadb: %v", err)
 	}

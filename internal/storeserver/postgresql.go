@@ -73,6 +73,13 @@ func StartPostgreSQL(t T, settings ...string) *PostgreSQL {
 	})}
 }
 
+// Crash ends it as a crash does, without writing anything more, and starts it again. Kill would end one of its processes
+// only: each is in a group of its own.
+func (p *PostgreSQL) Crash() error {
+	p.Signal(syscall.SIGQUIT)
+	return p.Restart()
+}
+
 // postgresProgram finds a program where Debian keeps them, one folder for each version, or in the path.
 func postgresProgram(t T, name string) string {
 	t.Helper()

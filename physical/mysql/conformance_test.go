@@ -25,12 +25,34 @@ func (p *place) fresh() string { return fmt.Sprintf("t%d_", p.next.Add(1)) }
 // admin returns a connection of the administrator.
 func (p *place) admin(t testing.TB) *sql.DB {
 	t.Helper()
-	db, err := sql.Open("mysql", "root:secret@tcp("+p.server.Addr+")/locum")
+	db, err := sql.Open("mysql", "admin:secret@tcp("+p.server.Addr+")/locum")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
 	return db
+}
+
+// config reaches the server at an address, its own unless that of a proxy.
+func (p *place) config(address string) Config {
+	if address == "" {
+		address = p.server.Addr
+	}
+	return Config{Addresses: []string{address}, Password: "secret", Prefix: p.fresh()}
+}
+
+// crash kills the server and starts it again.
+func (p *place) crash() error {
+	p.server.Kill()
+	return p.server.Start()
+}
+
+// rounds is how often the long checks are made.
+func rounds() int {
+	if storeserver.Faults() {
+		return 6
+	}
+	return 1
 }
 
 func open(cfg Config) (*Store, error) {
@@ -40,7 +62,7 @@ func open(cfg Config) (*Store, error) {
 }
 
 // harness gives each check tables of its own, and each node a proxy.
-func (p *place) harness() physicaltest.Harness {
+func (p *place) harness(change func(*Config)) physicaltest.Harness {
 	return func(t testing.TB) physicaltest.Store {
 		prefix := p.fresh()
 		var mu sync.Mutex
@@ -55,19 +77,32 @@ func (p *place) harness() physicaltest.Harness {
 		}
 		return physicaltest.Store{
 			Open: func(n int) (physicaltest.Handle, error) {
-				return open(Config{Addresses: []string{proxy(n).Addr()}, Password: "secret", Prefix: prefix})
+				cfg := p.config(proxy(n).Addr())
+				cfg.Prefix = prefix
+				if change != nil {
+					change(&cfg)
+				}
+				return open(cfg)
 			},
-			Restart:    p.server.Restart,
+			Restart:    p.crash,
 			Isolate:    func(n int) func() { proxy(n).Stall(); return proxy(n).Heal },
 			CutAnswers: func(n int) func() { proxy(n).CutAnswers(); return proxy(n).Heal },
 		}
 	}
 }
 
-// Every promise of package physical, against a real server, with real faults of the network.
-func TestConformance(t *testing.T) {
+// One server, which takes a moment to make, serves all tests. The first ones are the suites: every promise of package physical,
+// with real faults of the network.
+func TestStore(t *testing.T) {
 	p := &place{server: storeserver.StartMariaDB(t)}
-	t.Run("Backend", func(t *testing.T) { physicaltest.Backend(t, p.harness()) })
-	t.Run("HABackend", func(t *testing.T) { physicaltest.HABackend(t, p.harness()) })
-	t.Run("P1", func(t *testing.T) { physicaltest.FrozenWriter(t, p.harness()) })
+	t.Run("Backend", func(t *testing.T) { physicaltest.Backend(t, p.harness(nil)) })
+	t.Run("HABackend", func(t *testing.T) { physicaltest.HABackend(t, p.harness(nil)) })
+	t.Run("Outages", func(t *testing.T) { physicaltest.Outages(t, p.harness(nil), rounds()) })
+	t.Run("Chaos", p.testChaos)
+	t.Run("RaiseEndsSessionThatBlocksIt", p.testRaiseEndsSessionThatBlocksIt)
+	t.Run("LockAfterFailoverOfTheServer", p.testLockAfterFailoverOfTheServer)
+	t.Run("MissingRights", p.testMissingRights)
+	t.Run("SecretsStaySecret", p.testSecretsStaySecret)
+	t.Run("ReadOnlyServer", p.testReadOnlyServer)
+	t.Run("SeveralServers", p.testSeveralServers)
 }

@@ -39,6 +39,17 @@ func (p *place) admin(t testing.TB, sql string) {
 	}
 }
 
+// crash kills the server and starts it again.
+func (p *place) crash() error { return p.server.Crash() }
+
+// rounds is how often the long checks are made.
+func rounds() int {
+	if storeserver.Faults() {
+		return 6
+	}
+	return 1
+}
+
 func open(cfg Config) (*Store, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
@@ -67,7 +78,7 @@ func (p *place) harness(change func(*Config)) physicaltest.Harness {
 				}
 				return open(cfg)
 			},
-			Restart:    p.server.Restart,
+			Restart:    p.crash,
 			Isolate:    func(n int) func() { proxy(n).Stall(); return proxy(n).Heal },
 			CutAnswers: func(n int) func() { proxy(n).CutAnswers(); return proxy(n).Heal },
 		}
@@ -80,7 +91,7 @@ func TestStore(t *testing.T) {
 	p := &place{server: storeserver.StartPostgreSQL(t)}
 	t.Run("Backend", func(t *testing.T) { physicaltest.Backend(t, p.harness(nil)) })
 	t.Run("HABackend", func(t *testing.T) { physicaltest.HABackend(t, p.harness(nil)) })
-	t.Run("P1", func(t *testing.T) { physicaltest.FrozenWriter(t, p.harness(nil)) })
+	t.Run("Outages", func(t *testing.T) { physicaltest.Outages(t, p.harness(nil), rounds()) })
 	t.Run("Chaos", p.testChaos)
 	t.Run("RaiseEndsSessionThatBlocksIt", p.testRaiseEndsSessionThatBlocksIt)
 	t.Run("LockAfterFailoverOfTheDatabase", p.testLockAfterFailoverOfTheDatabase)

@@ -1,0 +1,225 @@
+package mysql
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/locum-ha/locum/internal/storeserver"
+	"github.com/locum-ha/locum/physical"
+	"github.com/locum-ha/locum/physical/physicaltest"
+)
+
+// P3: what was acknowledged is there after the server was killed, frozen and cut off in the middle of commits, and
+// no error says that nothing was written where something was.
+func (p *place) testChaos(t *testing.T) {
+	if !storeserver.Faults() {
+		t.Skip("\"make faults\" runs it: Outages has the shorter form")
+	}
+	proxy := storeserver.NewProxy(t, p.server.Addr)
+	physicaltest.Chaos(t, p.harness(func(c *Config) { c.Addresses = []string{proxy.Addr()} }), rounds(),
+		storeserver.Disturbances(t, p.crash, p.server.Process, proxy)...)
+}
+
+// "A fence raise that is not blocked by a dead session": one that was left in the middle of a commit, with and without the right to
+// see transactions.
+func (p *place) testRaiseEndsSessionThatBlocksIt(t *testing.T) {
+	admin := p.admin(t)
+	if _, err := admin.Exec("CREATE USER IF NOT EXISTS 'blind'@'%' IDENTIFIED BY 'secret'"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := admin.Exec("GRANT ALL ON locum.* TO 'blind'@'%'"); err != nil {
+		t.Fatal(err)
+	}
+	for _, user := range []string{"locum", "blind"} {
+		t.Run(user, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			cfg := p.config("")
+			cfg.Username = user
+			s, err := open(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			now := physical.Fence{Lineage: "l", Term: 1}
+			if err := s.RaiseFence(ctx, physical.Fence{}, now); err != nil {
+				t.Fatal(err)
+			}
+			conn, err := s.db.Conn(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			sql, args := s.schema.commit(now, []physical.Op{physical.Put("half", nil)})
+			sql, _, _ = strings.Cut(sql, "COMMIT; ")
+			if _, err := conn.ExecContext(ctx, sql, args...); err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			if err := s.RaiseFence(ctx, now, physical.Fence{Lineage: "l", Term: 2}); err != nil {
+				t.Fatalf("raise: %v", err)
+			}
+			if took := time.Since(began); took > 6*time.Second {
+				t.Errorf("the raise took %v", took)
+			}
+			if _, err := conn.ExecContext(ctx, "COMMIT"); err == nil {
+				t.Errorf("the session that blocked the raise could commit afterwards")
+			}
+			if _, err := s.Get(ctx, "half"); !errors.Is(err, physical.ErrNotFound) {
+				t.Errorf("what the session that was ended had written: %v", err)
+			}
+		})
+	}
+}
+
+// Times of two servers are never compared: while the row was written by another server's clock, the lock is held for a full
+// TTL of the challenger's own, however the clocks differ, and no longer.
+func (p *place) testLockAfterFailoverOfTheServer(t *testing.T) {
+	cfg := p.config("")
+	var stores [2]*Store
+	for i := range stores {
+		s, err := open(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		stores[i] = s
+	}
+	for name, expires := range map[string]string{"behind": "'2000-01-01'", "ahead": "'2100-01-01'"} {
+		t.Run(name, func(t *testing.T) {
+			const ttl = 600 * time.Millisecond
+			failover := func() {
+				t.Helper()
+				if _, err := stores[0].db.Exec("UPDATE " + stores[0].schema.lock + " SET clock = 'another', expires = " + expires); err != nil {
+					t.Fatal(err)
+				}
+			}
+			g, err := stores[0].Acquire(t.Context(), physical.Record{Holder: "a"}, ttl, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			failover()
+			if _, err := stores[1].Acquire(t.Context(), physical.Record{Holder: "b"}, ttl, 0); !errors.Is(err, physical.ErrHeld) {
+				t.Fatalf("while two servers' clocks differ: %v", err)
+			}
+			began := time.Now()
+			if g, err = stores[0].Renew(t.Context(), g); err != nil {
+				t.Fatalf("the holder renews after the failover: %v", err)
+			}
+			failover()
+			var next physical.Grant
+			ticker := time.NewTicker(10 * time.Millisecond)
+			defer ticker.Stop()
+			for range ticker.C {
+				if next, err = stores[1].Acquire(t.Context(), physical.Record{Holder: "b"}, ttl, 0); err == nil || time.Since(began) > 5*time.Second {
+					break
+				}
+			}
+			if took := time.Since(began); err != nil || took < ttl || next.Term() <= g.Term() {
+				t.Fatalf("after %v: %+v, %v", took, next, err)
+			}
+			if _, err := stores[0].Renew(t.Context(), g); !errors.Is(err, physical.ErrLost) {
+				t.Errorf("the holder renews a lock that another has taken: %v", err)
+			}
+			if err := stores[1].Release(t.Context(), next, ""); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// It makes its tables itself, or says which right is missing, with the SQL to run: what it says works.
+func (p *place) testMissingRights(t *testing.T) {
+	admin := p.admin(t)
+	run := func(sql string) {
+		t.Helper()
+		for statement := range strings.SplitSeq(sql, ";\n") {
+			statement, _, _ = strings.Cut(statement, "; --")
+			if strings.TrimSpace(statement) == "" {
+				continue
+			}
+			if _, err := admin.Exec(strings.TrimSuffix(statement, ";")); err != nil {
+				t.Fatalf("%s: %v", statement, err)
+			}
+		}
+	}
+	run("CREATE DATABASE poor;\nCREATE USER 'poor'@'%' IDENTIFIED BY 'secret';\nGRANT SELECT, INSERT, UPDATE, DELETE ON poor.* TO 'poor'@'%'")
+	cfg := p.config("")
+	cfg.Username, cfg.Database = "poor", "poor"
+	_, err := open(cfg)
+	if err == nil || !strings.Contains(err.Error(), "GRANT") || !strings.Contains(err.Error(), "CREATE TABLE") {
+		t.Fatalf("got %v, want it to say what is missing", err)
+	}
+	_, sql, _ := strings.Cut(err.Error(), "as an administrator:\n")
+	run(sql)
+	s, err := open(cfg)
+	if err != nil {
+		t.Fatalf("after the SQL was run: %v", err)
+	}
+	defer s.Close()
+	if err := s.Commit(t.Context(), nil, physical.Put("a", nil)); err != nil {
+		t.Errorf("commit: %v", err)
+	}
+}
+
+// Secrets are never printed.
+func (p *place) testSecretsStaySecret(t *testing.T) {
+	const secret = "hunter2-Zq9"
+	cfg := p.config("")
+	cfg.Password = secret
+	_, err := open(cfg)
+	if err == nil || strings.Contains(err.Error(), secret) || !strings.Contains(err.Error(), "Access denied") {
+		t.Errorf("a wrong password: %v", err)
+	}
+	if text := fmt.Sprintf("%v %+v %#v", cfg, cfg, cfg); strings.Contains(text, secret) {
+		t.Errorf("a printed Config shows the password: %s", text)
+	}
+}
+
+// A server that takes no writes, as one that was demoted, is unavailable, and the store serves again when it does.
+func (p *place) testReadOnlyServer(t *testing.T) {
+	s, err := open(p.config(""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	admin := p.admin(t)
+	for _, c := range []struct {
+		set string
+		ok  func(error) bool
+	}{
+		{"ON", func(err error) bool { return errors.Is(err, physical.ErrUnavailable) }},
+		{"OFF", func(err error) bool { return err == nil }},
+	} {
+		if _, err := admin.Exec("SET GLOBAL read_only = " + c.set); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		err := s.Commit(ctx, nil, physical.Put("a", nil))
+		cancel()
+		if !c.ok(err) {
+			t.Errorf("commit with read_only %s: %v", c.set, err)
+		}
+	}
+}
+
+// Of several servers the first that takes writes is used.
+func (p *place) testSeveralServers(t *testing.T) {
+	cfg := p.config("")
+	cfg.Addresses = []string{"127.0.0.1:1", p.server.Addr}
+	s, err := open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	cfg.Addresses = []string{"127.0.0.1:1"}
+	if _, err := open(cfg); !errors.Is(err, physical.ErrUnavailable) {
+		t.Errorf("nobody listens: %v", err)
+	}
+}
