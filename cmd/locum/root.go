@@ -41,7 +41,8 @@ and VAULT_TOKEN), or from -address and -token.`,
 		return withHint(fmt.Errorf("%s", singleDash(err.Error())), "see "+cmd.CommandPath()+" -help")
 	})
 	root.AddCommand(
-		a.devCommand(), a.serverCommand(), a.statusCommand(), a.operatorCommand(), a.kvCommand(), a.cacheCommand(), a.tokenCommand(), a.policyCommand(), a.lockCommand(),
+		a.devCommand(), a.runCommand(), a.serverCommand(), a.statusCommand(), a.operatorCommand(), a.kvCommand(), a.cacheCommand(), a.tokenCommand(), a.policyCommand(),
+		a.lockCommand(),
 		a.versionCommand(), a.completionCommand(), a.manCommand(), a.configTopic(),
 	)
 	root.SetHelpCommand(helpCommand(root))

@@ -57,20 +57,46 @@ func (a *app) serve(ctx context.Context, source config.Source, override string) 
 		}
 		return c, c.Complete(source)
 	}
+	_, err := a.runNode(ctx, load, nodeExtras{})
+	return err
+}
+
+// nodeExtras are what the command run wants besides of a node.
+type nodeExtras struct {
+	founded func(rootToken string) // the node begins a cluster where it finds none
+	ready   func()
+	passOn  bool // signals without a meaning for Locum are the application's
+}
+
+// runNode runs a node under the signals of its process, and returns the application's exit code beside its own error.
+func (a *app) runNode(ctx context.Context, load func() (*config.Config, error), extras nodeExtras) (exit int, err error) {
 	c, err := load()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	level := &slog.LevelVar{}
 	level.Set(levelOf(c.LogLevel))
 	logger := slog.New(handlerFor(c.LogFormat, a.out, level))
-	return a.keep(ctx, logger, level, func(ready func()) (node, error) {
-		return newNode(c, logger, a.out, ready)
+	var n node
+	err = a.keep(ctx, logger, level, extras.passOn, func(ready func()) (node, error) {
+		var err error
+		n, err = newNode(c, logger, a.out, extras.founded, func() {
+			ready()
+			if extras.ready != nil {
+				extras.ready()
+			}
+		})
+		return n, err
 	}, func(n node) error { return reload(load, n, level) })
+	if a, ok := n.(application); ok && err == nil {
+		exit = a.ExitCode()
+	}
+	return exit, err
 }
 
-// keep runs a node under the signals of its process, and tells the service manager.
-func (a *app) keep(ctx context.Context, logger *slog.Logger, level *slog.LevelVar, build func(ready func()) (node, error), reload func(node) error) error {
+// keep runs a node under the signals of its process, and tells the service manager. With passOn signals without a meaning for Locum
+// are the application's.
+func (a *app) keep(ctx context.Context, logger *slog.Logger, level *slog.LevelVar, passOn bool, build func(ready func()) (node, error), reload func(node) error) error {
 	systemd := notify.New(a.env)
 	tell := func(state string) {
 		if err := systemd.Tell(state); err != nil {
@@ -81,7 +107,10 @@ func (a *app) keep(ctx context.Context, logger *slog.Logger, level *slog.LevelVa
 	if err != nil {
 		return err
 	}
-
+	pass := func(syscall.Signal) {}
+	if a, ok := n.(application); ok && err == nil {
+		pass = a.Signal
+	}
 	ending, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	skipping, skip := context.WithCancelCause(context.Background())
@@ -90,7 +119,8 @@ func (a *app) keep(ctx context.Context, logger *slog.Logger, level *slog.LevelVa
 	var wg sync.WaitGroup
 	wg.Go(func() { systemd.Watch(skipping) })
 	wg.Go(func() {
-		watchSignals(over, signals{
+		watchSignals(over, passOn, signals{
+			pass: pass,
 			end:  func(s os.Signal) { tell(notify.Stopping); end(fmt.Errorf("signal: %s", s)) },
 			skip: func(s os.Signal) { skip(fmt.Errorf("second signal: %s", s)) },
 			reload: func() {
@@ -126,12 +156,16 @@ func reload(load func() (*config.Config, error), n node, level *slog.LevelVar) e
 type signals struct {
 	end, skip func(os.Signal)
 	reload    func()
+	pass      func(syscall.Signal)
 }
 
 // watchSignals acts on the process's signals until over is closed.
-func watchSignals(over <-chan struct{}, do signals) {
+func watchSignals(over <-chan struct{}, passOn bool, do signals) {
 	caught := make(chan os.Signal, 4)
 	signal.Notify(caught, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	if passOn {
+		signal.Notify(caught, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGQUIT)
+	}
 	defer signal.Stop(caught)
 	ending := false
 	for {
@@ -142,6 +176,11 @@ func watchSignals(over <-chan struct{}, do signals) {
 			switch {
 			case s == syscall.SIGHUP:
 				do.reload()
+				if passOn {
+					do.pass(syscall.SIGHUP)
+				}
+			case s != syscall.SIGINT && s != syscall.SIGTERM:
+				do.pass(s.(syscall.Signal))
 			case ending:
 				do.skip(s)
 			default:

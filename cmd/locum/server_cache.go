@@ -23,7 +23,7 @@ func (a *app) serveCache(ctx context.Context, override string) error {
 	level := &slog.LevelVar{}
 	level.Set(levelOf(beside.LogLevel))
 	logger := slog.New(handlerFor(beside.LogFormat, a.out, level))
-	return a.keep(ctx, logger, level, func(ready func()) (node, error) {
+	return a.keep(ctx, logger, level, false, func(ready func()) (node, error) {
 		return server.NewCacheNode(env, beside, server.Options{
 			Version: version, BuildDate: buildDate, Out: a.out, Logger: logger, Ready: ready, OwnProcess: true,
 		})

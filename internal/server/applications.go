@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 type applications struct {
 	node *unsealed
 	all  []*supervise.Application
+	ran  atomic.Bool // the first one ran when the node was asked to end
 
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -76,7 +78,7 @@ func (u *unsealed) applicationConfig(a *config.Application) (supervise.Config, e
 
 // secretVariables are Locum's own affairs: no application inherits them.
 var secretVariables = []string{
-	"LOCUM_JOIN", "LOCUM_TOKEN", "VAULT_TOKEN", "CACHE_AUTH_TOKEN", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID",
+	"LOCUM_JOIN", "LOCUM_STORAGE", "LOCUM_HA_STORAGE", "LOCUM_TOKEN", "VAULT_TOKEN", "CACHE_AUTH_TOKEN", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID",
 }
 
 // applicationEnvironment is the command's environment, before what package supervise adds, without Locum's own secrets. A user of its own has a home of its own.
@@ -116,11 +118,14 @@ func (a *applications) run() {
 func (a *applications) end() {
 	a.cancel()
 	a.wg.Wait()
-	if len(a.all) > 0 {
-		if exit := a.all[0].State().LastExit; a.all[0].State().Starts > 0 {
-			a.node.exit.Store(int64(exit.Shell()))
-		}
+	if len(a.all) > 0 && a.ran.Load() {
+		a.node.exit.Store(int64(a.all[0].State().LastExit.Shell()))
 	}
+}
+
+// note remembers, when the node is asked to end, whether the first of them runs: then its exit code is the node's own.
+func (a *applications) note() {
+	a.ran.Store(len(a.all) > 0 && a.all[0].State().PID != 0)
 }
 
 // find returns the application with this name; nil if there is none.
@@ -181,7 +186,7 @@ func (s *Server) Signal(sig syscall.Signal) {
 	}
 }
 
-// ExitCode is the first application's last exit code, as a shell has it; 0 if it never ran. It is known when Run has returned.
+// ExitCode is the first application's exit code, as a shell has it; 0 if it did not run here when the node was asked to end. It is known when Run has returned.
 func (s *Server) ExitCode() int { return int(s.exit.Load()) }
 
 // stopLimit is how long the applications may take to stop.

@@ -307,13 +307,20 @@ func (t joinTarget) post(ctx context.Context, path string, body, answer any) err
 		var said struct {
 			Errors []string `json:"errors"`
 		}
+		err := fmt.Errorf("%s answers %s", t.apiAddr, resp.Status)
 		if json.Unmarshal(data, &said) == nil && len(said.Errors) > 0 {
-			return fmt.Errorf("%s says: %s", t.apiAddr, strings.Join(said.Errors, "; "))
+			err = fmt.Errorf("%s says: %s", t.apiAddr, strings.Join(said.Errors, "; "))
 		}
-		return fmt.Errorf("%s answers %s", t.apiAddr, resp.Status)
+		if resp.StatusCode == http.StatusForbidden {
+			return forbidden{err}
+		}
+		return err
 	}
 	return json.Unmarshal(data, answer)
 }
+
+// forbidden is a 403: the other side knows what was shown to it, and says no.
+type forbidden struct{ error }
 
 // pauseFor waits and reports whether ctx is still good.
 func pauseFor(ctx context.Context, d time.Duration) bool {

@@ -92,6 +92,8 @@ type Server struct {
 	routing atomic.Pointer[forward.Router] // the same, for whoever comes before it is made or after it has ended
 	door    join.Door
 
+	inviteDoor join.Door
+
 	guardian *guardianship      // nil where there is none
 	local    *listener.Listener // for this node's applications; nil without any
 	exit     atomic.Int64       // the first application's last exit code, as a shell has it
@@ -336,6 +338,7 @@ func (s *Server) end(skip context.Context) {
 	s.wg.Go(func() {
 		defer close(over)
 		if u := s.life.Load(); u != nil {
+			u.apps.note()
 			u.stepOut()
 		}
 	})

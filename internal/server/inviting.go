@@ -1,0 +1,212 @@
+package server
+
+import (
+	"context"
+	"crypto/hkdf"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/locum-ha/locum/api"
+	"github.com/locum-ha/locum/auth"
+	"github.com/locum-ha/locum/internal/join"
+	"github.com/locum-ha/locum/physical"
+	"github.com/locum-ha/locum/seal"
+)
+
+// An invitation is how "locum run" on a further machine gets the key of the static seal without anybody writing a file there: a
+// secret of 32 bytes that stands in LOCUM_JOIN. It is not sent: both sides prove that they have it, as package join does with the
+// root key, and the seal's key comes sealed for that talk. It opens nothing else, and can be replaced without touching the seal.
+
+const (
+	keyInvitation     = "core/invitation"
+	invitePath        = "/v1/sys/invitation"
+	inviteChallenge   = "/v1/sys/internal/invitation/challenge"
+	inviteAnswer      = "/v1/sys/internal/invitation/answer"
+	invitationBody    = 16 << 10
+	invitationPurpose = "locum invitation v1"
+	invitationRetry   = 500 * time.Millisecond
+)
+
+// ErrInvitation: the secret is not the one in force; it was replaced, or belongs to another cluster.
+var ErrInvitation = errors.New("the cluster does not know this invitation: it was replaced, or is another cluster's")
+
+func invitationKey(secret []byte) ([]byte, error) {
+	return hkdf.Key(sha256.New, secret, nil, invitationPurpose, 32)
+}
+
+// inviting answers what belongs to invitations, where the seal is a static one in a file.
+func (l *leading) inviting(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var answer any
+		var err error
+		switch {
+		case l.node.cfg.Seal.Type != seal.TypeStatic:
+			next.ServeHTTP(w, r)
+			return
+		case r.URL.Path == invitePath:
+			answer, err = l.invitation(r)
+		case r.URL.Path == inviteChallenge && r.Method == http.MethodPost:
+			answer, err = l.challengeInvited(w, r)
+		case r.URL.Path == inviteAnswer && r.Method == http.MethodPost:
+			answer, err = l.answerInvited(w, r)
+		default:
+			next.ServeHTTP(w, r)
+			return
+		}
+		switch {
+		case err == nil:
+			answerJSON(w, http.StatusOK, answer)
+		case errors.Is(err, auth.ErrDenied), errors.Is(err, join.ErrProof):
+			answerJSON(w, http.StatusForbidden, map[string]any{"errors": []string{err.Error()}})
+		case errors.Is(err, join.ErrChallenge): // perhaps another node's, that was active until now
+			answerJSON(w, http.StatusConflict, map[string]any{"errors": []string{err.Error()}})
+		case errors.Is(err, physical.ErrNotFound):
+			answerJSON(w, http.StatusNotFound, map[string]any{"errors": []string{"this cluster invites nobody: on one of its machines run locum run -invite"}})
+		default:
+			l.node.log.Error("invitation", "error", err)
+			answerJSON(w, http.StatusServiceUnavailable, map[string]any{"errors": []string{"the invitation cannot be read or written now"}, "processed": "unknown"})
+		}
+	})
+}
+
+// invitation shows the secret in force, and makes one where there is none; a PUT or POST replaces it. It takes a token with the power
+// of root.
+func (l *leading) invitation(r *http.Request) (any, error) {
+	access := auth.Access{Path: "sys/invitation", Op: auth.Read, Sudo: true}
+	if r.Method != http.MethodGet {
+		access.Op = auth.Update
+	}
+	token := r.Header.Get("X-Vault-Token")
+	if _, err := l.tokens.Authorize(r.Context(), auth.Secret(token), access, auth.Request{}); err != nil {
+		return nil, err
+	}
+	view := l.node.barrier.View(&l.term.Fence)
+	entry, err := view.Get(r.Context(), keyInvitation)
+	if err != nil && !errors.Is(err, physical.ErrNotFound) {
+		return nil, err
+	}
+	if err == nil && r.Method == http.MethodGet {
+		return map[string]any{"secret": base64.RawURLEncoding.EncodeToString(entry.Value)}, nil
+	}
+	secret := make([]byte, 32)
+	rand.Read(secret) // never fails
+	if err := view.Commit(r.Context(), physical.Put(keyInvitation, secret)); err != nil {
+		return nil, err
+	}
+	return map[string]any{"secret": base64.RawURLEncoding.EncodeToString(secret)}, nil
+}
+
+func (l *leading) challengeInvited(w http.ResponseWriter, r *http.Request) (any, error) {
+	var asked join.Request
+	if err := readBody(w, r, &asked); err != nil {
+		return nil, join.ErrChallenge
+	}
+	if _, err := l.node.barrier.View(&l.term.Fence).Get(r.Context(), keyInvitation); err != nil {
+		return nil, err
+	}
+	c, err := l.node.inviteDoor.Challenge(asked, nil, nil)
+	if err != nil {
+		return nil, join.ErrChallenge
+	}
+	return c, nil
+}
+
+// answerInvited gives the seal's key to who has proved the secret.
+func (l *leading) answerInvited(w http.ResponseWriter, r *http.Request) (any, error) {
+	var a join.Answer
+	if err := readBody(w, r, &a); err != nil {
+		return nil, join.ErrProof
+	}
+	entry, err := l.node.barrier.View(&l.term.Fence).Get(r.Context(), keyInvitation)
+	if err != nil {
+		return nil, err
+	}
+	key, err := invitationKey(entry.Value)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.node.inviteDoor.Verify(key, a); err != nil {
+		l.node.log.Warn("an invitation was refused", "node", a.Request.Name, "error", err)
+		return nil, err
+	}
+	sealKey, err := l.node.sealKey()
+	if err != nil {
+		return nil, err
+	}
+	defer sealKey.Wipe()
+	l.node.log.Info("invitation accepted", "node", a.Request.Name)
+	return join.NewWelcome(key, a, sealKey[:])
+}
+
+// sealKey reads the static seal's key.
+func (s *Server) sealKey() (seal.Key, error) {
+	if s.cfg.Seal.Static.KeyEnv != "" {
+		return seal.ReadKeyEnv(s.cfg.Seal.Static.KeyEnv)
+	}
+	return seal.ReadKeyFile(s.cfg.Seal.Static.KeyFile)
+}
+
+func readBody(w http.ResponseWriter, r *http.Request, into any) error {
+	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, invitationBody))
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(data, into)
+}
+
+// Accept turns an invitation into the seal's key: it asks the nodes at these addresses (URLs of their APIs) in turn until one answers.
+// The error is [ErrInvitation] where the cluster does not know the secret.
+func Accept(ctx context.Context, addresses []string, secret []byte, node string) (seal.Key, error) {
+	key, err := invitationKey(secret)
+	if err != nil {
+		return seal.Key{}, err
+	}
+	for i := 0; ; i++ {
+		address := addresses[i%len(addresses)]
+		sealKey, err := accept(ctx, address, key, node)
+		if err == nil || errors.Is(err, ErrInvitation) {
+			return sealKey, err
+		}
+		if i%len(addresses) < len(addresses)-1 {
+			continue
+		}
+		if !pauseFor(ctx, invitationRetry) {
+			return seal.Key{}, fmt.Errorf("%s: %w", address, err)
+		}
+	}
+}
+
+func accept(ctx context.Context, address string, key []byte, node string) (seal.Key, error) {
+	target, err := newJoinTarget(api.JoinRequest{LeaderAPIAddr: address})
+	if err != nil {
+		return seal.Key{}, err
+	}
+	request := join.NewRequest(node, node, "none") // it is not reached, but for the answer
+	var challenge join.Challenge
+	if err := target.post(ctx, inviteChallenge, request, &challenge); err != nil {
+		return seal.Key{}, err
+	}
+	answer, err := join.NewAnswer(key, request, challenge)
+	if err != nil {
+		return seal.Key{}, err
+	}
+	var welcome join.Welcome
+	if err := target.post(ctx, inviteAnswer, answer, &welcome); err != nil {
+		if refused := (forbidden{}); errors.As(err, &refused) {
+			return seal.Key{}, ErrInvitation
+		}
+		return seal.Key{}, err
+	}
+	sealKey, err := answer.Open(key, welcome)
+	if err != nil {
+		return seal.Key{}, ErrInvitation
+	}
+	return seal.ParseKey(sealKey)
+}
