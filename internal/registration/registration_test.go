@@ -1,0 +1,280 @@
+package registration_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/locum-ha/locum/internal/registration"
+	"github.com/locum-ha/locum/internal/storeserver"
+)
+
+// run keeps a catalog true until the function that it returns is called.
+func run(t *testing.T, catalog registration.Catalog, state *atomic.Pointer[registration.State]) (stop func() error) {
+	t.Helper()
+	r, err := registration.New(registration.Config{
+		Catalog: catalog, State: func() registration.State { return *state.Load() }, Alive: 300 * time.Millisecond,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(ctx) }()
+	stop = sync.OnceValue(func() error { cancel(); return <-ended })
+	t.Cleanup(func() { _ = stop() })
+	return stop
+}
+
+// within waits until ok returns nil, for at most limit.
+func within(t *testing.T, limit time.Duration, what string, ok func() error) {
+	t.Helper()
+	deadline := time.Now().Add(limit)
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		err := ok()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not within %v: %v", what, limit, err)
+		}
+		<-ticker.C
+	}
+}
+
+// service is what Consul's catalog shows of one.
+type service struct {
+	Service struct {
+		ID, Address string
+		Port        int
+		Tags        []string
+		Meta        map[string]string
+	}
+	Checks []struct{ CheckID, Status, Output string }
+}
+
+func inCatalog(addr string) ([]service, error) {
+	resp, err := http.Get("http://" + addr + "/v1/health/service/orders?consistent")
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	var found []service
+	return found, json.NewDecoder(resp.Body).Decode(&found)
+}
+
+// shows wants one service with the tags and a check of that status.
+func shows(addr, status string, tags ...string) func() error {
+	return func() error {
+		found, err := inCatalog(addr)
+		if err != nil || len(found) != 1 {
+			return fmt.Errorf("the catalog has %d services, %w", len(found), err)
+		}
+		s := found[0]
+		if !slices.Equal(s.Service.Tags, tags) {
+			return fmt.Errorf("its tags are %v, want %v", s.Service.Tags, tags)
+		}
+		for _, check := range s.Checks {
+			if strings.HasSuffix(check.CheckID, ":ready") && check.Status == status {
+				return nil
+			}
+		}
+		return fmt.Errorf("its checks are %+v, want one that is %s", s.Checks, status)
+	}
+}
+
+// Issue 4, point 8: "Consul (service with health check, tags active, standby, sealed) … true within a second of a change and
+// cleaned up at exit".
+func TestConsul(t *testing.T) {
+	server := storeserver.StartConsul(t, nil)
+	catalog, err := registration.NewConsul(registration.ConsulConfig{
+		Address: server.Addr, Service: "orders", Tags: []string{"blue"}, APIAddr: "https://192.0.2.7:8400/base", NodeName: "node-a",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var state atomic.Pointer[registration.State]
+	state.Store(&registration.State{Initialized: true, Sealed: true, NotReady: "sealed", Version: "1.0"})
+	stop := run(t, catalog, &state)
+	within(t, 2*time.Second, "sealed", shows(server.Addr, "critical", "sealed", "blue"))
+	found, _ := inCatalog(server.Addr)
+	if s := found[0].Service; s.ID != "orders:192.0.2.7:8400" || s.Address != "192.0.2.7" || s.Port != 8400 || s.Meta["node_name"] != "node-a" {
+		t.Errorf("registered is %+v", s)
+	}
+	for range 2 {
+		state.Store(&registration.State{Initialized: true, Version: "1.0"})
+		within(t, time.Second, "standby", shows(server.Addr, "passing", "standby", "blue"))
+		state.Store(&registration.State{Initialized: true, Active: true, Version: "1.0"})
+		within(t, time.Second, "active", shows(server.Addr, "passing", "active", "blue"))
+	}
+
+	// Somebody removes it: it comes back by itself.
+	req, _ := http.NewRequest(http.MethodPut, "http://"+server.Addr+"/v1/agent/service/deregister/"+found[0].Service.ID, nil)
+	if resp, err := http.DefaultClient.Do(req); err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("deregister: %v, %v", resp, err)
+	}
+	within(t, 3*time.Second, "removed", shows(server.Addr, "passing", "active", "blue"))
+
+	if err := server.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	state.Store(&registration.State{Initialized: true, NotReady: "shutting down", Version: "1.0"})
+	within(t, 10*time.Second, "after a restart of the agent", shows(server.Addr, "critical", "standby", "blue"))
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	within(t, time.Second, "at exit", func() error {
+		if found, err := inCatalog(server.Addr); err != nil || len(found) != 0 {
+			return fmt.Errorf("the catalog has %+v, %w", found, err)
+		}
+		return nil
+	})
+	http.DefaultClient.CloseIdleConnections()
+}
+
+// A node whose agent is gone at exit says that it is still in the catalog, and does not wait long.
+func TestAgentGoneAtExit(t *testing.T) {
+	catalog, err := registration.NewConsul(registration.ConsulConfig{Address: "127.0.0.1:1", APIAddr: "http://192.0.2.7:8400"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var state atomic.Pointer[registration.State]
+	state.Store(&registration.State{})
+	start := time.Now()
+	if err := run(t, catalog, &state)(); err == nil || !strings.Contains(err.Error(), "still in the catalog") {
+		t.Errorf("at exit: %v", err)
+	}
+	if took := time.Since(start); took > 4*time.Second {
+		t.Errorf("the exit took %v", took)
+	}
+}
+
+// fakeKubernetes is an API server with one pod. It takes merge patches by whoever has the token of the moment, and it is a
+// fake: that the real one does the same is only known from its documentation.
+type fakeKubernetes struct {
+	mu     sync.Mutex
+	token  string
+	labels map[string]string
+}
+
+func (k *fakeKubernetes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var patch struct {
+		Metadata struct{ Labels map[string]*string }
+	}
+	switch {
+	case r.Header.Get("Authorization") != "Bearer "+k.token:
+		http.Error(w, `{"kind":"Status","reason":"Unauthorized"}`, http.StatusUnauthorized)
+	case r.Method != http.MethodPatch || r.Header.Get("Content-Type") != "application/merge-patch+json":
+		http.Error(w, "unsupported", http.StatusUnsupportedMediaType)
+	case r.URL.Path != "/api/v1/namespaces/shop/pods/orders-0":
+		http.Error(w, `{"kind":"Status","reason":"NotFound"}`, http.StatusNotFound)
+	case json.NewDecoder(r.Body).Decode(&patch) != nil:
+		http.Error(w, "bad patch", http.StatusBadRequest)
+	default:
+		for name, value := range patch.Metadata.Labels {
+			if value == nil {
+				delete(k.labels, name)
+			} else {
+				k.labels[name] = *value
+			}
+		}
+		_, _ = io.WriteString(w, "{}")
+	}
+}
+
+func (k *fakeKubernetes) shows(want map[string]string) func() error {
+	return func() error {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		for name, value := range want {
+			if k.labels[name] != value {
+				return fmt.Errorf("the labels are %v, want %v", k.labels, want)
+			}
+		}
+		if len(want) == 1 && len(k.labels) != 1 {
+			return fmt.Errorf("the labels are %v", k.labels)
+		}
+		return nil
+	}
+}
+
+// The same for Kubernetes: labels of the pod, with a token that is renewed meanwhile; other labels are left alone.
+func TestKubernetes(t *testing.T) {
+	fake := &fakeKubernetes{token: "one", labels: map[string]string{"app": "orders"}}
+	server := httptest.NewServer(fake)
+	defer server.Close()
+	dir := t.TempDir()
+	write := func(name, content string) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("token", "one\n")
+	write("namespace", "shop")
+	catalog, err := registration.NewKubernetes(registration.KubernetesConfig{URL: server.URL, Dir: dir, Pod: "orders-0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var state atomic.Pointer[registration.State]
+	state.Store(&registration.State{Sealed: true, NotReady: "not initialised", Version: "v1.0+dirty"})
+	stop := run(t, catalog, &state)
+	within(t, time.Second, "sealed", fake.shows(map[string]string{
+		"app": "orders", "locum-active": "false", "locum-sealed": "true", "locum-initialized": "false", "locum-ready": "false", "locum-version": "v1.0_dirty",
+	}))
+	fake.mu.Lock()
+	fake.token = "two"
+	fake.mu.Unlock()
+	write("token", "two\n")
+	state.Store(&registration.State{Initialized: true, Active: true, Version: "v1"})
+	within(t, time.Second, "active", fake.shows(map[string]string{"locum-active": "true", "locum-sealed": "false", "locum-ready": "true"}))
+	state.Store(&registration.State{Initialized: true, Version: "v1"})
+	within(t, time.Second, "standby", fake.shows(map[string]string{"locum-active": "false", "locum-sealed": "false", "locum-ready": "true"}))
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	within(t, time.Second, "at exit", fake.shows(map[string]string{"app": "orders"}))
+}
+
+// What is missing or refused is said with what to do.
+func TestKubernetesRefusals(t *testing.T) {
+	fake := &fakeKubernetes{token: "one", labels: map[string]string{}}
+	server := httptest.NewServer(fake)
+	defer server.Close()
+	dir := t.TempDir()
+	t.Setenv("KUBERNETES_SERVICE_HOST", "")
+	if _, err := registration.NewKubernetes(registration.KubernetesConfig{Dir: dir}); err == nil || !strings.Contains(err.Error(), "this is no pod") {
+		t.Errorf("outside of a pod: %v", err)
+	}
+	if _, err := registration.NewKubernetes(registration.KubernetesConfig{Dir: dir, URL: server.URL}); err == nil || !strings.Contains(err.Error(), "namespace") {
+		t.Errorf("without a namespace: %v", err)
+	}
+	catalog, err := registration.NewKubernetes(registration.KubernetesConfig{Dir: dir, URL: server.URL, Namespace: "shop", Pod: "orders-1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ token, want string }{{"", "token"}, {"wrong", `"patch" on "pods"`}, {"one", "no such pod"}} {
+		if c.token != "" {
+			if err := os.WriteFile(filepath.Join(dir, "token"), []byte(c.token), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := catalog.Tell(t.Context(), registration.State{}); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("with the token %q: %v, want %q in it", c.token, err, c.want)
+		}
+	}
+}
