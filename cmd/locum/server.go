@@ -14,6 +14,7 @@ import (
 
 	"github.com/locum-ha/locum/internal/config"
 	"github.com/locum-ha/locum/internal/notify"
+	"github.com/locum-ha/locum/internal/stores"
 )
 
 func (a *app) serverCommand() *cobra.Command {
@@ -29,7 +30,7 @@ set up by the environment alone: see docs/cache.md.`,
 			"  HA_MODE=true HA_HOSTS=http://app-0.app:8402,http://app-1.app:8402,http://app-2.app:8402 CACHE_AUTH_TOKEN=… locum server",
 		Args: cobra.NoArgs,
 	}
-	source := config.Source{LookupEnv: a.env}
+	source := config.Source{LookupEnv: a.env, StoreAddress: stores.HostAddress}
 	cmd.Flags().StringArrayVar(&source.Paths, "config", nil, "`file` or directory; may be repeated, later ones override")
 	cmd.Flags().StringVar(&source.AdvertiseAddr, "cluster-advertise-addr", "", "`URL` where clients reach this node: another name for api_addr")
 	level := cmd.Flags().String("log-level", "", "`debug`, info, warn or error, instead of the file's log_level")

@@ -152,7 +152,7 @@ func (c *Config) resolveAPIAddr(source Source) {
 	if err != nil {
 		return // Validate says so
 	}
-	host, from, ok := ownHost(l.Address, source)
+	host, from, ok := c.ownHost(l.Address, source)
 	if !ok {
 		return
 	}
@@ -183,7 +183,7 @@ func (c *Config) resolveClusterAddr(source Source) {
 		}
 	}
 	if !ok {
-		host, from, ok = ownHost(c.ClusterListen(), source)
+		host, from, ok = c.ownHost(c.ClusterListen(), source)
 	}
 	if !ok {
 		return
@@ -193,7 +193,7 @@ func (c *Config) resolveClusterAddr(source Source) {
 }
 
 // ownHost is the host under which others reach what listens on address.
-func ownHost(address string, source Source) (host, from string, ok bool) {
+func (c *Config) ownHost(address string, source Source) (host, from string, ok bool) {
 	listen, _, err := splitAddress(address)
 	if err != nil {
 		return "", "", false
@@ -204,6 +204,11 @@ func ownHost(address string, source Source) (host, from string, ok bool) {
 	addresses, err := source.Addresses()
 	if err != nil {
 		return "", "", false
+	}
+	if source.StoreAddress != nil {
+		if host, from, ok := source.StoreAddress(c, addresses); ok {
+			return host, from, true
+		}
 	}
 	var six netip.Addr
 	for _, a := range addresses {

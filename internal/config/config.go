@@ -14,7 +14,8 @@ type Config struct {
 	// APIAddr is the URL of this node's API as clients reach it, and where a standby's clients are redirected to
 	// when it is active: http:// or https://, a host, perhaps a port and a path. The environment's
 	// LOCUM_API_ADDR, LOCUM_CLUSTER_ADVERTISE_ADDR and VAULT_API_ADDR, and the flag -cluster-advertise-addr,
-	// take precedence. Default: the listener's address, or the first private address of this host.
+	// take precedence. Default: the listener's address, or the one that the agent of a storage "consul" advertises for
+	// this host, or the first private address of this host.
 	APIAddr string `hcl:"api_addr"`
 
 	// ClusterAddr is the URL of this node's cluster port as the other nodes reach it: https://host:port. The
@@ -31,6 +32,9 @@ type Config struct {
 	// HAStorage is the data store that keeps the HA lock, where it is another one than storage. Raft storage takes
 	// none: its lock is its own.
 	HAStorage Storage `hcl:"ha_storage,block"`
+
+	// ServiceRegistration is where this node says what it is, so that clients find the active one. Default: nowhere.
+	ServiceRegistration Registration `hcl:"service_registration,block"`
 
 	// Seal is how the root key is protected. Default: "shamir".
 	Seal Seal `hcl:"seal,block"`

@@ -30,6 +30,10 @@ type Source struct {
 
 	// Addresses are this host's own, in the order of its interfaces. Default: those of the interfaces that are up.
 	Addresses func() ([]netip.Addr, error)
+
+	// StoreAddress asks a data store of the configuration that knows this host's address, where no address was given;
+	// from says which one answered. own are this host's addresses. Default: none is asked.
+	StoreAddress func(c *Config, own []netip.Addr) (host, from string, ok bool)
 }
 
 func (s Source) withDefaults() Source {

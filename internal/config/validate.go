@@ -141,6 +141,7 @@ func (c *checker) storage() {
 	}
 	c.shared("storage", c.Storage)
 	c.shared("ha_storage", c.HAStorage)
+	c.registration()
 }
 
 // shared checks the block of a store that may stand in either place.

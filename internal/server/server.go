@@ -36,6 +36,7 @@ import (
 	"github.com/locum-ha/locum/internal/join"
 	"github.com/locum-ha/locum/internal/listener"
 	"github.com/locum-ha/locum/internal/metrics"
+	"github.com/locum-ha/locum/internal/registration"
 	"github.com/locum-ha/locum/physical"
 	"github.com/locum-ha/locum/seal"
 )
@@ -92,7 +93,8 @@ type Server struct {
 	routing atomic.Pointer[forward.Router] // the same, for whoever comes before it is made or after it has ended
 	door    join.Door
 
-	inviteDoor join.Door
+	inviteDoor   join.Door
+	registration *registration.Registration // nil where there is none
 
 	guardian *guardianship      // nil where there is none
 	local    *listener.Listener // for this node's applications; nil without any
@@ -197,6 +199,9 @@ func (s *Server) prepare() error {
 	if s.targets, err = configuredTargets(s.cfg); err != nil {
 		return err
 	}
+	if s.registration, err = s.newRegistration(); err != nil {
+		return err
+	}
 	if err := s.openStorage(); err != nil {
 		return fmt.Errorf("storage %q: %w", s.cfg.Storage.Type, err)
 	}
@@ -280,6 +285,9 @@ func (s *Server) serve(failed chan<- error) {
 	}
 	if s.guardian != nil {
 		run("guardian", s.guardian.run)
+	}
+	if s.registration != nil {
+		s.wg.Go(func() { s.register(s.lifetime, s.registration) })
 	}
 	all := s.listeners
 	if s.local != nil {
