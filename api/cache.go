@@ -160,7 +160,7 @@ func levelIn(r *http.Request) (cache.Level, error) {
 	}
 	level, err := cache.ParseLevel(text)
 	if err != nil {
-		return 0, Errorf(http.StatusBadRequest, "the parameter ack is quorum, once, leader or direct, not %q", text)
+		return 0, Errorf(http.StatusBadRequest, "the parameter ack is quorum, once, leader or direct, not %s", shown(text))
 	}
 	return level, nil
 }
@@ -181,7 +181,7 @@ func ttlIn(r *http.Request) (time.Duration, error) {
 		ttl, err = time.Duration(n)*time.Second, nil
 	}
 	if err != nil || ttl < time.Millisecond {
-		return 0, Errorf(http.StatusBadRequest, `the parameter ttl is a time from 1ms on, such as "30s", or "none" or "keep", not %q`, text)
+		return 0, Errorf(http.StatusBadRequest, `the parameter ttl is a time from 1ms on, such as "30s", or "none" or "keep", not %s`, shown(text))
 	}
 	return ttl, nil
 }
@@ -231,7 +231,7 @@ func (c *caching) number(r *http.Request, op *cache.Op) error {
 	n, err := strconv.ParseInt(values[0], 10, 64)
 	switch {
 	case err != nil:
-		return Errorf(http.StatusBadRequest, "the parameter increment is a whole number of 64 bits, not %q", values[0])
+		return Errorf(http.StatusBadRequest, "the parameter increment is a whole number of 64 bits, not %s", shown(values[0]))
 	case op.If != cache.Always || len(op.Value) > 0:
 		return Errorf(http.StatusBadRequest, "with increment there is neither a body nor a condition")
 	}

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 )
 
@@ -98,10 +100,14 @@ func jsonName(kind string) string {
 
 // wrong is what the lenient types return: a sentence about one field's value.
 func wrong(need string, got []byte) error {
-	const most = 40
-	text := string(got)
+	return Errorf(http.StatusBadRequest, "%s is needed instead of %s", need, shown(strings.Trim(string(got), `"`)))
+}
+
+// shown is a value in an error. What is longer than what is meant here could be a secret in the wrong place: it is not repeated.
+func shown(text string) string {
+	const most = 12 // bytes
 	if len(text) > most {
-		text = text[:most] + "…"
+		return fmt.Sprintf("a value of %d bytes", len(text))
 	}
-	return Errorf(http.StatusBadRequest, "%s is needed instead of %s", need, text)
+	return strconv.Quote(text)
 }

@@ -79,7 +79,7 @@ func healthCode(st Status, r *http.Request) (int, error) {
 			}
 			n, err := strconv.Atoi(query.Get(name))
 			if err != nil || n < 200 || n > 599 {
-				return 0, Errorf(http.StatusBadRequest, "the parameter %s must be an HTTP status code from 200 to 599, not %q", name, query.Get(name))
+				return 0, Errorf(http.StatusBadRequest, "the parameter %s must be an HTTP status code from 200 to 599, not %s", name, shown(query.Get(name)))
 			}
 			codes[name] = n
 		}
@@ -89,7 +89,7 @@ func healthCode(st Status, r *http.Request) (int, error) {
 			}
 			on, err := strconv.ParseBool(query.Get(name))
 			if err != nil && query.Get(name) != "" { // the bare name is enough
-				return 0, Errorf(http.StatusBadRequest, "the parameter %s must be true or false, not %q", name, query.Get(name))
+				return 0, Errorf(http.StatusBadRequest, "the parameter %s must be true or false, not %s", name, shown(query.Get(name)))
 			}
 			*set = on || query.Get(name) == ""
 		}

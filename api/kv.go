@@ -107,7 +107,7 @@ func numberIn(r *http.Request, name string) (uint64, error) {
 	}
 	n, err := strconv.ParseUint(text, 10, 31)
 	if err != nil {
-		return 0, Errorf(http.StatusBadRequest, "the parameter %s must be a whole number from 0 on, not %q", name, text)
+		return 0, Errorf(http.StatusBadRequest, "the parameter %s must be a whole number from 0 on, not %s", name, shown(text))
 	}
 	return n, nil
 }

@@ -243,7 +243,7 @@ func wrongRequests(ctx context.Context, t *testing.T, n *cluster.Node, token str
 			{"rekey", "POST", "/v1/sys/rekey/update", "", `{"key":"` + s + `","nonce":"` + s + `"}`},
 			{"a join", "POST", "/v1/sys/storage/raft/join", token, `{"leader_api_addr":"http://user:` + s + `@127.0.0.1:1"}`},
 			{"a join's answer", "POST", "/v1/sys/storage/raft/bootstrap/answer", "", `{"proof":"` + s + `"}`},
-			{"a policy", "PUT", "/v1/sys/policies/acl/bad", token, `{"policy":"path { ` + s + `"}`},
+			{"a policy of another type", "PUT", "/v1/sys/policies/acl/bad", token, `{"policy":["` + s + `"]}`},
 			{"a lock of another", "POST", "/v1/locks/report", token, `{"holder":"you","secret":"` + s + `-and-more-of-it","ttl":"1s"}`},
 			{"a lock's secret of another type", "POST", "/v1/locks/report", token, `{"secret":{"a":"` + s + `"}}`},
 			{"a cache's value", "POST", "/v1/cache/none/key", token, `{"value":"` + s + `"`},
@@ -279,8 +279,8 @@ func lookAtProcesses(t *testing.T, c *cluster.Cluster, p planted, application st
 			p.search(t, "the environment of "+name, string(environ))
 			isApplication := bytes.HasPrefix(cmdline, []byte("sleep"))
 			sawApplication = sawApplication || isApplication
-			if bytes.Contains(environ, []byte(application)) && !isApplication {
-				t.Errorf("%s has the application's environment", name)
+			if bytes.Contains(environ, []byte(application)) != isApplication {
+				t.Errorf("%s has the application's environment: %t, want %t", name, !isApplication, isApplication)
 			}
 		}
 	}
