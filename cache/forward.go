@@ -26,6 +26,7 @@ const (
 
 	frameRequests byte = 1
 	frameAnswers  byte = 2
+	frameGoodbye  byte = 3 // the leader stops: the last request that it has taken; those after it were not
 )
 
 // writeServer is the leader's end of a connection for writes.
@@ -33,17 +34,19 @@ type writeServer struct {
 	m    *member
 	conn net.Conn
 	over chan struct{} // closed when its requests have all been taken in
+	said chan struct{} // closed when it has ended
 
 	mu     sync.Mutex
 	out    []byte // answers that wait
 	wake   chan struct{}
 	closed bool
+	last   uint64 // the last request taken; owned by read
 }
 
 // serveWrites takes requests in until the connection ends. A newer connection from the same node ends it
 // first: so what was given up on the old one is never carried out after what is asked on the new one.
 func (m *member) serveWrites(conn net.Conn, h hello) {
-	s := &writeServer{m: m, conn: conn, over: make(chan struct{}), wake: make(chan struct{}, 1)}
+	s := &writeServer{m: m, conn: conn, over: make(chan struct{}), said: make(chan struct{}), wake: make(chan struct{}, 1)}
 	m.writersMu.Lock()
 	old := m.writers[h.from]
 	m.writers[h.from] = s
@@ -56,6 +59,7 @@ func (m *member) serveWrites(conn net.Conn, h hello) {
 		_ = conn.Close()
 	}
 	defer m.trans.drop(conn)
+	defer close(s.said)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -63,8 +67,13 @@ func (m *member) serveWrites(conn net.Conn, h hello) {
 	}()
 	err := s.read()
 	close(s.over)
+	if m.ctx.Err() != nil {
+		<-m.quiet // what was taken is answered now
+		s.goodbye()
+	}
 	s.close()
 	<-done
+	_ = conn.Close()
 	m.writersMu.Lock()
 	if m.writers[h.from] == s {
 		delete(m.writers, h.from)
@@ -80,8 +89,28 @@ func (s *writeServer) close() {
 	defer s.mu.Unlock()
 	if !s.closed {
 		s.closed = true
-		_ = s.conn.Close()
 		close(s.wake)
+	}
+	_ = s.conn.Close()
+}
+
+// goodbye ends the connection in an orderly way, after all answers.
+func (s *writeServer) goodbye() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.closed = true
+	close(s.wake)
+	var frames []byte
+	if len(s.out) > 0 {
+		frames = append(binary.LittleEndian.AppendUint32(frames, uint32(len(s.out)+1)), frameAnswers)
+		frames, s.out = append(frames, s.out...), nil
+	}
+	bye := endFrame(binary.AppendUvarint(beginFrame(nil, frameGoodbye), s.last))
+	if s.conn.SetWriteDeadline(time.Now().Add(time.Second)) == nil {
+		_, _ = s.conn.Write(append(frames, bye...)) // who does not get it takes what it asked for unknown
 	}
 }
 
@@ -98,6 +127,7 @@ func (s *writeServer) read() error {
 		d := decoder{b: frame[1:]}
 		for len(d.b) > 0 {
 			id := d.uvarint()
+			s.last = id
 			switch kind := d.byte(); kind {
 			case askWrite:
 				p := &pending{id: id, level: Level(d.byte()), data: d.bytes(), conn: s}
@@ -303,6 +333,22 @@ func (l *leaderLink) flush(caller bool) {
 	}
 }
 
+// refused answers the requests that the leader has not taken any more.
+func (l *leaderLink) refused(last uint64) {
+	l.mu.Lock()
+	var chs []chan outcome
+	for id, ch := range l.waiting {
+		if id > last {
+			chs = append(chs, ch)
+			delete(l.waiting, id)
+		}
+	}
+	l.mu.Unlock()
+	for _, ch := range chs {
+		ch <- outcome{err: errNotLeader}
+	}
+}
+
 func (l *leaderLink) alive() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -336,6 +382,11 @@ func (l *leaderLink) read() {
 			return
 		}
 		d := decoder{b: frame[1:]}
+		if frame[0] == frameGoodbye {
+			l.refused(d.uvarint())
+			l.fail(errStopping)
+			return
+		}
 		for len(d.b) > 0 {
 			id := d.uvarint()
 			out := d.outcome()

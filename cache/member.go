@@ -43,6 +43,7 @@ type member struct {
 	linkMu sync.Mutex
 	link   *leaderLink
 
+	quiet     chan struct{} // closed when raft has ended, which answers all requests
 	writersMu sync.Mutex
 	writers   map[string]*writeServer // by identity
 
@@ -92,7 +93,7 @@ func (w *leaderWatch) poke() {
 func (n *Node) newMember(id, cluster string, found bool, d *dialer) (*member, error) {
 	m := &member{
 		node: n, cfg: &n.cfg, id: id, cluster: cluster, quorum: n.quorum(),
-		log: newMemLog(), book: newBook(), over: newOverlays(), writers: map[string]*writeServer{},
+		log: newMemLog(), book: newBook(), over: newOverlays(), writers: map[string]*writeServer{}, quiet: make(chan struct{}),
 	}
 	m.ctx, m.cancel = context.WithCancelCause(context.Background())
 	m.leader.changed = make(chan struct{})
@@ -177,6 +178,20 @@ func (m *member) close() {
 		l.stop()
 	}
 	_ = m.raft.Shutdown().Error() // it returns no error
+	close(m.quiet)
+	m.writersMu.Lock()
+	var writers []*writeServer
+	for _, s := range m.writers {
+		writers = append(writers, s)
+	}
+	m.writersMu.Unlock()
+	for _, s := range writers {
+		_ = s.conn.SetReadDeadline(time.Now()) // it says goodbye
+		select {
+		case <-s.said:
+		case <-time.After(time.Second):
+		}
+	}
 	_ = m.trans.Close()
 	m.linkMu.Lock()
 	if m.link != nil {
