@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/locum-ha/locum/auth"
 	"github.com/locum-ha/locum/cache"
@@ -103,7 +104,9 @@ func fuzzOne(t *testing.T, h http.Handler, text string, number int) {
 	if err != nil {
 		return // net/http answers it
 	}
-	r = r.WithContext(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond) // a lock can be waited for
+	defer cancel()
+	r = r.WithContext(ctx)
 	r.Body, r.ContentLength, r.RemoteAddr = io.NopCloser(strings.NewReader(body)), int64(len(body)), "10.0.0.1:1"
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)

@@ -42,3 +42,11 @@ func Both[S interface {
 	}
 	return Stores{Storage: s, Lock: s}, nil
 }
+
+// LockOnly is what OpenStores returns where a store keeps the lock and no entries.
+func LockOnly[S HABackend](s S, err error) (Stores, error) {
+	if err != nil {
+		return Stores{}, err
+	}
+	return Stores{Lock: s}, nil
+}
