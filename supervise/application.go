@@ -115,6 +115,9 @@ type happening struct {
 	exit    *Exit   // lifeExited
 }
 
+// ErrRefused: the application cannot be active on this node, by a hook, a start that failed, or what its health says.
+var ErrRefused = errors.New("refuses to be active")
+
 // ErrStopped: the application's Run has returned.
 var ErrStopped = errors.New("the application is not supervised any more")
 
@@ -206,18 +209,18 @@ func (a *Application) Activate(ctx context.Context, term uint64) error {
 	}
 	if a.cfg.Warm { // it hears of its role while it runs
 		if err := a.ask(ctx, ask{ev: lifeEvent{kind: lifeWant, want: true, active: true}, role: role, report: make(chan error, 1)}); err != nil {
-			return fmt.Errorf("application %q: %w", a.cfg.Name, err)
+			return fmt.Errorf("application %q %w: %w", a.cfg.Name, ErrRefused, err)
 		}
 	}
 	if err := a.runHooks(ctx, "on_active", a.cfg.OnActive, role); err != nil {
-		return fmt.Errorf("application %q refuses: %w", a.cfg.Name, err)
+		return fmt.Errorf("application %q %w: %w", a.cfg.Name, ErrRefused, err)
 	}
 	if err := writeRole(a.cfg.RoleFile, a.cfg.Name, a.cfg.Node, role); err != nil {
-		return fmt.Errorf("application %q: %w", a.cfg.Name, err)
+		return fmt.Errorf("application %q %w: %w", a.cfg.Name, ErrRefused, err)
 	}
 	if !a.cfg.Warm {
 		if err := a.ask(ctx, ask{ev: lifeEvent{kind: lifeWant, want: true, active: true}, role: role, report: make(chan error, 1)}); err != nil {
-			return fmt.Errorf("application %q: %w", a.cfg.Name, err)
+			return fmt.Errorf("application %q %w: %w", a.cfg.Name, ErrRefused, err)
 		}
 	}
 	return nil

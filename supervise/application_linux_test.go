@@ -292,7 +292,7 @@ func TestWarm(t *testing.T) {
 	pid := a.State().PID
 
 	refuse.Store(true)
-	if err := a.Activate(t.Context(), 7); err == nil || !strings.Contains(err.Error(), "on_active[1]: answered 409") {
+	if err := a.Activate(t.Context(), 7); err == nil || !strings.Contains(err.Error(), "refuses to be active: on_active[1]: answered 409") {
 		t.Errorf("a refusal: %v", err)
 	}
 	refuse.Store(false)

@@ -61,7 +61,10 @@ func (e Exit) String() string {
 		text += ", because the lease ran out"
 	}
 	if e.Left > 0 {
-		text += fmt.Sprintf("; %d processes that it left running were ended: a command must stay in the foreground", e.Left)
+		text += fmt.Sprintf("; %d processes that it left behind were ended", e.Left)
+		if e.Signal == 0 && e.Code == 0 {
+			text += ": a command must stay in the foreground"
+		}
 	}
 	return text
 }

@@ -35,7 +35,7 @@ const (
 	restartIdle   = 30 * time.Second // and while it is standby
 	firstCheck    = 5 * time.Millisecond
 	slowestStart  = 50 * time.Millisecond // between two checks of one that is starting
-	unwell        = 2 * time.Second        // that one that is not healthy any more gets to end by itself
+	unwell        = 2 * time.Second       // that one that is not healthy any more gets to end by itself
 )
 
 // lifeParams are the constants of one application.

@@ -247,16 +247,27 @@ func (l *loop) await(p Process, token string) {
 	}
 }
 
-// revoke ends the token of a start that is over. If that fails it runs out by itself.
+// revoke ends the token of a start that is over, once somebody is active who can. If that fails it runs out by itself.
 func (l *loop) revoke(token string) {
 	if token == "" {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.ctx), tokenLimit)
-	defer cancel()
-	if err := l.cfg.Token.Revoke(ctx, l.cfg.Name, token); err != nil {
-		l.log.Warn("the application's token was not revoked, and runs out by itself", "error", err)
+	var err error
+	for range 5 {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(l.ctx), tokenLimit)
+		err = l.cfg.Token.Revoke(ctx, l.cfg.Name, token)
+		cancel()
+		if err == nil {
+			return
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-l.ctx.Done(): // the last attempt was made
+			l.log.Warn("the application's token was not revoked, and runs out by itself", "error", err)
+			return
+		}
 	}
+	l.log.Warn("the application's token was not revoked, and runs out by itself", "error", err)
 }
 
 func (l *loop) look(run uint64) {

@@ -64,7 +64,7 @@ func (u *unsealed) applicationConfig(a *config.Application) (supervise.Config, e
 		Logger: u.log.With("part", "application"), Observer: u.applicationObserver(a.Name),
 		GiveUp: func(err error) {
 			if l := u.leading.Load(); l != nil {
-				l.term.Abort(fmt.Errorf("application %q: %w", a.Name, err))
+				l.term.Abort(fmt.Errorf("application %q %w: %w", a.Name, errGaveUp, err))
 			}
 		},
 	}
@@ -172,9 +172,28 @@ func (a *applications) stop(ctx context.Context) error {
 	})
 }
 
-// kill is the way out when the lease is lost: everything has ended when it returns.
+// errGaveUp: an application failed too often on the active node.
+var errGaveUp = errors.New("failed too often")
+
+// gentleLimit is how long a warm application is given to become standby where the lock is still held.
+const gentleLimit = 10 * time.Second
+
+// kill is the way out when the lease is lost: everything has ended when it returns. Where the leadership ends because an application
+// refuses, the lock is held on: a warm one is told, and only what does not listen is killed.
 func (a *applications) kill(cause error) {
-	_ = a.each(func(app *supervise.Application) error { app.Kill(cause); return nil })
+	gentle := errors.Is(cause, supervise.ErrRefused) || errors.Is(cause, errGaveUp)
+	err := a.each(func(app *supervise.Application) error {
+		if !gentle || !app.Warm() {
+			app.Kill(cause)
+			return nil
+		}
+		ctx, cancel := context.WithTimeoutCause(context.Background(), gentleLimit, cause)
+		defer cancel()
+		return app.Stop(ctx)
+	})
+	if err != nil {
+		a.node.log.Error("application not told as it should be that it is not active", "error", err)
+	}
 }
 
 // Signal passes a signal on to the applications' commands.
