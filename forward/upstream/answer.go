@@ -20,7 +20,6 @@ func fail(w http.ResponseWriter, status int, msg, processed string) {
 		n.NotAnswered(processed)
 	}
 	h := w.Header()
-	clear(h)
 	h["Content-Type"] = []string{"application/json"}
 	h["Content-Length"] = []string{strconv.Itoa(len(body) + 1)}
 	if status == http.StatusServiceUnavailable {

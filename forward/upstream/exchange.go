@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"strconv"
@@ -68,7 +67,7 @@ func (u *Upstream) serveHTTP1(w http.ResponseWriter, r *http.Request) {
 	if !hasBody {
 		length = 0
 	}
-	c.got, c.head = false, u.cfg.MaxHeaderBytes
+	c.head = u.cfg.MaxHeaderBytes
 	c.wbuf = append(appendRequest(c.wbuf[:0], r, length, upgrade), body...)
 	if _, err := c.Write(c.wbuf); err != nil {
 		u.broke(w, r, err)
@@ -192,26 +191,32 @@ func (x *exchange) answer(upgrade string) {
 			x.relay(resp)
 			return
 		case resp.StatusCode != http.StatusContinue:
-			x.copyHeader(resp.Header)
-			x.w.WriteHeader(resp.StatusCode)
-			clear(x.w.Header())
+			x.inform(resp)
 		}
 		x.c.head = x.u.cfg.MaxHeaderBytes
 	}
 	x.u.malformed(x.w, x.r, fmt.Errorf("more than %d informational answers", maxInfos))
 }
 
+// inform passes an informational answer on, and takes its fields off again.
+func (x *exchange) inform(resp *http.Response) {
+	h := x.w.Header()
+	had := h.Clone()
+	x.copyHeader(resp.Header)
+	x.w.WriteHeader(resp.StatusCode)
+	clear(h)
+	for name, values := range had {
+		h[name] = values
+	}
+}
+
 // noAnswer: it broke off, or is none.
 func (x *exchange) noAnswer(err error) {
-	var net net.Error
-	switch {
-	case errors.Is(err, errHead):
-		x.u.malformed(x.w, x.r, err)
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &net):
-		x.u.broke(x.w, x.r, err)
-	default:
-		x.u.malformed(x.w, x.r, err)
+	if x.c.ended != nil && !errors.Is(err, errHead) {
+		x.u.broke(x.w, x.r, errors.Join(err, x.c.ended))
+		return
 	}
+	x.u.malformed(x.w, x.r, err)
 }
 
 // copyHeader takes over what travels end to end.

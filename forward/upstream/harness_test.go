@@ -26,7 +26,7 @@ func (l lease) Context() context.Context { return l.ctx }
 
 // pair is an active node and a standby, each with its clients' listener, in front of one application.
 type pair struct {
-	t               *testing.T
+	t               testing.TB
 	active, standby *forward.Router
 	lose            context.CancelFunc // the active node's lease
 	at              map[string]string  // "active" and "standby": host:port
@@ -34,7 +34,7 @@ type pair struct {
 }
 
 // protect puts the two nodes in front of the application at url.
-func protect(t *testing.T, cfg upstream.Config) *pair {
+func protect(t testing.TB, cfg upstream.Config) *pair {
 	t.Helper()
 	up, err := upstream.New(cfg)
 	if err != nil {
@@ -125,7 +125,7 @@ func (p *pair) listenStream(r *forward.Router) string {
 func (p *pair) each(f func(t *testing.T, addr string)) {
 	p.t.Helper()
 	for _, name := range []string{"active", "standby"} {
-		p.t.Run(name, func(t *testing.T) { f(t, p.at[name]) })
+		p.t.(*testing.T).Run(name, func(t *testing.T) { f(t, p.at[name]) })
 	}
 }
 

@@ -29,9 +29,8 @@ type conn struct {
 	wbuf []byte // the request's head, and what goes with it
 	idle time.Time
 
-	head int  // how many bytes of a head may still be read; -1: no limit
-	got  bool // anything, of this answer
-	used int  // requests before this one
+	head  int   // how many bytes of a head may still be read; -1: no limit
+	ended error // why nothing more can be read; nil while something can
 
 	peek func(fd uintptr) bool
 	dead bool
@@ -46,7 +45,9 @@ func (c *conn) Read(p []byte) (int, error) {
 		p = p[:c.head]
 	}
 	n, err := c.Conn.Read(p)
-	c.got = c.got || n > 0
+	if err != nil {
+		c.ended = err
+	}
 	if c.head > 0 {
 		c.head -= n
 	}
@@ -101,7 +102,6 @@ func (p *pool) get(ctx context.Context) (*conn, error) {
 			p.idle = p.idle[:n-1]
 			p.mu.Unlock()
 			if c.alive() {
-				c.used++
 				return c, nil
 			}
 			p.discard(c)
