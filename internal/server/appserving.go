@@ -36,6 +36,10 @@ type serving struct {
 	left      atomic.Pointer[time.Time] // when this node last ceased to be active; nil: never
 }
 
+// appWindows bounds what one standby's connection for one application may have received and not yet passed on: as many
+// WebSockets as there may be requests, each with the least that one may send. What is idle takes nothing of it.
+const appWindows = 320 << 20
+
 // openServing makes the ways of all applications that clients come to through Locum, and opens their listeners.
 func (s *Server) openServing() error {
 	for _, a := range s.cfg.Applications {
@@ -83,7 +87,7 @@ func (s *Server) newServing(a config.Application) (*serving, error) {
 	sv.router, err = forward.NewRouter(forward.Config{
 		Node: s.cfg.NodeName, NodeID: s.id, APIAddr: s.cfg.AddressOf(&a), Mode: mode,
 		HoldTimeout: f.HoldTimeout, HoldMaxRequests: f.HoldMaxRequests, HoldMaxBytes: int64(f.HoldMaxBytes),
-		RetryBuffer: int64(f.RetryBuffer), MaxBody: int64(a.MaxRequestSize),
+		RetryBuffer: int64(f.RetryBuffer), MaxBody: int64(a.MaxRequestSize), WindowBudget: appWindows,
 		RepeatMethods: a.RepeatMethods, Repeatable: keyed.Keyed, TrustForwarded: listener.Authorized, SetForwarded: true,
 		Logger: log.With("part", "forward"), Observer: observer,
 	})

@@ -49,6 +49,7 @@ func (o options) rounds(full int) int {
 var parts = []part{
 	{"forwarding", forwarding},
 	{"applications", applications},
+	{"memory", memory},
 	{"switchover", switchover},
 	{"crash", crash},
 	{"freeze", freeze},
