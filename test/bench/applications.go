@@ -149,7 +149,6 @@ func startHops(ctx context.Context, dir string) (hops []*hop, stop func(), err e
 	if err != nil {
 		return nil, stop, err
 	}
-	at := func(port int) string { return fmt.Sprintf("%s:%d", appIP, port) }
 	err = errors.Join(
 		run(self, "role", "direct", at(9000)),
 		run(self, "role", "grpc", at(9001)),
@@ -160,16 +159,27 @@ func startHops(ctx context.Context, dir string) (hops []*hop, stop func(), err e
 	if err != nil {
 		return nil, stop, err
 	}
-	c, err = cluster.Start(ctx, cluster.Options{Dir: filepath.Join(dir, "cluster"), LogLevel: "warn", Extra: func(n *cluster.Node) string {
+	if c, err = startNodes(ctx, dir); err != nil {
+		return nil, stop, err
+	}
+	hops, err = hopsThrough(ctx, c)
+	return hops, stop, err
+}
+
+func at(port int) string { return fmt.Sprintf("%s:%d", appIP, port) }
+
+func startNodes(ctx context.Context, dir string) (*cluster.Cluster, error) {
+	return cluster.Start(ctx, cluster.Options{Dir: filepath.Join(dir, "cluster"), LogLevel: "warn", Extra: func(n *cluster.Node) string {
 		return fmt.Sprintf("application \"web\" {\n  upstream = %q\n  listen = \"%s:%d\"\n}\napplication \"rpc\" {\n  upstream = %q\n  listen = \"%s:%d\"\n}\n",
 			"http://"+at(9000), n.IP, appPort, "h2c://"+at(9001), n.IP, appPort+1)
 	}})
-	if err != nil {
-		return nil, stop, err
-	}
+}
+
+// hopsThrough names all ways, and waits until each leads to the application.
+func hopsThrough(ctx context.Context, c *cluster.Cluster) ([]*hop, error) {
 	active, err := c.WaitActive(ctx, nil)
 	if err != nil {
-		return nil, stop, err
+		return nil, err
 	}
 	standby := c.Nodes[0]
 	if standby == active {
@@ -181,7 +191,7 @@ func startHops(ctx context.Context, dir string) (hops []*hop, stop func(), err e
 	node := func(name string, n *cluster.Node) *hop {
 		return way(name, fmt.Sprintf("%s:%d", n.IP, appPort), fmt.Sprintf("%s:%d", n.IP, appPort+1))
 	}
-	hops = []*hop{
+	hops := []*hop{
 		way("direct", at(9000), at(9001)),
 		way("nginx", at(9010), at(9011)), way("HAProxy", at(9020), at(9021)), node("Locum, active node", active),
 		way("nginx, two", at(9012), at(9013)), way("HAProxy, two", at(9022), at(9023)), node("Locum, standby", standby),
@@ -193,11 +203,11 @@ func startHops(ctx context.Context, dir string) (hops []*hop, stop func(), err e
 			return errors.Join(h.measureHTTP(1, time.Millisecond), h.measureGRPC(limit, 1, time.Millisecond))
 		})
 		if err != nil {
-			return nil, stop, err
+			return nil, err
 		}
 		clear(h.rates)
 	}
-	return hops, stop, nil
+	return hops, nil
 }
 
 // writeProxies writes the configurations of nginx and HAProxy: HTTP/1.1 at an even port, gRPC at the odd one behind it; for the
