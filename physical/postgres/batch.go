@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"hash/fnv"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/locum-ha/locum/physical"
@@ -118,7 +120,7 @@ func (b *batcher) fly() {
 	}
 }
 
-// next takes from the queue what can go in one call: nil, and the flight ends, if nobody waits.
+// next takes from the queue what can go in one call, commits that share no key: nil, and the flight ends, if nobody waits.
 func (b *batcher) next(cancel context.CancelFunc) *group {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -127,11 +129,15 @@ func (b *batcher) next(cancel context.CancelFunc) *group {
 		return nil
 	}
 	g := &group{cancel: cancel}
+	keys := make(map[string]bool)
 	ops, size := 0, 0
 	for _, w := range b.queue {
 		ops, size = ops+len(w.ops), size+w.bytes
 		if w.fence != b.queue[0].fence || len(g.members) > 0 && (ops > batchOps || size > batchBytes) || len(g.members) == batchCommits {
 			break
+		}
+		if !disjoint(w.ops, keys) {
+			break // it sees what the ones before it did, in the next call
 		}
 		w.group = g
 		w.ops = cloned(w.ops) // the caller may go, and its values are its own then
@@ -142,6 +148,20 @@ func (b *batcher) next(cancel context.CancelFunc) *group {
 	return g
 }
 
+// disjoint adds the keys of ops, unless one of them is there: one op may stand beside another on the same key in a commit.
+func disjoint(ops []physical.Op, keys map[string]bool) bool {
+	for _, op := range ops {
+		if keys[op.Key] {
+			return false
+		}
+	}
+	for _, op := range ops {
+		keys[op.Key] = true
+	}
+	return true
+}
+
+// cloned copies ops with their values.
 func cloned(ops []physical.Op) []physical.Op {
 	ops = slices.Clone(ops)
 	for i := range ops {
@@ -162,11 +182,12 @@ func (s *Store) send(ctx context.Context, members []*waiting) {
 		}
 		return
 	}
+	said := results.of(len(members))
 	for i, w := range members {
 		if err != nil {
 			w.done <- s.uncommitted(ctx, err)
 		} else {
-			w.done <- result(results[i], w.fence)
+			w.done <- result(said[i], w.fence)
 		}
 	}
 }
@@ -182,7 +203,28 @@ func (s *Store) uncommitted(ctx context.Context, err error) error {
 	return s.failed(ctx, err, true)
 }
 
-// result translates what the function said of one commit.
+// answer is what the function said of a group.
+type answer []string
+
+// of spreads the answer over the n commits: "" done, "f" fenced, "c" and the key of a condition that does not hold.
+func (a answer) of(n int) []string {
+	all := make([]string, n)
+	for _, text := range a {
+		number, key, found := strings.Cut(text, ":")
+		i, err := strconv.Atoi(number)
+		switch {
+		case text == "f":
+			for i := range all {
+				all[i] = "f"
+			}
+		case found && err == nil && i >= 0 && i < n:
+			all[i] = "c" + key
+		}
+	}
+	return all
+}
+
+// result translates what was said of one commit.
 func result(said string, fence physical.Fence) error {
 	switch {
 	case said == "":
@@ -194,49 +236,43 @@ func result(said string, fence physical.Fence) error {
 }
 
 // call makes one call of the commit function.
-func (s *Store) call(ctx context.Context, members []*waiting) ([]string, error) {
+func (s *Store) call(ctx context.Context, members []*waiting) (answer, error) {
 	args := arguments(members)
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return nil, notSentError{err}
 	}
 	defer conn.Release()
-	var results []string
+	var said []string
 	err = conn.QueryRow(ctx, "SELECT "+s.schema.commit+"($1::text, $2::bigint, $3::bytea, $4::integer[], $5::integer[], $6::text[], $7::bytea[], $8::integer[], $9::text[], $10::integer[], $11::text[], $12::bytea[])",
-		args...).Scan(&results)
-	if err == nil && len(results) != len(members) {
-		err = fmt.Errorf("%d results for %d commits", len(results), len(members))
-	}
+		args...).Scan(&said)
 	if isReadOnly(err) {
 		_ = conn.Conn().PgConn().Conn().Close() // the server was demoted: look for the one that takes writes
 	}
-	return results, err
+	return said, err
 }
 
 // arguments packs commits as the function takes them.
 func arguments(members []*waiting) []any {
 	fence := members[0].fence
-	var conditionEnds, deleteEnds, putEnds []int32
+	conditionOf, deleteOf, putOf := []int32{}, []int32{}, []int32{}
 	conditions, deletes, puts := []string{}, []string{}, []string{}
 	expected, values := [][]byte{}, [][]byte{}
 	hashes := map[int32]bool{}
-	for _, w := range members {
+	for i, w := range members {
 		for _, op := range w.ops {
 			hashes[hash(op.Key)] = true
 			switch op.Kind {
 			case physical.OpPut:
-				puts, values = append(puts, op.Key), append(values, notNull(op.Value))
+				putOf, puts, values = append(putOf, int32(i)), append(puts, op.Key), append(values, notNull(op.Value))
 			case physical.OpDelete:
-				deletes = append(deletes, op.Key)
+				deleteOf, deletes = append(deleteOf, int32(i)), append(deletes, op.Key)
 			case physical.OpRequireAbsent:
-				conditions, expected = append(conditions, op.Key), append(expected, nil)
+				conditionOf, conditions, expected = append(conditionOf, int32(i)), append(conditions, op.Key), append(expected, nil)
 			case physical.OpRequireValue:
-				conditions, expected = append(conditions, op.Key), append(expected, notNull(op.Value))
+				conditionOf, conditions, expected = append(conditionOf, int32(i)), append(conditions, op.Key), append(expected, notNull(op.Value))
 			}
 		}
-		conditionEnds = append(conditionEnds, int32(len(conditions)))
-		deleteEnds = append(deleteEnds, int32(len(deletes)))
-		putEnds = append(putEnds, int32(len(puts)))
 	}
 	var locks []int32 // nil, which is NULL: all keys
 	if len(hashes) <= mostLocks {
@@ -246,7 +282,7 @@ func arguments(members []*waiting) []any {
 		}
 		slices.Sort(locks)
 	}
-	return []any{fence.Lineage, int64(fence.Term), fence.Nonce[:], locks, conditionEnds, conditions, expected, deleteEnds, deletes, putEnds, puts, values}
+	return []any{fence.Lineage, int64(fence.Term), fence.Nonce[:], locks, conditionOf, conditions, expected, deleteOf, deletes, putOf, puts, values}
 }
 
 // notNull is a value that is not NULL, the empty one included.

@@ -47,18 +47,18 @@ INSERT INTO @fence (id) VALUES (1) ON CONFLICT DO NOTHING;
 INSERT INTO @lock (id) VALUES (1) ON CONFLICT DO NOTHING;
 `
 
-// commitFunction carries out commits with one fence. Commit i has the conditions c_keys[c_end[i-1]+1 .. c_end[i]], where
-// a NULL value stands for absence, and its deletions and puts likewise. It returns for each "" (done), "f" (fenced), or "c" and the key of a
-// condition that does not hold. locks are the hashes of all keys, ascending; NULL if they are too many.
+// commitFunction carries out commits with one fence, of which no two name the same key. Arrays that go together list the
+// conditions, where a NULL value stands for absence, the deletions and the puts, with the number of the commit that each belongs to. locks are
+// the hashes of all keys, ascending; NULL if they are too many. The result is "f" (fenced) alone, or for each commit whose conditions
+// do not all hold, and which was left out, its number, ":" and a key. The index is to be used however small the table was when the
+// plan was made.
 const commitFunction = `
 CREATE OR REPLACE FUNCTION @commit(f_lineage text, f_term bigint, f_nonce bytea, locks integer[],
-  c_end integer[], c_keys text[], c_values bytea[], d_end integer[], d_keys text[], p_end integer[], p_keys text[], p_values bytea[])
-RETURNS text[] LANGUAGE plpgsql VOLATILE AS $$
+  c_of integer[], c_keys text[], c_values bytea[], d_of integer[], d_keys text[], p_of integer[], p_keys text[], p_values bytea[])
+RETURNS text[] LANGUAGE plpgsql VOLATILE SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
   space integer := '@fence'::regclass::oid::bigint::bit(32)::integer;
-  n integer := cardinality(c_end);
-  h integer; k text; results text[] := '{}';
-  c_at integer := 1; d_at integer := 1; p_at integer := 1;
+  h integer; refused integer[] := '{}'; results text[] := '{}';
 BEGIN
   IF current_setting('transaction_isolation') <> 'read committed' THEN
     RAISE EXCEPTION 'the isolation level is %, and Locum needs read committed', current_setting('transaction_isolation')
@@ -74,33 +74,25 @@ BEGIN
   END IF;
   PERFORM 1 FROM @fence WHERE id = 1 AND lineage = f_lineage AND term = f_term AND nonce = f_nonce;
   IF NOT FOUND THEN
-    RETURN array_fill('f'::text, ARRAY[n]);
+    RETURN '{f}';
   END IF;
   IF locks IS NOT NULL THEN
     FOREACH h IN ARRAY locks LOOP PERFORM pg_advisory_xact_lock(space, h); END LOOP;
   END IF;
-  FOR i IN 1..n LOOP
-    k := NULL;
-    IF c_end[i] >= c_at THEN
-      SELECT c.key INTO k FROM unnest(c_keys[c_at:c_end[i]], c_values[c_at:c_end[i]]) AS c(key, value)
-        LEFT JOIN @entries e ON e.key = c.key WHERE e.value IS DISTINCT FROM c.value LIMIT 1;
-    END IF;
-    IF k IS NOT NULL THEN
-      results := results || ('c' || k);
-    ELSE
-      IF d_end[i] >= d_at THEN
-        DELETE FROM @entries WHERE key = ANY (d_keys[d_at:d_end[i]]);
-      END IF;
-      IF p_end[i] = p_at THEN
-        INSERT INTO @entries VALUES (p_keys[p_at], p_values[p_at]) ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value;
-      ELSIF p_end[i] > p_at THEN
-        INSERT INTO @entries SELECT * FROM unnest(p_keys[p_at:p_end[i]], p_values[p_at:p_end[i]])
-          ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value;
-      END IF;
-      results := results || ''::text;
-    END IF;
-    c_at := c_end[i] + 1; d_at := d_end[i] + 1; p_at := p_end[i] + 1;
-  END LOOP;
+  IF cardinality(c_of) > 0 THEN
+    SELECT coalesce(array_agg(f.i), '{}'), coalesce(array_agg(f.i || ':' || f.key), '{}') INTO refused, results FROM (
+      SELECT DISTINCT ON (c.i) c.i, c.key FROM unnest(c_of, c_keys, c_values) AS c(i, key, value)
+        LEFT JOIN @entries e ON e.key = c.key WHERE e.value IS DISTINCT FROM c.value) f;
+  END IF;
+  IF cardinality(d_of) > 0 THEN
+    DELETE FROM @entries e USING unnest(d_of, d_keys) AS d(i, key) WHERE e.key = d.key AND d.i <> ALL (refused);
+  END IF;
+  IF cardinality(p_of) = 1 AND refused = '{}' THEN
+    INSERT INTO @entries VALUES (p_keys[1], p_values[1]) ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value;
+  ELSIF cardinality(p_of) > 0 THEN
+    INSERT INTO @entries SELECT p.key, p.value FROM unnest(p_of, p_keys, p_values) AS p(i, key, value) WHERE p.i <> ALL (refused)
+      ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value;
+  END IF;
   RETURN results;
 END $$;
 `
