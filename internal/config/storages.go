@@ -85,7 +85,7 @@ func (c *checker) storageBlocks() {
 }
 
 // placed are the settings that say where in a data store the lock or the entries lie, however it is reached.
-var placed = []string{"path", "prefix", "key", "bucket", "table", "database", "schema", "table_prefix", "namespace", "name", "lock_name", "lock_key", "ha_table"}
+var placed = []string{"path", "prefix", "key", "bucket", "table", "database", "schema", "table_prefix", "namespace", "name", "table_prefix", "datacenter", "partition"}
 
 // LockPlace names the store that keeps the HA lock, and the place in it: the same on all nodes of a cluster, whatever
 // addresses they reach the store at.
@@ -104,8 +104,8 @@ func (c *Config) LockPlace() string {
 		block := v.Field(i)
 		for j := range block.NumField() {
 			setting := block.Type().Field(j).Tag.Get("hcl")
-			if slices.Contains(placed, setting) && block.Field(j).Kind() == reflect.String && block.Field(j).String() != "" {
-				words = append(words, setting+"="+strings.Trim(block.Field(j).String(), "/"))
+			if slices.Contains(placed, setting) && !block.Field(j).IsZero() {
+				words = append(words, setting+"="+strings.Trim(fmt.Sprint(block.Field(j).Interface()), "/"))
 			}
 		}
 	}

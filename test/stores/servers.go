@@ -32,3 +32,55 @@ func S3(t T) Server {
 			f.Bucket, "http://"+address)
 	}}
 }
+
+// Etcd starts a server.
+func Etcd(t T) Server {
+	p := storeserver.StartEtcd(t)
+	return Server{Addr: p.Addr, Restart: restart(p.Process), Block: func(address string) (string, string) {
+		return "etcd", fmt.Sprintf("  endpoints = %q\n", "http://"+address)
+	}}
+}
+
+// Consul starts an agent. Its sessions may be as short as two seconds unless real is set: then they last as a real one's do.
+func Consul(t T, real bool) Server {
+	settings, more := map[string]any(nil), "  session_ttl_min = \"2s\"\n"
+	if real {
+		settings, more = map[string]any{"session_ttl_min": "10s"}, ""
+	}
+	p := storeserver.StartConsul(t, settings)
+	return Server{Addr: p.Addr, Restart: restart(p.Process), Block: func(address string) (string, string) {
+		return "consul", fmt.Sprintf("  address = %q\n%s", address, more)
+	}}
+}
+
+// ZooKeeper starts a server.
+func ZooKeeper(t T) Server {
+	p := storeserver.StartZooKeeper(t)
+	return Server{Addr: p.Addr, Restart: restart(p.Process), Block: func(address string) (string, string) {
+		return "zookeeper", fmt.Sprintf("  address = %q\n", address)
+	}}
+}
+
+// MariaDB starts a server.
+func MariaDB(t T) Server {
+	p := storeserver.StartMariaDB(t)
+	return Server{Addr: p.Addr, Restart: restart(p.Process), Block: func(address string) (string, string) {
+		return "mysql", fmt.Sprintf("  address = %q\n  username = \"locum\"\n  password = \"secret\"\n  database = \"locum\"\n", address)
+	}}
+}
+
+// Redis starts a server, which keeps the lock only. It writes each change to disk before it answers.
+func Redis(t T) *Server {
+	p := storeserver.StartRedis(t, "--appendonly", "yes", "--appendfsync", "always")
+	return &Server{Addr: p.Addr, Restart: restart(p.Process), Block: func(address string) (string, string) {
+		return "redis", fmt.Sprintf("  address = %q\n", address)
+	}}
+}
+
+// NATS starts a server, which keeps the lock only.
+func NATS(t T) *Server {
+	p := storeserver.StartNATS(t)
+	return &Server{Addr: p.Addr, Restart: restart(p.Process), Block: func(address string) (string, string) {
+		return "nats", fmt.Sprintf("  address = %q\n", "nats://"+address)
+	}}
+}

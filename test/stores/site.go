@@ -20,8 +20,6 @@ type Server struct {
 	Restart func() error
 	// Block is the label and body of the configuration block that leads to it through address.
 	Block func(address string) (label, body string)
-	// Lock is the same for ha_storage where it is written otherwise; nil: Block.
-	Lock func(address string) (label, body string)
 }
 
 // Site is a data store, or two, with proxies.
@@ -64,11 +62,7 @@ func (s *Site) storage(n *cluster.Node) string {
 	label, body := s.entries.Block(s.store[n.Index][0].Addr())
 	text := fmt.Sprintf("storage %q {\n%s}\n", label, body)
 	if s.lock != nil {
-		block := s.lock.Block
-		if s.lock.Lock != nil {
-			block = s.lock.Lock
-		}
-		label, body = block(s.store[n.Index][1].Addr())
+		label, body = s.lock.Block(s.store[n.Index][1].Addr())
 		text += fmt.Sprintf("ha_storage %q {\n%s}\n", label, body)
 	}
 	return text

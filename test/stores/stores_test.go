@@ -29,6 +29,49 @@ func TestPostgreSQL(t *testing.T) {
 	combined(t, NewSite(t, PostgreSQL(t), nil))
 }
 
+func TestEtcd(t *testing.T) {
+	wanted(t, "etcd")
+	combined(t, NewSite(t, Etcd(t), nil))
+}
+
+func TestConsul(t *testing.T) {
+	wanted(t, "consul")
+	combined(t, NewSite(t, Consul(t, false), nil))
+}
+
+func TestZooKeeper(t *testing.T) {
+	wanted(t, "zookeeper")
+	s := NewSite(t, ZooKeeper(t), nil)
+	s.TTL = 4 * time.Second // twice its tick: no session is shorter
+	combined(t, s)
+}
+
+func TestMySQL(t *testing.T) {
+	wanted(t, "mysql")
+	combined(t, NewSite(t, MariaDB(t), nil))
+}
+
+func TestS3(t *testing.T) {
+	wanted(t, "s3")
+	combined(t, NewSite(t, S3(t), nil))
+}
+
+// The entries in one store and the lock in another: the fence lies beside the entries.
+func TestSplit(t *testing.T) {
+	for name, site := range map[string]func(t *testing.T) *Site{
+		"S3AndConsul":         func(t *testing.T) *Site { lock := Consul(t, false); return NewSite(t, S3(t), &lock) },
+		"PostgreSQLAndConsul": func(t *testing.T) *Site { lock := Consul(t, false); return NewSite(t, PostgreSQL(t), &lock) },
+		"PostgreSQLAndS3":     func(t *testing.T) *Site { lock := S3(t); return NewSite(t, PostgreSQL(t), &lock) },
+		"MySQLAndRedis":       func(t *testing.T) *Site { return NewSite(t, MariaDB(t), Redis(t)) },
+		"EtcdAndNATS":         func(t *testing.T) *Site { return NewSite(t, Etcd(t), NATS(t)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			wanted(t, "split")
+			combined(t, site(t))
+		})
+	}
+}
+
 // The rounds of the long run.
 const longRounds = 5
 
