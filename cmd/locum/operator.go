@@ -5,7 +5,7 @@ import "github.com/spf13/cobra"
 func (a *app) operatorCommand() *cobra.Command {
 	return group("operator", "Operate a cluster", "  locum operator members\n  locum operator step-down -wait 30s",
 		a.initCommand(), a.unsealCommand(), a.sealCommand(), a.stepDownCommand(), a.pauseCommand(), a.resumeCommand(), a.maintenanceCommand(), a.membersCommand(), a.historyCommand(),
-		a.rotateCommand(), a.keyStatusCommand(), a.generateRootCommand(), a.rekeyCommand(), a.validateCommand(), a.diagnoseCommand(), a.raftCommand())
+		a.rotateCommand(), a.keyStatusCommand(), a.generateRootCommand(), a.rekeyCommand(), a.validateCommand(), a.diagnoseCommand(), a.migrateCommand(), a.raftCommand())
 }
 
 func (a *app) raftCommand() *cobra.Command {

@@ -168,6 +168,10 @@ type lockPlace struct {
 
 const lockPlaceFormat = 1
 
+// OwnLife lists the entries that belong to where and when a cluster runs, and are not copied into another data store: the
+// advertisement of the active node, and where the HA lock is kept.
+func OwnLife() []string { return []string{keyLeader, keyLockPlace} }
+
 var errLockPlace = errors.New("the HA lock is kept elsewhere")
 
 // checkLockPlace compares the configuration with what the cluster goes by.
