@@ -18,6 +18,7 @@ type world struct {
 	t      testing.TB
 	server *storeserver.Consul
 	path   string
+	direct bool // without proxies
 
 	mu      sync.Mutex
 	proxies map[int]*storeserver.Proxy
@@ -50,20 +51,18 @@ func (w *world) proxy(n int) *storeserver.Proxy {
 	return w.proxies[n]
 }
 
+// addr is where node n reaches the server.
+func (w *world) addr(n int) string {
+	if w.direct {
+		return w.server.Addr
+	}
+	return w.proxy(n).Addr()
+}
+
 func (w *world) open(n int) (*consul.Store, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	return consul.Open(ctx, consul.Config{Address: w.proxy(n).Addr(), Path: w.path, MinTTL: minTTL})
-}
-
-func (w *world) mustOpen(n int) *consul.Store {
-	w.t.Helper()
-	store, err := w.open(n)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.t.Cleanup(func() { _ = store.Close() })
-	return store
+	return consul.Open(ctx, consul.Config{Address: w.addr(n), Path: w.path, MinTTL: minTTL})
 }
 
 func harness(server *storeserver.Consul) physicaltest.Harness {

@@ -340,11 +340,11 @@ func (c *conn) call(ctx context.Context, op int32, body func(*out)) (in, error) 
 	return c.wait(ctx, r)
 }
 
-// multi carries out all steps or none.
-func (c *conn) multi(ctx context.Context, steps []step, rights acl) error {
+// multi carries out all steps or none. It returns the version that each left its node in.
+func (c *conn) multi(ctx context.Context, steps []step, rights acl) ([]int32, error) {
 	body, err := c.call(ctx, opMulti, func(o *out) { writeMulti(o, steps, rights) })
 	if err != nil {
-		return err
+		return nil, err
 	}
 	return readMulti(&body)
 }

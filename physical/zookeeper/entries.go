@@ -85,6 +85,9 @@ func (s *Store) Commit(ctx context.Context, fence *physical.Fence, ops ...physic
 	if fence != nil {
 		want = *fence
 	}
+	if retry, err := s.commitAsGuessed(ctx, want, ops); !retry {
+		return err
+	}
 	for attempt := range commitAttempts {
 		enter := s.writes.enter
 		if attempt >= patientAttempts {
@@ -94,7 +97,7 @@ func (s *Store) Commit(ctx context.Context, fence *physical.Fence, ops ...physic
 		if err != nil {
 			return translate(ctx, err, false)
 		}
-		retry, err := s.commitOnce(ctx, want, ops)
+		retry, err := s.commitAsRead(ctx, want, ops)
 		leave()
 		if !retry {
 			return err
@@ -103,8 +106,26 @@ func (s *Store) Commit(ctx context.Context, fence *physical.Fence, ops ...physic
 	return fmt.Errorf("%w: others changed the same entries over and over meanwhile", physical.ErrUnavailable)
 }
 
-// commitOnce reads, plans and writes. It is to be tried again if what it had read changed before it could write.
-func (s *Store) commitOnce(ctx context.Context, fence physical.Fence, ops []physical.Op) (retry bool, err error) {
+// commitAsGuessed writes without reading, where hints say what there is. It is to be retried, with reading, if they were
+// wrong or there are none.
+func (s *Store) commitAsGuessed(ctx context.Context, fence physical.Fence, ops []physical.Op) (retry bool, err error) {
+	steps, ok := s.hints.guess(s, ops)
+	if !ok {
+		return true, nil
+	}
+	leave, err := s.writes.enter(ctx)
+	if err != nil {
+		return false, translate(ctx, err, false)
+	}
+	defer leave()
+	if retry, err = s.write(ctx, fence, steps); retry {
+		s.hints.wrong(s, ops)
+	}
+	return retry, err
+}
+
+// commitAsRead reads, plans and writes. It is to be tried again if what it had read changed before it could write.
+func (s *Store) commitAsRead(ctx context.Context, fence physical.Fence, ops []physical.Op) (retry bool, err error) {
 	p := newPlan(s, ops)
 	// The fence last: one that is there then was there all the time, since none ever comes back.
 	queries := append(append([]query{current}, p.queries...), query{op: opExists, path: s.fenceNode(fence)})
@@ -118,12 +139,24 @@ func (s *Store) commitOnce(ctx context.Context, fence physical.Fence, ops []phys
 	if err := p.learn(found[1 : len(found)-1]); err != nil {
 		return false, err
 	}
-	err = s.multi(ctx, append([]step{checkStep(s.fenceNode(fence), -1)}, p.steps()...))
-	var failed *multiError
-	if !errors.As(err, &failed) {
-		return false, translate(ctx, err, true)
+	s.hints.saw(p.node(s.deletes).stat.version)
+	if retry, err = s.write(ctx, fence, p.steps()); err == nil && !retry {
+		s.hints.exist(p.folders())
 	}
+	return retry, err
+}
+
+// write carries out steps behind a check of the fence. It is to be retried if they do not fit what there is.
+func (s *Store) write(ctx context.Context, fence physical.Fence, steps []step) (retry bool, err error) {
+	steps = append([]step{checkStep(s.fenceNode(fence), -1)}, steps...)
+	versions, err := s.multi(ctx, steps)
+	var failed *multiError
 	switch {
+	case err == nil:
+		s.hints.learn(s, steps, versions)
+		return false, nil
+	case !errors.As(err, &failed):
+		return false, translate(ctx, err, true)
 	case failed.index == 0 && int32(failed.code) == codeNoNode:
 		return false, s.fenced(ctx)
 	case slices.Contains([]int32{codeNoNode, codeNodeExists, codeBadVersion, codeNotEmpty}, int32(failed.code)):
@@ -150,7 +183,7 @@ func (s *Store) RaiseFence(ctx context.Context, from, to physical.Fence) error {
 	if !from.Below(to) {
 		return fmt.Errorf("%w: %v is not above %v", physical.ErrFenced, to, from)
 	}
-	err = s.multi(ctx, []step{deleteStep(s.fenceNode(from)), createStep(s.fenceNode(to), nil), setStep(s.fence, encodeFence(to), -1)})
+	_, err = s.multi(ctx, []step{deleteStep(s.fenceNode(from)), createStep(s.fenceNode(to), nil), setStep(s.fence, encodeFence(to), -1)})
 	var failed *multiError
 	switch {
 	case err == nil:

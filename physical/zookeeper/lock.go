@@ -130,7 +130,8 @@ func (s *Store) Acquire(ctx context.Context, r physical.Record, ttl time.Duratio
 func (s *Store) take(ctx context.Context, c *conn, r physical.Record, version int32) error {
 	holder := createStep(s.holder, encodeRecord(r))
 	holder.flags = flagEphemeral
-	return c.multi(ctx, []step{setStep(s.term, encodeRecord(physical.Record{Name: r.Name, Term: r.Term}), version), holder}, s.rights)
+	_, err := c.multi(ctx, []step{setStep(s.term, encodeRecord(physical.Record{Name: r.Name, Term: r.Term}), version), holder}, s.rights)
+	return err
 }
 
 // settle finds out what became of a take that got no answer: the session tells whose the lock is.
@@ -178,7 +179,7 @@ func (s *Store) renewOnce(ctx context.Context, t token, ttl time.Duration) (time
 		return 0, err
 	}
 	defer c.close()
-	err = c.multi(ctx, []step{checkStep(s.term, t.version), checkStep(s.holder, -1)}, s.rights)
+	_, err = c.multi(ctx, []step{checkStep(s.term, t.version), checkStep(s.holder, -1)}, s.rights)
 	var refused *multiError
 	if errors.As(err, &refused) {
 		return 0, fmt.Errorf("%w: the lock is free or another's", physical.ErrLost)
@@ -198,7 +199,7 @@ func (s *Store) Release(ctx context.Context, g physical.Grant, next string) erro
 		return nil
 	}
 	free := encodeRecord(physical.Record{Name: g.Record.Name, Term: g.Record.Term, Next: next})
-	err = s.multi(ctx, []step{setStep(s.term, free, t.version), deleteStep(s.holder)})
+	_, err = s.multi(ctx, []step{setStep(s.term, free, t.version), deleteStep(s.holder)})
 	var refused *multiError
 	if errors.As(err, &refused) {
 		return nil // it was lost

@@ -162,3 +162,20 @@ func (p *plan) topmost(folders []string, node string) string {
 	}
 	return node
 }
+
+// folders are those that were read and are there, if no entry is removed that might take them with it.
+func (p *plan) folders() []string {
+	var all []string
+	for _, o := range p.ops {
+		if o.Kind == physical.OpDelete {
+			return nil
+		}
+		folders, _ := p.store.nodes(o.Key)
+		for _, folder := range folders {
+			if p.exists(folder) {
+				all = append(all, folder)
+			}
+		}
+	}
+	return all
+}

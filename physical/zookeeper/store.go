@@ -21,6 +21,7 @@ type Store struct {
 	caps   physical.Caps
 	main   session // over which everything goes but the lock's own session
 	writes gate
+	hints  *hints
 
 	base, entries, deletes, fence, lock, term, holder string // nodes
 }
@@ -56,6 +57,7 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 		lock: config.Path + "/lock", term: config.Path + "/lock/term", holder: config.Path + "/lock/holder",
 		rights: acl{"world", "anyone"},
 		writes: newGate(),
+		hints:  newHints(),
 		caps: physical.Caps{
 			Name: "zookeeper", Entries: true, HA: true, Watch: true, Shared: true,
 			MaxOps: maxOps, MaxKey: maxKey, MaxValue: maxValue, MaxCommit: maxCommit,
@@ -109,7 +111,7 @@ func (s *Store) initialise(ctx context.Context) error {
 	if err := s.create(ctx, s.base); err != nil {
 		return err
 	}
-	err = s.multi(ctx, []step{
+	_, err = s.multi(ctx, []step{
 		createStep(s.fence, nil), createStep(s.fenceNode(physical.Fence{}), nil),
 		createStep(s.entries, nil), createStep(s.deletes, nil),
 		createStep(s.lock, nil), createStep(s.term, encodeRecord(physical.Record{})),
@@ -122,7 +124,7 @@ func (s *Store) initialise(ctx context.Context) error {
 }
 
 func (s *Store) create(ctx context.Context, path string) error {
-	err := s.multi(ctx, []step{createStep(path, nil)})
+	_, err := s.multi(ctx, []step{createStep(path, nil)})
 	var failed *multiError
 	if errors.As(err, &failed) && failed.code == codeError(codeNodeExists) {
 		return nil

@@ -200,31 +200,34 @@ type multiError struct {
 
 func (e *multiError) Error() string { return fmt.Sprintf("operation %d: %v", e.index, e.code) }
 
-// readMulti reads the answer to a multi: nil, or a *multiError.
-func readMulti(i *in) error {
+// readMulti reads the answer to a multi: the version of the node that each operation left, or a *multiError.
+func readMulti(i *in) ([]int32, error) {
 	var failed *multiError
+	var versions []int32
 	for n := 0; ; n++ {
 		kind, done := i.int32(), i.bool()
 		i.int32()
 		if done || i.err != nil {
 			break
 		}
+		version := int32(0)
 		switch kind {
 		case opCreate:
 			_ = i.string()
 		case opSetData:
-			i.stat()
+			version = i.stat().version
 		case opError:
 			if code := i.int32(); code != codeOK && code != codeInconsistency && failed == nil {
 				failed = &multiError{index: n, code: codeError(code)}
 			}
 		}
+		versions = append(versions, version)
 	}
 	if i.err != nil {
-		return i.err
+		return nil, i.err
 	}
 	if failed != nil {
-		return failed
+		return nil, failed
 	}
-	return nil
+	return versions, nil
 }
