@@ -52,6 +52,11 @@ func BenchmarkAgainstOwnClient(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	for n := range int64(512) {
+		if err := store.Commit(b.Context(), &fence, physical.Put(key(n), value)); err != nil {
+			b.Fatal(err)
+		}
+	}
 	many("put/locum", func(n int64) error { return store.Commit(b.Context(), &fence, physical.Put(key(n), value)) })
 	many("put/client", func(n int64) error {
 		_, err := client.KV().Put(&api.KVPair{Key: "own/" + key(n), Value: value}, nil)

@@ -61,6 +61,11 @@ func BenchmarkAgainstOwnClient(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+	for n := range int64(512) {
+		if err := store.Commit(b.Context(), &fence, physical.Put(key(n), value)); err != nil {
+			b.Fatal(err)
+		}
+	}
 	many("put/locum", func(n int64) error { return store.Commit(b.Context(), &fence, physical.Put(key(n), value)) })
 	many("put/client", func(n int64) error { _, err := client.Set("/own/"+key(n), value, -1); return err })
 	many("get/locum", func(n int64) error { _, err := store.Get(b.Context(), key(n)); return err })
