@@ -48,7 +48,7 @@ func (m *member) config() hraft.Configuration { return m.raft.GetConfiguration()
 
 // declare puts this node's options into the log, which also settles what the log had before this term.
 func (l *lead) declare() {
-	d := declaration{Caches: l.m.cfg.Caches, Default: l.m.cfg.Default, Hosts: l.m.cfg.Hosts}
+	d := declaration{Caches: l.m.cfg.Caches, Default: l.m.cfg.Default, Hosts: l.m.cfg.Hosts, Base: versionBase()}
 	content, err := json.Marshal(d)
 	if err != nil {
 		l.m.cfg.Logger.Error("the cache's options cannot be declared", "error", err)

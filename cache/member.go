@@ -114,7 +114,6 @@ func (n *Node) newMember(id, cluster string, found bool, d *dialer) (*member, er
 	m.trans.pulsed = m.pulsed
 	if found {
 		m.fsm.st.clock.Store(time.Now().UnixMilli())
-		m.fsm.st.rev.Store(versionBase())
 	}
 	c := m.raftConfig()
 	if found {
