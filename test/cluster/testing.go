@@ -49,3 +49,24 @@ func (c *Cluster) finish(t testing.TB) {
 		}
 	}
 }
+
+// NewCache starts a cache for a test and ends it with the test; when the test fails the logs' last lines are printed.
+func NewCache(t testing.TB, n int, env ...string) *Cache {
+	t.Helper()
+	if _, err := Binary(); err != nil { // before the clock runs
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	c, err := StartCache(ctx, t.TempDir(), n, env...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		c.Close()
+		if t.Failed() {
+			t.Log(c.Tails(40))
+		}
+	})
+	return c
+}
