@@ -1,11 +1,13 @@
 package client
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -32,7 +34,7 @@ func (s Secret) MarshalText() ([]byte, error) { return []byte(fmt.Sprint(s)), ni
 
 // Config says whom to ask and how.
 type Config struct {
-	Address    string        // URL of a node; default DefaultAddress
+	Address    string        // URL of a node, or unix:///path of its socket; default DefaultAddress
 	Token      Secret        // sent as X-Vault-Token; may be empty
 	CACert     string        // PEM file of authorities; default: the system's
 	ClientCert string        // PEM file of a certificate to show, where the listener asks for one
@@ -102,8 +104,15 @@ func New(cfg Config) (*Client, error) {
 		cfg.Timeout = 90 * time.Second
 	}
 	base, err := url.Parse(strings.TrimRight(cfg.Address, "/"))
+	socket := ""
+	if err == nil && base.Scheme == "unix" {
+		if socket = base.Path; base.Host != "" || !strings.HasPrefix(socket, "/") {
+			return nil, fmt.Errorf("address %q: write a socket with its absolute path, such as \"unix:///run/locum.sock\"", cfg.Address)
+		}
+		base = &url.URL{Scheme: "http", Host: socketHost}
+	}
 	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" {
-		return nil, fmt.Errorf("address %q: write it such as %q", cfg.Address, DefaultAddress)
+		return nil, fmt.Errorf("address %q: write it such as %q, or \"unix:///run/locum.sock\"", cfg.Address, DefaultAddress)
 	}
 	if base.User != nil {
 		return nil, errors.New("the address has a user name or password: tokens are given as such")
@@ -120,6 +129,9 @@ func New(cfg Config) (*Client, error) {
 		ExpectContinueTimeout: time.Second,
 		ForceAttemptHTTP2:     true,
 	}
+	if socket != "" {
+		overSocket(transport, socket)
+	}
 	return &Client{cfg: cfg, base: base, http: &http.Client{
 		Transport: transport,
 		// Redirects are followed here and not there: see follow.
@@ -128,7 +140,41 @@ func New(cfg Config) (*Client, error) {
 }
 
 // Address returns the URL of the node that is asked.
-func (c *Client) Address() string { return c.base.String() }
+func (c *Client) Address() string {
+	if c.base.Host == socketHost {
+		return strings.TrimRight(c.cfg.Address, "/")
+	}
+	return c.base.String()
+}
+
+// socketHost stands for a node's Unix socket in URLs. No host can be called so: the name ends in a label that is reserved (RFC 6761).
+const socketHost = "unix-socket.invalid"
+
+// overSocket makes the transport reach socketHost through a Unix socket; where that redirects to is reached as always.
+func overSocket(t *http.Transport, socket string) {
+	var dialer net.Dialer
+	t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if host, _, err := net.SplitHostPort(addr); err == nil && host == socketHost {
+			return dialer.DialContext(ctx, "unix", socket)
+		}
+		return dialer.DialContext(ctx, network, addr)
+	}
+	proxy := t.Proxy
+	t.Proxy = func(r *http.Request) (*url.URL, error) {
+		if r.URL.Host == socketHost {
+			return nil, nil
+		}
+		return proxy(r)
+	}
+}
+
+// name is a URL's host as the user knows it.
+func (c *Client) name(u *url.URL) string {
+	if u.Host == socketHost {
+		return c.Address()
+	}
+	return u.Host
+}
 
 // Close lets go of idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }

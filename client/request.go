@@ -162,7 +162,7 @@ func (c *Client) attempt(ctx context.Context, cl call, payload []byte) (Meta, bo
 		}
 		_ = resp.Body.Close()
 		if err == nil && cl.body != nil {
-			err = fmt.Errorf("%w: %s is not the active node, and what was being sent cannot be sent again; ask %s", ErrRedirect, target.Host, next)
+			err = fmt.Errorf("%w: %s is not the active node, and what was being sent cannot be sent again; ask %s", ErrRedirect, c.name(target), next)
 		}
 		if err != nil {
 			return metaOf(resp), wrote, err
@@ -233,11 +233,11 @@ func (c *Client) send(ctx context.Context, cl call, target *url.URL, payload []b
 	}
 	switch {
 	case !sent.Load():
-		return nil, false, fmt.Errorf("%w to %s: %w", ErrUnreachable, target.Host, cause)
+		return nil, false, fmt.Errorf("%w to %s: %w", ErrUnreachable, c.name(target), cause)
 	case safe(cl.method):
-		return nil, true, fmt.Errorf("%w: %s %s to %s broke off: %w", ErrUnknown, cl.method, target.Path, target.Host, cause)
+		return nil, true, fmt.Errorf("%w: %s %s to %s broke off: %w", ErrUnknown, cl.method, target.Path, c.name(target), cause)
 	default:
-		return nil, true, fmt.Errorf("%w: %s %s to %s broke off, and may have been carried out: %w", ErrUnknown, cl.method, target.Path, target.Host, cause)
+		return nil, true, fmt.Errorf("%w: %s %s to %s broke off, and may have been carried out: %w", ErrUnknown, cl.method, target.Path, c.name(target), cause)
 	}
 }
 
@@ -282,7 +282,7 @@ func receive(resp *http.Response, cl call) (Meta, error) {
 		return meta, nil
 	}
 	if err := json.Unmarshal(body, cl.out); err != nil {
-		return meta, fmt.Errorf("the answer to %s %s is not what it should be; is %s a Locum node? %w", cl.method, cl.path, strings.TrimSuffix(resp.Request.URL.Host, "/"), err)
+		return meta, fmt.Errorf("the answer to %s %s is not what it should be; is %s a Locum node? %w", cl.method, cl.path, resp.Request.URL.Host, err)
 	}
 	return meta, nil
 }

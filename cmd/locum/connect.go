@@ -16,7 +16,7 @@ type connection struct {
 func (a *app) connectFlags(cmd *cobra.Command) *connection {
 	c := &connection{}
 	f := cmd.Flags()
-	f.StringVar(&c.address, "address", "", "`URL` of a node; else LOCUM_ADDR, VAULT_ADDR, or "+client.DefaultAddress)
+	f.StringVar(&c.address, "address", "", "`URL` of a node, or unix:///path of its socket; else LOCUM_ADDR, VAULT_ADDR, or "+client.DefaultAddress)
 	f.StringVar(&c.token, "token", "", "`token`; better LOCUM_TOKEN or VAULT_TOKEN, which other users cannot see")
 	f.StringVar(&c.caCert, "ca-cert", "", "PEM `file` of authorities to verify the node with; else LOCUM_CACERT")
 	f.StringVar(&c.clientCert, "client-cert", "", "PEM `file` of a certificate to show; else LOCUM_CLIENT_CERT")
