@@ -88,7 +88,7 @@ func (a *app) runNode(ctx context.Context, load func() (*config.Config, error), 
 			}
 		})
 		return n, err
-	}, func(n node) error { return reload(load, n, level) })
+	}, func(n node) error { return reload(load, n, level, c, logger) })
 	if a, ok := n.(application); ok && err == nil {
 		exit = a.ExitCode()
 	}
@@ -141,7 +141,7 @@ func (a *app) keep(ctx context.Context, logger *slog.Logger, level *slog.LevelVa
 }
 
 // reload takes over what may change at run time.
-func reload(load func() (*config.Config, error), n node, level *slog.LevelVar) error {
+func reload(load func() (*config.Config, error), n node, level *slog.LevelVar, running *config.Config, logger *slog.Logger) error {
 	c, err := load()
 	if err != nil {
 		return err
@@ -150,6 +150,9 @@ func reload(load func() (*config.Config, error), n node, level *slog.LevelVar) e
 		return err
 	}
 	level.Set(levelOf(c.LogLevel))
+	if changed := running.Changed(c); len(changed) > 0 {
+		logger.Warn("settings have changed that this node takes over when it is started the next time", "settings", changed)
+	}
 	return nil
 }
 

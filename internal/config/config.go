@@ -51,6 +51,9 @@ type Config struct {
 	// Cache is this node's part of the replicated in-memory cache; without the block there is none.
 	Cache Cache `hcl:"cache,block"`
 
+	// RateLimit is what clients may ask for without a token.
+	RateLimit RateLimit `hcl:"rate_limit,block"`
+
 	// Telemetry is about metrics.
 	Telemetry Telemetry `hcl:"telemetry,block"`
 

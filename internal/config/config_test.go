@@ -157,6 +157,7 @@ log_format = "json"
 		Forwarding: Forwarding{Mode: "redirect", HoldTimeout: 30 * time.Second, HoldMaxRequests: 7,
 			HoldMaxBytes: 1 << 30, RetryBuffer: 2000},
 		Cache:     DefaultCache(),
+		RateLimit: RateLimit{RequestsPerSecond: 50, Burst: 200},
 		Telemetry: Telemetry{PrometheusRetentionTime: time.Minute, UnauthenticatedMetricsAccess: true},
 		LogLevel:  "debug", LogFormat: "json",
 	}

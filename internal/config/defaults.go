@@ -19,6 +19,7 @@ func Default() *Config {
 			RetryBuffer:     1 << 20,
 		},
 		Cache:     DefaultCache(),
+		RateLimit: RateLimit{RequestsPerSecond: 50, Burst: 200},
 		Telemetry: Telemetry{PrometheusRetentionTime: 30 * time.Second},
 		LogLevel:  "info",
 		LogFormat: "text",

@@ -44,8 +44,11 @@ func Manual() ([]Entry, error) {
 				here = path + " / " + setting
 			}
 			doc := strings.Join(strings.Fields(field.Doc.Text()), " ")
-			if rest, ok := strings.CutPrefix(doc, field.Names[0].Name+" "); ok && !strings.HasPrefix(rest, "are ") {
-				doc = setting + " " + rest // the user's name for it, not Go's
+			if rest, ok := strings.CutPrefix(doc, field.Names[0].Name+" "); ok { // the user's name for it, not Go's
+				doc = setting + " " + rest
+				if many, ok := strings.CutPrefix(rest, "are "); ok {
+					doc = strings.ToUpper(many[:1]) + many[1:] // the name stands before it, mostly in the singular
+				}
 			}
 			entries = append(entries, Entry{Path: here, Doc: doc})
 			if kind == "block" || kind == "variant" {

@@ -48,6 +48,7 @@ func (c *Config) validate() Faults {
 	}
 	check.ha()
 	check.forwarding()
+	check.rateLimit()
 	check.applications()
 	check.cache()
 	if c.HAEnabled() || c.APIAddr != "" {

@@ -75,9 +75,18 @@ func (s *Server) apiConfig() api.Config {
 			info := forward.InfoFrom(ctx)
 			return api.RequestInfo{ID: info.ID, Slot: info.Slot, Key: info.Key, Repeat: info.Repeat}
 		},
-		Deposed:  s.deposed,
-		Observer: s.metrics.API(),
+		Deposed:   s.deposed,
+		RateLimit: rateLimit(s.cfg.RateLimit),
+		Observer:  s.metrics.API(),
 	}
+}
+
+// rateLimit is the configuration's block as package api has it.
+func rateLimit(c config.RateLimit) api.RateLimit {
+	if c.RequestsPerSecond == 0 {
+		return api.RateLimit{PerSecond: -1}
+	}
+	return api.RateLimit{PerSecond: float64(c.RequestsPerSecond), Burst: c.Burst}
 }
 
 // deposed gives a request that the store refused, or whose outcome it did not tell, back to the router, which brings it
