@@ -8,8 +8,6 @@ import (
 	"github.com/locum-ha/locum/test/cluster"
 )
 
-func sortDurations(d []time.Duration) { slices.Sort(d) }
-
 func settle(t *testing.T, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -32,7 +30,7 @@ func TestSwitchover(t *testing.T) {
 		}
 	}
 	settle(t, 500*time.Millisecond)
-	judge(t, tr.stop(), app, true)
+	judge(t, tr.Stop(), app, true)
 }
 
 // P6: after a crash of the active node no GET fails; a POST is carried out once, or its outcome is said to be unknown.
@@ -48,7 +46,7 @@ func TestCrash(t *testing.T) {
 		t.Error(err)
 	}
 	settle(t, time.Second)
-	judge(t, tr.stop(), app, false)
+	judge(t, tr.Stop(), app, false)
 }
 
 // Issue 5, point 7: "a documented and tested rolling restart of all nodes with 0 failed requests". The way of
@@ -72,6 +70,6 @@ func TestRollingRestart(t *testing.T) {
 		if err := cluster.Poll(within(t, 10*time.Second), n.Name+" serves again", func() error { return answers(address(n)) }); err != nil {
 			t.Error(err)
 		}
-		judge(t, tr.stop(), app, true)
+		judge(t, tr.Stop(), app, true)
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -109,111 +108,30 @@ func serve(t *testing.T, h http.Handler) (url string) {
 	return "http://" + ln.Addr().String()
 }
 
-// traffic is 500 requests a second, half GET and half POST, each tried once, spread over some nodes.
-type traffic struct {
-	cancel context.CancelFunc
-	done   chan struct{}
-
-	mu      sync.Mutex
-	records []record
-}
-
-type record struct {
-	method, path, node string
-	at                 time.Duration // since the start, when it was answered
-	took               time.Duration
-	status             int
-	body               string
-	err                error
-}
-
-func (r record) ok() bool { return r.err == nil && r.status == 200 && r.body == r.method+" "+r.path }
-
-func (r record) String() string {
-	return fmt.Sprintf("%s %s at %s: %d %q %v after %s (at %s)", r.method, r.path, r.node, r.status, r.body, r.err, r.took, r.at)
-}
-
-// drives numbers the traffics, so that no two send the same request.
-var drives atomic.Int32
-
-func drive(nodes []*cluster.Node, rate int) *traffic {
-	ctx, cancel := context.WithCancel(context.Background())
-	tr := &traffic{cancel: cancel, done: make(chan struct{})}
-	clients := make([]*load.Client, len(nodes))
+func drive(nodes []*cluster.Node, rate int) *load.Traffic {
+	addresses := make([]string, len(nodes))
 	for i, n := range nodes {
-		clients[i] = load.NewClient(address(n), "")
+		addresses[i] = address(n)
 	}
-	go func() {
-		defer close(tr.done)
-		var all sync.WaitGroup
-		tick := time.NewTicker(time.Second / time.Duration(rate))
-		defer tick.Stop()
-		begun, prefix := time.Now(), fmt.Sprintf("/%d-", drives.Add(1))
-		for i := 0; ctx.Err() == nil; i++ {
-			select {
-			case <-tick.C:
-			case <-ctx.Done():
-			}
-			all.Go(func() {
-				node := i % len(nodes)
-				rec := record{method: "GET", path: prefix + strconv.Itoa(i), node: nodes[node].Name}
-				if i/len(nodes)%2 == 0 {
-					rec.method = "POST"
-				}
-				limit, end := context.WithTimeout(context.Background(), 30*time.Second)
-				defer end()
-				from := time.Now()
-				a, err := clients[node].Do(limit, rec.method, rec.path, nil)
-				rec.status, rec.body, rec.err, rec.at, rec.took = a.Status, string(a.Body), err, time.Since(begun), time.Since(from)
-				tr.mu.Lock()
-				tr.records = append(tr.records, rec)
-				tr.mu.Unlock()
-			})
-		}
-		all.Wait()
-		for _, c := range clients {
-			c.Close()
-		}
-	}()
-	return tr
+	return load.Drive(addresses, rate)
 }
 
-// stop ends the traffic and returns everything that was answered.
-func (tr *traffic) stop() []record {
-	tr.cancel()
-	<-tr.done
-	return tr.records
-}
-
-// gap is the longest time between two successes.
-func gap(records []record) time.Duration {
-	var at []time.Duration
-	for _, r := range records {
-		if r.ok() {
-			at = append(at, r.at)
-		}
-	}
-	longest := time.Duration(0)
-	sortDurations(at)
-	for i := 1; i < len(at); i++ {
-		longest = max(longest, at[i]-at[i-1])
-	}
-	return longest
-}
-
-// judge fails the test for whatever P5 and P6 do not allow.
-func judge(t *testing.T, records []record, app *counter, planned bool) {
+// judge fails the test for whatever P5 and P6 do not allow. app is nil if what it did cannot be asked for.
+func judge(t *testing.T, records []load.Visit, app *counter, planned bool) {
 	t.Helper()
 	failed, unknown := 0, 0
 	for _, r := range records {
-		times := app.times(r.path)
+		times := 1
+		if app != nil {
+			times = app.times(r.Path)
+		}
 		switch {
 		case times > 1:
 			t.Errorf("carried out %d times: %v", times, r)
-		case r.ok() && r.method == "POST" && times != 1:
+		case r.OK() && r.Method == "POST" && times != 1:
 			t.Errorf("acknowledged and not carried out: %v", r)
-		case r.ok():
-		case !planned && r.method == "POST" && r.status == 503 && strings.Contains(r.body, `"processed":"unknown"`):
+		case r.OK():
+		case !planned && r.Method == "POST" && r.Status == 503 && strings.Contains(r.Body, `"processed":"unknown"`):
 			unknown++
 		default:
 			if failed++; failed < 5 {
@@ -224,5 +142,5 @@ func judge(t *testing.T, records []record, app *counter, planned bool) {
 	if failed > 0 || unknown > 100 {
 		t.Errorf("%d of %d failed, %d unknown", failed, len(records), unknown)
 	}
-	t.Logf("%d requests, %d unknown, gap %v", len(records), unknown, gap(records))
+	t.Logf("%d requests, %d unknown, gap %v", len(records), unknown, load.LongestGap(records))
 }

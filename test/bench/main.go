@@ -50,6 +50,7 @@ var parts = []part{
 	{"forwarding", forwarding},
 	{"applications", applications},
 	{"memory", memory},
+	{"appfailover", appFailover},
 	{"switchover", switchover},
 	{"crash", crash},
 	{"freeze", freeze},

@@ -25,12 +25,13 @@ import (
 //	tuned-standby ADDRESS ACTIVE DIR           the same with a buffer pool
 //	locum-active ADDRESS CLUSTERADDRESS DIR    the origin behind a Router that leads
 //	locum-standby ADDRESS DIR                  a Router that follows it
+//	slow ADDRESS                               the application of the appfailover part
 //	socket ADDRESS                             the application of the memory part
 //	grpc ADDRESS                               the gRPC application of the applications' part
 func role(name string, args []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	if want := map[string]int{"direct": 1, "stock-active": 2, "stock-standby": 3, "tuned-standby": 3, "locum-active": 3, "locum-standby": 2, "grpc": 1, "socket": 1}[name]; want != len(args) {
+	if want := map[string]int{"direct": 1, "stock-active": 2, "stock-standby": 3, "tuned-standby": 3, "locum-active": 3, "locum-standby": 2, "grpc": 1, "socket": 1, "slow": 1}[name]; want != len(args) {
 		return fmt.Errorf("role %s with %d arguments", name, len(args))
 	}
 	switch name {
@@ -38,6 +39,8 @@ func role(name string, args []string) error {
 		return serve(ctx, &http.Server{Addr: args[0], Handler: http.HandlerFunc(origin)}, false)
 	case "grpc":
 		return serveGRPC(ctx, args[0])
+	case "slow":
+		return slowStarter(ctx, args[0])
 	case "socket":
 		return serve(ctx, &http.Server{Addr: args[0], Handler: http.HandlerFunc(socketServer)}, false)
 	case "stock-active":
