@@ -181,11 +181,9 @@ func (a *appRounds) crash(ctx context.Context, c *cluster.Cluster) error {
 			others = append(others, n)
 		}
 	}
-	if err := a.round(ctx, c, others, func(*cluster.Node) error { active.Kill(); return nil }); err != nil {
-		return err
+	err = a.round(ctx, c, others, func(*cluster.Node) error { active.Kill(); return nil })
+	if !active.Running() {
+		err = errors.Join(err, active.Start(), c.WaitHealthy(ctx))
 	}
-	if err := active.Start(); err != nil {
-		return err
-	}
-	return c.WaitHealthy(ctx)
+	return err
 }
