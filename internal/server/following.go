@@ -19,7 +19,8 @@ const (
 	lookRemote = 25 * time.Millisecond  // while requests wait, and for lookHurry after the active node was lost
 	lookSoon   = 100 * time.Millisecond // while no active node is known
 	lookHurry  = 5 * time.Second
-	lookIdle   = time.Second // while the active node answers; changes of the lock's holder cut it short
+	lookLimit  = 5 * time.Second // for one look
+	lookIdle   = time.Second     // while the active node answers; changes of the lock's holder cut it short
 )
 
 // follow keeps the router pointed at the active node, as the advertisement tells it, until ctx ends. It outlives the
@@ -91,7 +92,9 @@ func (f *follower) look(ctx context.Context) {
 		return
 	}
 	// Compared as it is stored: a look that finds nothing new decrypts nothing.
-	stored, err := f.storage.Get(ctx, keyLeader)
+	reading, cancel := context.WithTimeout(ctx, lookLimit)
+	defer cancel()
+	stored, err := f.storage.Get(reading, keyLeader)
 	if err == nil && f.seen != nil && bytes.Equal(stored.Value, f.seen) {
 		return
 	}
@@ -105,7 +108,7 @@ func (f *follower) look(ctx context.Context) {
 		// The store does not answer: whoever is followed may well be active still.
 		f.log.Debug("advertisement not read", "error", err)
 	default:
-		f.take(ctx, stored.Value)
+		f.take(reading, stored.Value)
 	}
 }
 

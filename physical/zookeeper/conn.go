@@ -71,8 +71,11 @@ func (d *dialer) attach(ctx context.Context, session credentials, timeout time.D
 		if err != nil {
 			return nil, err
 		}
+		// A server that has just started may never answer; whoever waits may have all the time in the world.
+		_ = raw.SetDeadline(time.Now().Add(dialTime))
 		stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
 		c, err := handshake(raw, session, timeout, seen, d.digest)
+		_ = raw.SetWriteDeadline(time.Time{})
 		if !stop() && err == nil {
 			c.close()
 			err = context.Cause(ctx)
