@@ -163,6 +163,23 @@ func (b *Barrier) ReloadKeyring(ctx context.Context) error {
 	return b.reload(ctx)
 }
 
+// CheckKeyring reports whether this cluster's root key opens a keyring as it lies in a store, that of a snapshot for instance:
+// nil, [ErrWrongKey], [ErrSealed], or what is wrong with it.
+func (b *Barrier) CheckKeyring(stored []byte) error {
+	b.material.RLock()
+	defer b.material.RUnlock()
+	now := b.state.Load()
+	if now == nil {
+		return ErrSealed
+	}
+	k, err := openKeyring(bytes.Clone(stored), now.root, now.rootAEAD, nil)
+	if err != nil {
+		return err
+	}
+	k.ring.wipe()
+	return nil
+}
+
 // KeyStatus is what is known of the key that seals.
 type KeyStatus struct {
 	Term        uint32

@@ -250,6 +250,34 @@ func TestSnapshotRestore(t *testing.T) {
 	nodes[1].raw("POST", "/v1/sys/storage/raft/snapshot", token, []byte("not a snapshot"), 400)
 }
 
+// A snapshot of another cluster is refused unless it is forced, whichever node is asked, and nothing is changed.
+func TestSnapshotOfAnotherCluster(t *testing.T) {
+	other, otherToken := runCluster(t, 1)
+	put(t, other[0], otherToken, "a", "theirs")
+	snapshot := other[0].raw("GET", "/v1/sys/storage/raft/snapshot", otherToken, nil, 200)
+	nodes, token := runCluster(t, 2)
+	put(t, nodes[0], token, "a", "ours")
+	for _, n := range nodes {
+		answer := n.raw("POST", "/v1/sys/storage/raft/snapshot", token, snapshot, 400)
+		if !strings.Contains(string(answer), "of another cluster") || !strings.Contains(string(answer), "-force") {
+			t.Errorf("%s: %s", n.name, answer)
+		}
+		expect(t, n, token, "a", "ours")
+	}
+	if _, err := nodes[0].server.barrier.KeyStatus(); err != nil {
+		t.Fatal(err)
+	}
+	// After a rotation of the key the cluster's own older snapshot is still its own.
+	own := nodes[1].raw("GET", "/v1/sys/storage/raft/snapshot", token, nil, 200)
+	if code, answer := nodes[0].call("POST", "/v1/sys/rotate", token, nil); code != 204 && code != 200 {
+		t.Fatalf("rotate: %d %v", code, answer)
+	}
+	put(t, nodes[0], token, "a", "later")
+	nodes[0].raw("POST", "/v1/sys/storage/raft/snapshot", token, own, 204)
+	ready(t, nodes...)
+	expect(t, nodes[1], token, "a", "ours")
+}
+
 // P1: a writer that was frozen between deciding and writing, and wakes in a later term, writes nothing: neither at a node
 // that does not lead any more, nor at the same node when it leads again.
 func TestWriterOfAnOldTerm(t *testing.T) {

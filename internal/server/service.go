@@ -146,11 +146,18 @@ func (s *raftService) Snapshot(ctx context.Context, w io.Writer) error {
 }
 
 // Restore replaces the whole state, and lets this node activate anew with what is in it. A snapshot of another cluster
-// has keys that this cluster's root key does not open: after a restore by force the nodes must be restarted and
-// unsealed with that cluster's keys.
+// has keys that this cluster's root key does not open: it is refused, and after a restore by force the nodes must be
+// restarted and unsealed with that cluster's keys.
 func (s *raftService) Restore(ctx context.Context, r io.Reader, force bool) error {
 	n := s.node
-	if err := n.raft.Restore(ctx, r); err != nil {
+	var checks []func(string, []byte) error
+	if !force {
+		checks = append(checks, s.ownSnapshot())
+	}
+	if err := n.raft.Restore(ctx, r, checks...); err != nil {
+		if errors.Is(err, errOtherCluster) {
+			return api.Errorf(http.StatusBadRequest, "%v", errOtherCluster)
+		}
 		if errors.Is(err, physical.ErrSnapshot) {
 			return api.Errorf(http.StatusBadRequest, "%v", err)
 		}
@@ -164,6 +171,27 @@ func (s *raftService) Restore(ctx context.Context, r io.Reader, force bool) erro
 	forward.Detach(ctx)
 	context.AfterFunc(ctx, func() { s.term.Abort(errRestored) })
 	return nil
+}
+
+// errOtherCluster: restoring the snapshot would leave this cluster without its entries, and with others that it cannot read.
+var errOtherCluster = errors.New("the snapshot is of another cluster: its keyring does not open with this cluster's root key; " +
+	"to replace this cluster by that one, restore with -force (the path is snapshot-force), restart the nodes, and unseal them with that cluster's keys")
+
+// ownSnapshot looks in a snapshot for a keyring that this cluster's root key opens.
+func (s *raftService) ownSnapshot() func(key string, value []byte) error {
+	found := false
+	return func(key string, value []byte) error {
+		switch {
+		case key == barrier.KeyKeyring:
+			found = true
+			if err := s.node.barrier.CheckKeyring(value); err != nil {
+				return fmt.Errorf("%w: %w", errOtherCluster, err)
+			}
+		case key == "" && !found:
+			return fmt.Errorf("%w: it has none", errOtherCluster)
+		}
+		return nil
+	}
 }
 
 // errRestored ends the leadership under which a snapshot was restored.

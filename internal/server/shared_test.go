@@ -219,7 +219,7 @@ func TestSharedStoreAtStart(t *testing.T) {
 		err = s.Run(ctx, context.Background())
 		return n.out.String(), err
 	}
-	split := "storage \"s3\" {}\nha_storage \"consul\" {}\n"
+	split := "storage \"s3\" { bucket = \"locum\" }\nha_storage \"consul\" {}\n"
 	table, err := start(split, true)
 	if err != nil || !strings.Contains(table, "Storage: s3 (HA available)\n") || !strings.Contains(table, "HA Storage: consul\n") {
 		t.Errorf("error %v, start-up table:\n%s", err, table)

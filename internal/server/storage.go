@@ -35,7 +35,7 @@ type embedded interface {
 	AddPeer(ctx context.Context, id, addr string) error
 	RemovePeer(ctx context.Context, id string) error
 	Snapshot(context.Context, io.Writer) error
-	Restore(context.Context, io.Reader) error
+	Restore(ctx context.Context, r io.Reader, checks ...func(key string, value []byte) error) error
 }
 
 // openStorage opens the store that the configuration names, and the one that keeps the HA lock.

@@ -116,8 +116,8 @@ const restoreGap = 1024
 // Restore replaces the state of the whole cluster by a snapshot that Snapshot wrote, of this cluster or of
 // another. Term and fence are never lowered: of the present ones and the snapshot's, the higher stay. Only
 // the leader can do it. A snapshot that is damaged or of a newer format is ErrSnapshot, and nothing is
-// changed.
-func (s *Store) Restore(ctx context.Context, r io.Reader) error {
+// changed. Each check is shown every entry beforehand, and at the end the key "": an error of it refuses the snapshot.
+func (s *Store) Restore(ctx context.Context, r io.Reader, checks ...func(key string, value []byte) error) error {
 	run, _, err := s.leading()
 	if err != nil {
 		return err
@@ -130,7 +130,7 @@ func (s *Store) Restore(ctx context.Context, r io.Reader) error {
 	if _, err := io.Copy(&contextWriter{ctx: ctx, w: spool}, r); err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}
-	if err := checkSnapshot(spool); err != nil {
+	if err := checkSnapshot(spool, checks); err != nil {
 		return err
 	}
 	s.lockMu.Lock()
@@ -141,11 +141,22 @@ func (s *Store) Restore(ctx context.Context, r io.Reader) error {
 }
 
 // checkSnapshot reads a snapshot to its end and goes back to its beginning.
-func checkSnapshot(f *os.File) error {
+func checkSnapshot(f *os.File, checks []func(key string, value []byte) error) error {
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	err := readSnapshot(f, func(header) error { return nil }, func(_, _ []byte) error { return nil })
+	see := func(key, value []byte) error {
+		for _, check := range checks {
+			if err := check(string(key), value); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	err := readSnapshot(f, func(header) error { return nil }, see)
+	if err == nil {
+		err = see(nil, nil)
+	}
 	if err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}
