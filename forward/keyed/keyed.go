@@ -41,8 +41,16 @@ type Config struct {
 	// active by then.
 	Deposed func(r *http.Request, err error)
 
-	Now    func() time.Time // default time.Now
-	Logger *slog.Logger     // default: nowhere
+	Now      func() time.Time // default time.Now
+	Logger   *slog.Logger     // default: nowhere
+	Observer Observer
+}
+
+// Observer is told of events worth a metric. A func may be nil, is called on the request's way and must not wait.
+type Observer struct {
+	// Decided is told what became of a keyed request: "delivered", "replayed", "running" (409), "conflict" (422), "unknown", or
+	// "refused" (400, 413).
+	Decided func(outcome string)
 }
 
 // Handler carries keyed requests out once; others it passes on.
@@ -71,6 +79,9 @@ func New(cfg Config) (*Handler, error) {
 	if cfg.Deposed == nil {
 		cfg.Deposed = func(r *http.Request, _ error) { forward.Disown(r.Context()) }
 	}
+	if cfg.Observer.Decided == nil {
+		cfg.Observer.Decided = func(string) {}
+	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -97,11 +108,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	key, err := keyOf(r)
 	if err != nil {
+		h.cfg.Observer.Decided("refused")
 		fail(w, http.StatusBadRequest, err.Error(), "no")
 		return
 	}
 	body, ok := h.body(w, r)
 	if !ok {
+		h.cfg.Observer.Decided("refused")
 		return
 	}
 	c := &call{Handler: h, w: w, r: r, name: name(key), body: body, print: fingerprint(r, body), caller: caller(r)}
@@ -172,9 +185,14 @@ func (c *call) busy() {
 	case rec != nil && !c.same(rec):
 		c.conflict(rec)
 	default:
-		c.w.Header()["Retry-After"] = []string{"1"}
-		fail(c.w, http.StatusConflict, "a request with this Idempotency-Key is being carried out", "no")
+		c.running()
 	}
+}
+
+func (c *call) running() {
+	c.cfg.Observer.Decided("running")
+	c.w.Header()["Retry-After"] = []string{"1"}
+	fail(c.w, http.StatusConflict, "a request with this Idempotency-Key is being carried out", "no")
 }
 
 // read returns the record, nil if there is none that counts, and how it is stored, nil if it is not.
@@ -201,6 +219,7 @@ func (c *call) same(rec *record) bool {
 }
 
 func (c *call) conflict(rec *record) {
+	c.cfg.Observer.Decided("conflict")
 	what := "another request"
 	if !bytes.Equal(rec.Caller, c.caller) {
 		what = "a request of another caller"
@@ -223,6 +242,7 @@ func (c *call) run() {
 	case c.cfg.Own:
 		c.deliver(was)
 	default: // running, by nobody any more
+		c.cfg.Observer.Decided("unknown")
 		fail(c.w, http.StatusServiceUnavailable, errUnknown.Error(), "unknown")
 	}
 }
@@ -246,6 +266,7 @@ func (c *call) deliver(was []byte) {
 		c.store(err)
 		return
 	}
+	c.cfg.Observer.Decided("delivered")
 	a := &answer{limit: c.cfg.MaxSize, next: c.w, record: func(a *stored) error { return c.keep(rec, intent, a) }}
 	ctx, end := outlast(c.r.Context())
 	defer end()
@@ -305,6 +326,7 @@ func (c *call) forget(intent []byte, rec *record) {
 
 // replay gives the stored answer.
 func (c *call) replay(a *stored) {
+	c.cfg.Observer.Decided("replayed")
 	if a == nil {
 		fail(c.w, http.StatusInternalServerError, "the record of this Idempotency-Key holds no answer", "unknown")
 		return
@@ -335,9 +357,7 @@ func (c *call) store(err error) {
 	case errors.Is(err, physical.ErrFenced), errors.Is(err, physical.ErrUnknown), c.r.Context().Err() != nil:
 		c.cfg.Deposed(c.r, err)
 	case errors.Is(err, physical.ErrConflict):
-		// Somebody was quicker.
-		c.w.Header()["Retry-After"] = []string{"1"}
-		fail(c.w, http.StatusConflict, "a request with this Idempotency-Key is being carried out", "no")
+		c.running() // somebody was quicker
 		return
 	default:
 		c.cfg.Logger.Error("record of an Idempotency-Key", "error", err)

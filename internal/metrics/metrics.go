@@ -39,6 +39,7 @@ type Metrics struct {
 	engine   *engineSink
 
 	applications applicationMetrics
+	serving      servingMetrics
 
 	fenceRejections prometheus.Counter
 }
@@ -70,6 +71,7 @@ func New(version string) *Metrics {
 	m.port = newPortMetrics(f)
 	m.raft = newRaftMetrics(f)
 	m.applications = newApplicationMetrics(f)
+	m.serving = newServingMetrics(f)
 	m.engine = newEngineSink()
 	m.registry.MustRegister(m.engine)
 	return m

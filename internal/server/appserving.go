@@ -62,7 +62,7 @@ func (s *Server) openServing() error {
 func (s *Server) newServing(a config.Application) (*serving, error) {
 	sv := &serving{s: s, cfg: a}
 	log := s.log.With("application", a.Name)
-	cfg := upstream.Config{URL: a.Upstream, Node: s.cfg.NodeName, ProxyProtocol: a.ProxyProtocol, Logger: log}
+	cfg := upstream.Config{URL: a.Upstream, Node: s.cfg.NodeName, ProxyProtocol: a.ProxyProtocol, Logger: log, Observer: s.metrics.Upstream(a.Name)}
 	if a.UpstreamCAFile != "" {
 		pem, err := os.ReadFile(a.UpstreamCAFile)
 		if err != nil {
@@ -264,6 +264,7 @@ func (sv *serving) handler(l *leading) (http.Handler, error) {
 		Application: sv.cfg.Name, Store: u.barrier.View(&l.term.Fence), Term: l.term.Term, Deliver: sv.up,
 		Own: sv.cfg.Idempotency == "application", TTL: sv.cfg.IdempotencyTTL, MaxSize: int(sv.cfg.IdempotencyMaxSize),
 		Deposed: func(r *http.Request, err error) { u.deposed(r, err) }, Logger: u.log.With("application", sv.cfg.Name),
+		Observer: u.metrics.Keyed(sv.cfg.Name),
 	})
 	if err != nil {
 		return nil, err
