@@ -57,6 +57,7 @@ var parts = []part{
 	{"readyourwrites", readYourWrites},
 	{"reads", reads},
 	{"writes", writes},
+	{"stores", externalStores},
 	{"size", size},
 }
 

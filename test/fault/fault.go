@@ -87,3 +87,9 @@ func others(c *cluster.Cluster, except *cluster.Node) []*cluster.Node {
 	}
 	return nodes
 }
+
+// PowerLoss kills the active node's whole process tree, the guardian included, under load at the others, and starts it again at
+// the end: its lock runs out.
+func PowerLoss(ctx context.Context, c *cluster.Cluster, l Load) (*Outcome, error) {
+	return end(ctx, c, l, func(n *cluster.Node) error { n.KillTree(); return nil })
+}
