@@ -59,6 +59,7 @@ var parts = []part{
 	{"writes", writes},
 	{"stores", externalStores},
 	{"size", size},
+	{"cache", cachePart},
 }
 
 func main() {

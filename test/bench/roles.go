@@ -31,12 +31,16 @@ import (
 func role(name string, args []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	if want := map[string]int{"direct": 1, "stock-active": 2, "stock-standby": 3, "tuned-standby": 3, "locum-active": 3, "locum-standby": 2, "grpc": 1, "socket": 1, "slow": 1}[name]; want != len(args) {
+	if want := map[string]int{"direct": 1, "stock-active": 2, "stock-standby": 3, "tuned-standby": 3, "locum-active": 3, "locum-standby": 2, "grpc": 1, "socket": 1, "slow": 1, "cache": 5, "raft": 3}[name]; want != len(args) {
 		return fmt.Errorf("role %s with %d arguments", name, len(args))
 	}
 	switch name {
 	case "direct":
 		return serve(ctx, &http.Server{Addr: args[0], Handler: http.HandlerFunc(origin)}, false)
+	case "cache":
+		return cacheRole(ctx, args[0], args[1], args[2], args[3], args[4])
+	case "raft":
+		return raftRole(ctx, args[0], args[1], args[2])
 	case "grpc":
 		return serveGRPC(ctx, args[0])
 	case "slow":

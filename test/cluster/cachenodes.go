@@ -53,7 +53,7 @@ func StartCache(ctx context.Context, dir string, n int, env ...string) (*Cache, 
 		return nil, err
 	}
 	c := &Cache{dir: dir, env: env, Token: "the-token-of-the-entries"}
-	ports, err := freePorts(3 * n)
+	ports, err := FreePorts(3 * n)
 	if err != nil {
 		return nil, err
 	}
@@ -78,8 +78,8 @@ func StartCache(ctx context.Context, dir string, n int, env ...string) (*Cache, 
 	return c, nil
 }
 
-// freePorts finds ports that nobody listens on now.
-func freePorts(n int) ([]string, error) {
+// FreePorts finds ports, as host:port, that nobody listens on now.
+func FreePorts(n int) ([]string, error) {
 	var ports []string
 	for range n {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/locum-ha/locum/test/cluster"
+)
+
+// transfer measures what an entry costs, and how long a node that comes back takes to have a million of them.
+func (c *cachePeers) transfer(ctx context.Context, o options, s *Section) error {
+	entries := 1_000_000
+	if o.quick {
+		entries = 50_000
+	}
+	order, err := leaderOf(ctx, c.plain)
+	if err != nil {
+		return err
+	}
+	leader, lost := order[0], order[2]
+	before, err := leader.ask(ctx, "/memory")
+	if err != nil {
+		return err
+	}
+	if _, err := leader.ask(ctx, fmt.Sprintf("/fill?entries=%d", entries)); err != nil {
+		return fmt.Errorf("filling: %w", err)
+	}
+	after, err := leader.ask(ctx, "/memory")
+	if err != nil {
+		return err
+	}
+	pair := float64(len("fill:00000000001") + 100)
+	each := float64(after.Heap-before.Heap)/float64(after.Count-before.Count) - pair
+	s.Targets = append(s.Targets, Target{"memory per entry beyond key and value, the log that is kept included", "≤ 200 bytes", fmt.Sprintf("%.0f bytes", each), each <= 200})
+
+	var took Rounds[time.Duration]
+	for range o.rounds(3) {
+		lost.Kill()
+		writing := make(chan error, 1)
+		go func() {
+			_, err := leader.ask(ctx, "/put?inflight=16&for=4s")
+			writing <- err
+		}()
+		start := time.Now()
+		if err := lost.start(); err != nil {
+			return err
+		}
+		limit, cancel := context.WithTimeout(ctx, time.Minute)
+		err := cluster.Poll(limit, "the node has all entries", func() error {
+			m, err := lost.ask(limit, "/leads")
+			if err == nil && (!m.Good || m.Count < int64(entries)) {
+				err = fmt.Errorf("%d entries", m.Count)
+			}
+			return err
+		})
+		cancel()
+		took = append(took, time.Since(start))
+		if werr := <-writing; err == nil {
+			err = werr
+		}
+		if err != nil {
+			return fmt.Errorf("transfer of the state: %w", err)
+		}
+	}
+	s.Targets = append(s.Targets, Target{fmt.Sprintf("a node that starts has %d entries, while 16 callers write", entries), "≤ 10 s", Show(took, millis), took.Median() <= 10*time.Second})
+	return nil
+}
+
+// killLeader measures from kill -9 to the next write that a follower's client gets acknowledged, and counts what is lost.
+func (c *cachePeers) killLeader(ctx context.Context, o options, s *Section) error {
+	var took Rounds[time.Duration]
+	lost := 0
+	for range o.rounds(7) {
+		order, err := leaderOf(ctx, c.plain)
+		if err != nil {
+			return err
+		}
+		leader, follower := order[0], order[1]
+		client, err := dialRESP(follower.resp)
+		if err != nil {
+			return err
+		}
+		acknowledged := 0
+		for ; acknowledged < 500; acknowledged++ {
+			if answer, err := client.do("SET", fmt.Sprintf("kill:%d", acknowledged), "v"); err != nil || answer != "+OK" {
+				return fmt.Errorf("before the kill: %s %w", answer, err)
+			}
+		}
+		start := time.Now()
+		leader.Kill()
+		limit, cancel := context.WithTimeout(ctx, 30*time.Second)
+		err = cluster.Poll(limit, "writes flow again", func() error {
+			answer, err := client.do("SET", "kill:next", "v")
+			if err == nil && answer != "+OK" {
+				err = fmt.Errorf("%s", answer)
+			}
+			return err
+		})
+		cancel()
+		took = append(took, time.Since(start))
+		for i := 0; err == nil && i < acknowledged; i++ {
+			answer, gerr := client.do("GET", fmt.Sprintf("kill:%d", i))
+			if err = gerr; err == nil && !strings.HasPrefix(answer, "$1") {
+				lost++
+			}
+		}
+		client.close()
+		if err == nil {
+			err = leader.start()
+		}
+		if err != nil {
+			return fmt.Errorf("kill of the leader: %w", err)
+		}
+	}
+	s.Targets = append(s.Targets,
+		Target{"leader killed with -9, until a follower's client has a write acknowledged", "≤ 1 s", Show(took, millis), took.Median() <= time.Second},
+		Target{"writes acknowledged at quorum that were lost by these kills", "0", fmt.Sprint(lost), lost == 0})
+	return nil
+}

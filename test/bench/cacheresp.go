@@ -1,0 +1,243 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/locum-ha/locum/test/cluster"
+)
+
+// redisPair is a Redis with one replica.
+type redisPair struct {
+	addr      string
+	processes []*cluster.Process
+}
+
+func startRedisPair(ctx context.Context, dir string) (*redisPair, error) {
+	for _, tool := range []string{"redis-server", "redis-benchmark"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			return &redisPair{}, fmt.Errorf("the peer of this part is not installed (Debian: apt-get install redis-server redis-tools): %w", err)
+		}
+	}
+	ports, err := cluster.FreePorts(2)
+	if err != nil {
+		return &redisPair{}, err
+	}
+	r := &redisPair{addr: ports[0]}
+	for i, addr := range ports {
+		_, port, _ := net.SplitHostPort(addr)
+		args := []string{"--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", dir, "--dbfilename", fmt.Sprintf("redis%d.rdb", i)}
+		if i == 1 {
+			_, first, _ := net.SplitHostPort(r.addr)
+			args = append(args, "--replicaof", "127.0.0.1 "+first)
+		}
+		p, err := cluster.StartProcess(filepath.Join(dir, fmt.Sprintf("redis%d.log", i)), nil, "redis-server", args...)
+		if err != nil {
+			return r, err
+		}
+		r.processes = append(r.processes, p)
+	}
+	limit, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	return r, cluster.Poll(limit, "Redis has its replica", func() error {
+		c, err := dialRESP(r.addr)
+		if err != nil {
+			return err
+		}
+		defer c.close()
+		if answer, err := c.do("SET", "ready", "1"); err != nil || answer != "+OK" {
+			return fmt.Errorf("%s %w", answer, err)
+		}
+		if answer, err := c.do("WAIT", "1", "100"); err != nil || answer != ":1" {
+			return fmt.Errorf("%s %w", answer, err)
+		}
+		return nil
+	})
+}
+
+func (r *redisPair) close() {
+	for _, p := range r.processes {
+		p.Kill()
+	}
+}
+
+// respClient is one connection.
+type respClient struct {
+	conn net.Conn
+	in   *bufio.Reader
+	out  []byte
+}
+
+func dialRESP(addr string) (*respClient, error) {
+	conn, err := net.DialTimeout("tcp", addr, 5*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	return &respClient{conn: conn, in: bufio.NewReader(conn)}, nil
+}
+
+func (c *respClient) close() { _ = c.conn.Close() }
+
+func (c *respClient) add(args ...string) {
+	c.out = fmt.Appendf(c.out, "*%d\r\n", len(args))
+	for _, arg := range args {
+		c.out = fmt.Appendf(c.out, "$%d\r\n%s\r\n", len(arg), arg)
+	}
+}
+
+// exchange sends what was added and reads so many answers; it returns the last one's first line.
+func (c *respClient) exchange(answers int) (string, error) {
+	_, err := c.conn.Write(c.out)
+	c.out = c.out[:0]
+	line := ""
+	for i := 0; i < answers && err == nil; i++ {
+		if line, err = c.in.ReadString('\n'); err != nil {
+			break
+		}
+		line = strings.TrimSuffix(line, "\r\n")
+		if n, notBulk := strconv.Atoi(strings.TrimPrefix(line, "$")); strings.HasPrefix(line, "$") && notBulk == nil && n >= 0 {
+			_, err = io.CopyN(io.Discard, c.in, int64(n)+2)
+		}
+	}
+	return line, err
+}
+
+func (c *respClient) do(args ...string) (string, error) {
+	c.add(args...)
+	return c.exchange(1)
+}
+
+// setAndWait keeps connections busy for a time, each with a SET followed by WAIT 1 0.
+func setAndWait(addr string, connections int, length time.Duration) (measured, error) {
+	value := strings.Repeat("v", 100)
+	each := make([][]time.Duration, connections)
+	errs := make([]error, connections)
+	var wg sync.WaitGroup
+	start := time.Now()
+	for i := range connections {
+		wg.Go(func() {
+			c, err := dialRESP(addr)
+			if err != nil {
+				errs[i] = err
+				return
+			}
+			defer c.close()
+			for n := 0; time.Since(start) < length; n++ {
+				begin := time.Now()
+				c.add("SET", fmt.Sprintf("resp:%d:%d", i, n%1000), value)
+				c.add("WAIT", "1", "0")
+				answer, err := c.exchange(2)
+				if err != nil || !strings.HasPrefix(answer, ":") || answer == ":0" {
+					errs[i] = fmt.Errorf("WAIT answered %q: %w", answer, err)
+					return
+				}
+				each[i] = append(each[i], time.Since(begin))
+			}
+		})
+	}
+	wg.Wait()
+	elapsed := time.Since(start)
+	all := slices.Sorted(slices.Values(slices.Concat(each...)))
+	if len(all) == 0 {
+		return measured{}, errors.Join(append(errs, errors.New("no write was acknowledged"))...)
+	}
+	return measured{Rate: float64(len(all)) / elapsed.Seconds(), P50: all[len(all)/2], P99: all[len(all)*99/100]}, errors.Join(errs...)
+}
+
+var perSecond = regexp.MustCompile(`GET: ([0-9.]+) requests per second, p50=([0-9.]+) msec`)
+
+// redisBenchmark runs GET by Redis's own load generator.
+func redisBenchmark(ctx context.Context, addr string, pipeline, requests int) (measured, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return measured{}, err
+	}
+	limit, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(limit, "redis-benchmark", "-h", host, "-p", port, "-c", "50", "-P", strconv.Itoa(pipeline), "-n", strconv.Itoa(requests),
+		"-r", "1000", "-d", "100", "-t", "get", "-q").Output()
+	found := perSecond.FindStringSubmatch(string(out))
+	if err != nil || found == nil {
+		return measured{}, fmt.Errorf("redis-benchmark: %w: %.200s", err, out)
+	}
+	rate, _ := strconv.ParseFloat(found[1], 64)
+	p50, _ := strconv.ParseFloat(found[2], 64)
+	return measured{Rate: rate, P50: time.Duration(p50 * float64(time.Millisecond))}, nil
+}
+
+// overRESP compares with Redis through its protocol.
+func (c *cachePeers) overRESP(ctx context.Context, o options, s *Section) error {
+	order, err := leaderOf(ctx, c.tls)
+	if err != nil {
+		return err
+	}
+	length, requests := 2*time.Second, 100_000
+	if o.quick {
+		length, requests = 300*time.Millisecond, 20_000
+	}
+	names := []string{"Redis 7 with a replica", "cache, leader", "cache, follower"}
+	addrs := []string{c.redis.addr, order[0].resp, order[1].resp}
+	for _, addr := range addrs { // what GET reads is there
+		if err := fillRESP(addr); err != nil {
+			return err
+		}
+	}
+	var sets [3]rated
+	gets := map[int]*[3]rated{1: {}, 16: {}}
+	for range o.rounds(5) {
+		for i, addr := range addrs {
+			m, err := setAndWait(addr, 64, length)
+			if err != nil {
+				return fmt.Errorf("SET and WAIT, %s: %w", names[i], err)
+			}
+			sets[i].add(m)
+		}
+		for depth, into := range gets {
+			for i, addr := range addrs {
+				m, err := redisBenchmark(ctx, addr, depth, requests*min(depth, 8))
+				if err != nil {
+					return fmt.Errorf("%s: %w", names[i], err)
+				}
+				into[i].add(m)
+			}
+		}
+	}
+	for i, name := range names {
+		s.Rows = append(s.Rows, sets[i].row("RESP SET + WAIT 1 0, "+name, 64))
+	}
+	s.ratio("RESP: SET followed by WAIT 1 0, beside Redis", sets[1].rate.Median()/sets[0].rate.Median(), 1)
+	for _, depth := range []int{1, 16} {
+		for i, name := range names {
+			row := gets[depth][i].row(fmt.Sprintf("RESP GET, pipeline %d, %s", depth, name), 50)
+			row[len(row)-1] = "–"
+			s.Rows = append(s.Rows, row)
+		}
+		s.ratio(fmt.Sprintf("RESP GET at pipeline %d, beside Redis", depth), gets[depth][1].rate.Median()/gets[depth][0].rate.Median(), 0.6)
+	}
+	return nil
+}
+
+func fillRESP(addr string) error {
+	c, err := dialRESP(addr)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	for i := range 1000 {
+		c.add("SET", fmt.Sprintf("key:%012d", i), strings.Repeat("v", 100))
+	}
+	_, err = c.exchange(1000)
+	return err
+}
