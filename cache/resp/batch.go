@@ -1,7 +1,6 @@
 package resp
 
 import (
-	"context"
 	"errors"
 	"time"
 )
@@ -117,11 +116,9 @@ func (c *conn) settle() {
 	b.tx.Ops, b.tx.Watch, b.plans, b.bytes = b.tx.Ops[:0], nil, b.plans[:0], 0
 }
 
-// apply is Store.Apply under the server's limit of time.
+// apply is Store.Apply, which has a limit of time of its own.
 func (c *conn) apply(level Level, tx Tx) ([]Result, bool, error) {
-	ctx, cancel := context.WithTimeout(c.ctx, c.server.cfg.CommandTimeout)
-	defer cancel()
-	results, held, err := c.server.store.Apply(ctx, c.db, level, tx)
+	results, held, err := c.server.store.Apply(c.ctx, c.db, level, tx)
 	if err == nil && held && len(results) != len(tx.Ops) {
 		return nil, false, errors.New("the cache answered another number of operations than it was given")
 	}

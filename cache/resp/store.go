@@ -52,7 +52,7 @@ type Store interface {
 	Len(db int) (int, error)
 
 	// Apply carries out all ops, in order and as one step that nothing comes between, or nothing. If a watched key is not
-	// at its version any more it does nothing and returns swapped = false.
+	// at its version any more it does nothing and returns swapped = false. It waits for a limited time only.
 	Apply(ctx context.Context, db int, level Level, tx Tx) (results []Result, swapped bool, err error)
 
 	// Publish sends a message to the subscribers on all nodes.

@@ -179,30 +179,33 @@ func redisBenchmark(ctx context.Context, addr string, pipeline, requests int) (m
 
 // overRESP compares with Redis through its protocol.
 func (c *cachePeers) overRESP(ctx context.Context, o options, s *Section) error {
-	order, err := leaderOf(ctx, c.tls)
-	if err != nil {
+	order, err := leaderOf(ctx, c.plain) // as Redis: its replication has no TLS either
+	secured, terr := leaderOf(ctx, c.tls)
+	if err := errors.Join(err, terr); err != nil {
 		return err
 	}
 	length, requests := 2*time.Second, 100_000
 	if o.quick {
 		length, requests = 300*time.Millisecond, 20_000
 	}
-	names := []string{"Redis 7 with a replica", "cache, leader", "cache, follower"}
-	addrs := []string{c.redis.addr, order[0].resp, order[1].resp}
+	names := []string{"Redis 7 with a replica", "cache without TLS, leader", "cache without TLS, follower", "cache with TLS, leader"}
+	addrs := []string{c.redis.addr, order[0].resp, order[1].resp, secured[0].resp}
 	for _, addr := range addrs { // what GET reads is there
 		if err := fillRESP(addr); err != nil {
 			return err
 		}
 	}
-	var sets [3]rated
-	gets := map[int]*[3]rated{1: {}, 16: {}}
+	sets := map[int]*[4]rated{16: {}, 64: {}, 256: {}} // by connections
+	gets := map[int]*[4]rated{1: {}, 16: {}}           // by depth
 	for range o.rounds(5) {
-		for i, addr := range addrs {
-			m, err := setAndWait(addr, 64, length)
-			if err != nil {
-				return fmt.Errorf("SET and WAIT, %s: %w", names[i], err)
+		for connections, into := range sets {
+			for i, addr := range addrs {
+				m, err := setAndWait(addr, connections, length)
+				if err != nil {
+					return fmt.Errorf("SET and WAIT, %s: %w", names[i], err)
+				}
+				into[i].add(m)
 			}
-			sets[i].add(m)
 		}
 		for depth, into := range gets {
 			for i, addr := range addrs {
@@ -214,10 +217,12 @@ func (c *cachePeers) overRESP(ctx context.Context, o options, s *Section) error 
 			}
 		}
 	}
-	for i, name := range names {
-		s.Rows = append(s.Rows, sets[i].row("RESP SET + WAIT 1 0, "+name, 64))
+	for _, connections := range []int{16, 64, 256} {
+		for i, name := range names {
+			s.Rows = append(s.Rows, sets[connections][i].row("RESP SET + WAIT 1 0, "+name, connections))
+		}
+		s.ratio(fmt.Sprintf("RESP SET followed by WAIT 1 0, %d connections, beside Redis", connections), sets[connections][1].rate.Median()/sets[connections][0].rate.Median(), 1)
 	}
-	s.ratio("RESP: SET followed by WAIT 1 0, beside Redis", sets[1].rate.Median()/sets[0].rate.Median(), 1)
 	for _, depth := range []int{1, 16} {
 		for i, name := range names {
 			row := gets[depth][i].row(fmt.Sprintf("RESP GET, pipeline %d, %s", depth, name), 50)
