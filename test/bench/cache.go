@@ -39,8 +39,8 @@ func (p *peer) start() error {
 }
 
 // ask tells the process to measure something.
-func (p *peer) ask(ctx context.Context, path string) (measured, error) {
-	var m measured
+func (p *peer) ask(ctx context.Context, path string) (gauged, error) {
+	var m gauged
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.control+path, nil)
 	if err != nil {
 		return m, err
@@ -123,7 +123,7 @@ func killAll(peers []*peer) {
 // cachePart compares the cache with what it is built on, and with Redis.
 func cachePart(ctx context.Context, o options) (*Section, error) {
 	s := &Section{Title: "The cache",
-		How: "Three processes on loopback, 100-byte values, all clusters up and measured in turn. Puts at level quorum by so many callers in the process of the leader, " +
+		How: "Three processes on loopback, 100-byte values, all clusters up and gauged in turn. Puts at level quorum by so many callers in the process of the leader, " +
 			"or of a follower; hashicorp/raft: its Apply, with its own stores in memory and its own plain TCP transport, on its leader. RESP: so many connections, each a SET followed by WAIT 1 0, one after the other; " +
 			"GET by redis-benchmark with 50 connections. Redis 7 has one replica and nothing on disk.",
 		Header: []string{"what", "in flight", "per second", "p50", "p99"}}
@@ -168,7 +168,7 @@ type rated struct {
 	p50, p99 Rounds[time.Duration]
 }
 
-func (r *rated) add(m measured) {
+func (r *rated) add(m gauged) {
 	r.rate, r.p50, r.p99 = append(r.rate, m.Rate), append(r.p50, m.P50), append(r.p99, m.P99)
 }
 

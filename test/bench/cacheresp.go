@@ -120,7 +120,7 @@ func (c *respClient) do(args ...string) (string, error) {
 }
 
 // setAndWait keeps connections busy for a time, each with a SET followed by WAIT 1 0.
-func setAndWait(addr string, connections int, length time.Duration) (measured, error) {
+func setAndWait(addr string, connections int, length time.Duration) (gauged, error) {
 	value := strings.Repeat("v", 100)
 	each := make([][]time.Duration, connections)
 	errs := make([]error, connections)
@@ -151,18 +151,18 @@ func setAndWait(addr string, connections int, length time.Duration) (measured, e
 	elapsed := time.Since(start)
 	all := slices.Sorted(slices.Values(slices.Concat(each...)))
 	if len(all) == 0 {
-		return measured{}, errors.Join(append(errs, errors.New("no write was acknowledged"))...)
+		return gauged{}, errors.Join(append(errs, errors.New("no write was acknowledged"))...)
 	}
-	return measured{Rate: float64(len(all)) / elapsed.Seconds(), P50: all[len(all)/2], P99: all[len(all)*99/100]}, errors.Join(errs...)
+	return gauged{Rate: float64(len(all)) / elapsed.Seconds(), P50: all[len(all)/2], P99: all[len(all)*99/100]}, errors.Join(errs...)
 }
 
 var perSecond = regexp.MustCompile(`GET: ([0-9.]+) requests per second, p50=([0-9.]+) msec`)
 
 // redisBenchmark runs GET by Redis's own load generator.
-func redisBenchmark(ctx context.Context, addr string, pipeline, requests int) (measured, error) {
+func redisBenchmark(ctx context.Context, addr string, pipeline, requests int) (gauged, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
-		return measured{}, err
+		return gauged{}, err
 	}
 	limit, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -170,11 +170,11 @@ func redisBenchmark(ctx context.Context, addr string, pipeline, requests int) (m
 		"-r", "1000", "-d", "100", "-t", "get", "-q").Output()
 	found := perSecond.FindStringSubmatch(string(out))
 	if err != nil || found == nil {
-		return measured{}, fmt.Errorf("redis-benchmark: %w: %.200s", err, out)
+		return gauged{}, fmt.Errorf("redis-benchmark: %w: %.200s", err, out)
 	}
 	rate, _ := strconv.ParseFloat(found[1], 64)
 	p50, _ := strconv.ParseFloat(found[2], 64)
-	return measured{Rate: rate, P50: time.Duration(p50 * float64(time.Millisecond))}, nil
+	return gauged{Rate: rate, P50: time.Duration(p50 * float64(time.Millisecond))}, nil
 }
 
 // overRESP compares with Redis through its protocol.

@@ -25,8 +25,8 @@ import (
 //
 // Control: GET /put?inflight=16&for=2s, /get?goroutines=2&for=1s, /fill?entries=1000000, /memory, /leads.
 
-// measured is one answer of a control port.
-type measured struct {
+// gauged is one answer of a control port.
+type gauged struct {
 	Rate  float64       `json:"rate"` // per second
 	P50   time.Duration `json:"p50"`
 	P99   time.Duration `json:"p99"`
@@ -46,7 +46,7 @@ type controlled struct {
 
 func (c controlled) serve(ctx context.Context, address string) error {
 	mux := http.NewServeMux()
-	handle := func(path string, f func(ctx context.Context, q func(string) string) (measured, error)) {
+	handle := func(path string, f func(ctx context.Context, q func(string) string) (gauged, error)) {
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
 			m, err := f(r.Context(), r.URL.Query().Get)
 			if err != nil {
@@ -56,46 +56,46 @@ func (c controlled) serve(ctx context.Context, address string) error {
 			_ = json.NewEncoder(w).Encode(m) // who asked may be gone
 		})
 	}
-	handle("/put", func(ctx context.Context, q func(string) string) (measured, error) {
+	handle("/put", func(ctx context.Context, q func(string) string) (gauged, error) {
 		inflight, _ := strconv.Atoi(q("inflight"))
 		length, err := time.ParseDuration(q("for"))
 		if err != nil {
-			return measured{}, err
+			return gauged{}, err
 		}
 		return c.puts(ctx, inflight, length)
 	})
-	handle("/get", func(_ context.Context, q func(string) string) (measured, error) {
+	handle("/get", func(_ context.Context, q func(string) string) (gauged, error) {
 		goroutines, _ := strconv.Atoi(q("goroutines"))
 		length, err := time.ParseDuration(q("for"))
 		if err != nil {
-			return measured{}, err
+			return gauged{}, err
 		}
 		return c.gets(goroutines, length)
 	})
-	handle("/fill", func(ctx context.Context, q func(string) string) (measured, error) {
+	handle("/fill", func(ctx context.Context, q func(string) string) (gauged, error) {
 		n, err := strconv.Atoi(q("entries"))
 		if err != nil {
-			return measured{}, err
+			return gauged{}, err
 		}
-		return measured{}, c.fill(ctx, n)
+		return gauged{}, c.fill(ctx, n)
 	})
-	handle("/memory", func(context.Context, func(string) string) (measured, error) {
+	handle("/memory", func(context.Context, func(string) string) (gauged, error) {
 		runtime.GC()
 		runtime.GC() // what finalizers kept
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
 		_, _, count := c.state()
-		return measured{Heap: m.HeapAlloc, Count: count}, nil
+		return gauged{Heap: m.HeapAlloc, Count: count}, nil
 	})
-	handle("/leads", func(context.Context, func(string) string) (measured, error) {
+	handle("/leads", func(context.Context, func(string) string) (gauged, error) {
 		leads, good, count := c.state()
-		return measured{Leads: leads, Good: good, Count: count}, nil
+		return gauged{Leads: leads, Good: good, Count: count}, nil
 	})
 	return serve(ctx, &http.Server{Addr: address, Handler: mux}, false)
 }
 
 // puts keeps so many writes in flight for a time.
-func (c controlled) puts(ctx context.Context, inflight int, length time.Duration) (measured, error) {
+func (c controlled) puts(ctx context.Context, inflight int, length time.Duration) (gauged, error) {
 	each := make([][]time.Duration, inflight)
 	errs := make([]error, inflight)
 	value := []byte(strings.Repeat("v", 100))
@@ -115,14 +115,14 @@ func (c controlled) puts(ctx context.Context, inflight int, length time.Duration
 	elapsed := time.Since(start)
 	all := slices.Sorted(slices.Values(slices.Concat(each...)))
 	if err := errors.Join(errs...); err != nil || len(all) == 0 {
-		return measured{}, fmt.Errorf("%d writes: %w", len(all), err)
+		return gauged{}, fmt.Errorf("%d writes: %w", len(all), err)
 	}
-	return measured{Rate: float64(len(all)) / elapsed.Seconds(), P50: all[len(all)/2], P99: all[len(all)*99/100]}, nil
+	return gauged{Rate: float64(len(all)) / elapsed.Seconds(), P50: all[len(all)/2], P99: all[len(all)*99/100]}, nil
 }
 
 // gets reads as fast as so many goroutines can, and tells how long one call takes where each has a core of its own: with more
 // goroutines than cores, the time of all cores is divided.
-func (c controlled) gets(goroutines int, length time.Duration) (measured, error) {
+func (c controlled) gets(goroutines int, length time.Duration) (gauged, error) {
 	var calls atomic.Int64
 	errs := make([]error, goroutines)
 	var wg sync.WaitGroup
@@ -146,7 +146,7 @@ func (c controlled) gets(goroutines int, length time.Duration) (measured, error)
 	}
 	wg.Wait()
 	cores := min(goroutines, runtime.GOMAXPROCS(0))
-	return measured{
+	return gauged{
 		Rate:  float64(calls.Load()) / time.Since(start).Seconds(),
 		Nanos: float64(time.Since(start).Nanoseconds()) * float64(cores) / float64(calls.Load()),
 	}, errors.Join(errs...)

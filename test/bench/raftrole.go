@@ -11,7 +11,7 @@ import (
 )
 
 // raftRole is a node of hashicorp/raft as its users would set it up for values in memory: its own stores in memory, its own transport
-// over plain TCP, its defaults. It is what the cache is built on, and so the rate that it is measured by.
+// over plain TCP, its defaults. It is what the cache is built on, and so the rate that it is gauged by.
 func raftRole(ctx context.Context, hosts, self, control string) error {
 	config := hraft.DefaultConfig()
 	config.LocalID = hraft.ServerID(self)
