@@ -115,6 +115,10 @@ func (x *exchange) await(s *session, st *stream) (int, result) {
 			case <-st.readable:
 			case <-x.req.Context().Done():
 				x.open = true
+				if x.up.tooSlow() {
+					x.delivered = true
+					x.clientFailed()
+				}
 				return 0, result{done: true}
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"os"
 	"strconv"
 	"sync"
 	"time"
@@ -205,6 +206,12 @@ func (x *exchange) clientFailed() {
 	switch {
 	case x.begun:
 		panic(http.ErrAbortHandler)
+	case errors.Is(x.up.failure(), os.ErrDeadlineExceeded): // the listener has given it up; the connection still takes an answer
+		processed := "no"
+		if x.delivered {
+			processed = "unknown"
+		}
+		x.answer(http.StatusRequestTimeout, "the request body came too slowly: send it again", processed)
 	case x.req.Context().Err() != nil:
 	case errors.Is(x.up.failure(), errTooLarge):
 		x.answer(http.StatusRequestEntityTooLarge, errTooLarge.Error(), "")

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"sync"
 	"time"
 )
@@ -198,6 +199,26 @@ func (u *upload) failure() error {
 		return nil
 	}
 	return u.err
+}
+
+// tooSlow reports whether the listener has given the client up because its body came too slowly. That also ends the request's
+// context, a moment before the pump's Read returns.
+func (u *upload) tooSlow() bool {
+	if u == nil {
+		return false
+	}
+	u.mu.Lock()
+	pump := u.pump
+	u.mu.Unlock()
+	if pump != nil {
+		limit := time.NewTimer(100 * time.Millisecond)
+		defer limit.Stop()
+		select {
+		case <-pump:
+		case <-limit.C:
+		}
+	}
+	return errors.Is(u.failure(), os.ErrDeadlineExceeded)
 }
 
 // send begins to send the body on st, from its start, and returns at once; the goroutines that it starts

@@ -157,8 +157,12 @@ func TestSlowBodyThroughTheRouter(t *testing.T) {
 		for _, length := range []string{"Content-Length: 1000", "Content-Length: 1000000", "Transfer-Encoding: chunked"} {
 			c := l.dial(t)
 			send(t, c, "POST / HTTP/1.1\r\nHost: x\r\n"+length+"\r\n\r\n1\r\nx")
-			if code, body := answer(t, c); code != http.StatusRequestTimeout {
+			code, body := answer(t, c)
+			if code != http.StatusRequestTimeout {
 				t.Errorf("%s, %s: %d %s", name, length, code, strings.TrimSpace(body))
+			}
+			if name == "standby" && !strings.Contains(body, `{"errors":["the request body came too slowly`) {
+				t.Errorf("%s, %s: the 408 does not say why: %q", name, length, body)
 			}
 		}
 	}
