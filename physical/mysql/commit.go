@@ -3,6 +3,7 @@ package mysql
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
@@ -28,11 +29,19 @@ func (s *Store) Commit(ctx context.Context, fence *physical.Fence, ops ...physic
 		}
 		want = *fence
 	}
-	text, args := s.schema.commit(want, ops)
-	var verdict string
+	return s.group.Commit(ctx, want, ops)
+}
+
+// deadlockTries bounds how often a group of commits that was rolled back for a deadlock is tried again.
+const deadlockTries = 8
+
+// send carries out commits in one packet, and returns the result of each.
+func (s *Store) send(ctx context.Context, fence physical.Fence, commits [][]physical.Op) []error {
+	text, args := s.schema.commit(fence, commits)
+	var verdict, conditions string
 	err := s.on(ctx, true, func(conn *sql.Conn) (err error) {
 		for try := range deadlockTries {
-			err = conn.QueryRowContext(ctx, text, args...).Scan(&verdict)
+			err = conn.QueryRowContext(ctx, text, args...).Scan(&verdict, &conditions)
 			if number(err) != errnoDeadlock {
 				break
 			}
@@ -43,19 +52,30 @@ func (s *Store) Commit(ctx context.Context, fence *physical.Fence, ops ...physic
 		}
 		return err
 	})
-	switch {
-	case err != nil:
-		return err
-	case verdict == "f":
-		return fmt.Errorf("%w: the store's fence is not %v", physical.ErrFenced, want)
-	case verdict != "":
-		return fmt.Errorf("%w: a condition does not hold", physical.ErrConflict)
+	results := make([]error, len(commits))
+	if err != nil && !errors.Is(err, physical.ErrUnknown) && !errors.Is(err, physical.ErrUnavailable) && ctx.Err() == nil && len(commits) > 1 {
+		for i := range commits { // one of them is to blame
+			results[i] = s.send(ctx, fence, commits[i:i+1])[0]
+		}
+		return results
 	}
-	return nil
+	for i, ops := range commits {
+		holds := true
+		if slices.ContainsFunc(ops, physical.Op.IsCondition) && err == nil && verdict == "" {
+			holds = strings.HasPrefix(conditions, "+")
+			conditions = conditions[min(1, len(conditions)):]
+		}
+		switch {
+		case err != nil:
+			results[i] = err
+		case verdict != "":
+			results[i] = fmt.Errorf("%w: the store's fence is not %v", physical.ErrFenced, fence)
+		case !holds:
+			results[i] = fmt.Errorf("%w: a condition does not hold", physical.ErrConflict)
+		}
+	}
+	return results
 }
-
-// deadlockTries bounds how often a commit that was rolled back for a deadlock is tried again.
-const deadlockTries = 8
 
 // pause waits a moment, longer each time.
 func pause(ctx context.Context, try int) {
@@ -67,65 +87,86 @@ func pause(ctx context.Context, try int) {
 	}
 }
 
-// commit makes the text of a commit, which ends in a query for what became of it: "" done, "f" fenced, "c" a condition
-// does not hold. If a statement fails, those behind it are not carried out, and the session must be given up.
-func (s schema) commit(fence physical.Fence, ops []physical.Op) (string, []any) {
-	var b strings.Builder
-	var args []any
-	add := func(text string, more ...any) {
-		b.WriteString(text)
-		args = append(args, more...)
-	}
-	add("START TRANSACTION; ")
-	if locks := hashes(ops); len(locks) > 0 {
-		add("SELECT COUNT(*) INTO @locum_rows FROM " + s.keys + " WHERE b IN (" + locks + ") FOR UPDATE; ")
+// builder puts a text of several statements together.
+type builder struct {
+	strings.Builder
+	args []any
+}
+
+func (b *builder) add(text string, args ...any) {
+	b.WriteString(text)
+	b.args = append(b.args, args...)
+}
+
+// commit makes the text of commits that share a fence and no key. It ends in a query for what became of them: "" or "f" for
+// fenced, and "+" or "c" for each commit with conditions, in order. If a statement fails, those behind it are not carried out, and
+// the session must be given up.
+func (s schema) commit(fence physical.Fence, commits [][]physical.Op) (string, []any) {
+	b := &builder{}
+	b.add("START TRANSACTION; ")
+	if locks := hashes(commits); len(locks) > 0 {
+		b.add("SELECT COUNT(*) INTO @locum_rows FROM " + s.keys + " FORCE INDEX (PRIMARY) WHERE b IN (" + locks + ") FOR UPDATE; ")
 	}
 	// The row is shared first and read afterwards: what is read then is what holds until the commit.
-	add("SELECT COUNT(*) INTO @locum_rows FROM " + s.fence + " WHERE id = 1 LOCK IN SHARE MODE; ")
-	add("SELECT IF((SELECT COUNT(*) FROM "+s.fence+" WHERE id = 1 AND lineage = ? AND term = ? AND nonce = ?) = 0, 'f', IF(1",
+	b.add("SELECT COUNT(*) INTO @locum_rows FROM " + s.fence + " WHERE id = 1 LOCK IN SHARE MODE; ")
+	b.add("SELECT IF((SELECT COUNT(*) FROM "+s.fence+" WHERE id = 1 AND lineage = ? AND term = ? AND nonce = ?) = 0, 'f', '') INTO @locum; ",
 		[]byte(fence.Lineage), fence.Term, fence.Nonce[:])
-	var puts, deletes []physical.Op
+	var said []string
+	for i, ops := range commits {
+		only := "@locum = ''"
+		if slices.ContainsFunc(ops, physical.Op.IsCondition) {
+			variable := fmt.Sprintf("@locum%d", i)
+			said = append(said, variable)
+			only += " AND " + variable + " = '+'"
+			s.conditions(b, ops, variable)
+		}
+		s.writes(b, ops, only)
+	}
+	b.add("COMMIT; SELECT @locum, CONCAT(''")
+	for _, variable := range said {
+		b.add(", " + variable)
+	}
+	b.add(")")
+	return b.String(), b.args
+}
+
+// conditions finds out whether all conditions of a commit hold.
+func (s schema) conditions(b *builder, ops []physical.Op, variable string) {
+	b.add("SELECT IF(1")
 	for _, op := range ops {
 		switch op.Kind {
 		case physical.OpRequireAbsent:
-			add(" AND (SELECT COUNT(*) FROM "+s.entries+" WHERE k = ?) = 0", []byte(op.Key))
+			b.add(" AND (SELECT COUNT(*) FROM "+s.entries+" WHERE k = ?) = 0", []byte(op.Key))
 		case physical.OpRequireValue:
-			add(" AND (SELECT COUNT(*) FROM "+s.entries+" WHERE k = ? AND v = ?) = 1", []byte(op.Key), notNull(op.Value))
+			b.add(" AND (SELECT COUNT(*) FROM "+s.entries+" WHERE k = ? AND v = ?) = 1", []byte(op.Key), notNull(op.Value))
+		}
+	}
+	b.add(", '+', 'c') INTO " + variable + "; ")
+}
+
+// writes carries out the writes of a commit if only holds. One by one: several rows would go through a temporary table, which
+// for values is one on disk, and a list of keys might be looked for by another plan than that by the key.
+func (s schema) writes(b *builder, ops []physical.Op, only string) {
+	for _, op := range ops {
+		switch op.Kind {
 		case physical.OpPut:
-			puts = append(puts, op)
+			b.add("INSERT INTO "+s.entries+" (k, v) SELECT ?, ? FROM DUAL WHERE "+only+" ON DUPLICATE KEY UPDATE v = VALUES(v); ",
+				[]byte(op.Key), notNull(op.Value))
 		case physical.OpDelete:
-			deletes = append(deletes, op)
+			b.add("DELETE FROM "+s.entries+" WHERE k = ? AND "+only+"; ", []byte(op.Key))
 		}
 	}
-	add(", '', 'c')) INTO @locum; ")
-	if len(puts) > 0 {
-		add("INSERT INTO " + s.entries + " (k, v) SELECT d.k, d.v FROM (")
-		for i, op := range puts {
-			if i == 0 {
-				add("SELECT ? AS k, ? AS v", []byte(op.Key), notNull(op.Value))
-			} else {
-				add(" UNION ALL SELECT ?, ?", []byte(op.Key), notNull(op.Value))
-			}
-		}
-		add(") d WHERE @locum = '' ON DUPLICATE KEY UPDATE v = VALUES(v); ")
-	}
-	if len(deletes) > 0 {
-		add("DELETE FROM " + s.entries + " WHERE @locum = '' AND k IN (?" + strings.Repeat(", ?", len(deletes)-1) + "); ")
-		for _, op := range deletes {
-			args = append(args, []byte(op.Key))
-		}
-	}
-	add("COMMIT; SELECT @locum")
-	return b.String(), args
 }
 
 // hashes lists the locks of all keys, ascending.
-func hashes(ops []physical.Op) string {
+func hashes(commits [][]physical.Op) string {
 	var all []int
-	for _, op := range ops {
-		h := fnv.New32a()
-		_, _ = h.Write([]byte(op.Key))
-		all = append(all, int(h.Sum32()%keyLocks))
+	for _, ops := range commits {
+		for _, op := range ops {
+			h := fnv.New32a()
+			_, _ = h.Write([]byte(op.Key))
+			all = append(all, int(h.Sum32()%keyLocks))
+		}
 	}
 	slices.Sort(all)
 	var b strings.Builder

@@ -7,6 +7,8 @@
 // decide, write, commit. The server carries them out without waiting for the client in between, so that no lock on the fence
 // spans a round trip. If a statement fails, those behind it are not carried out, and the client gives the connection up.
 //
+// Commits that wait while others are on their way go together in one packet (package grouped), each with its own conditions and result.
+//
 // *The fence* (P1). A commit holds its row shared until it is committed, and decides by what it reads after it has got it. A
 // raise writes the row, so it waits for the commits that have seen the old fence, and those that come later see the new
 // one. A session that blocks a raise for more than a second, a client frozen in the middle of an error say, is ended.

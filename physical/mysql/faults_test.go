@@ -16,9 +16,6 @@ import (
 // P3: what was acknowledged is there after the server was killed, frozen and cut off in the middle of commits, and
 // no error says that nothing was written where something was.
 func (p *place) testChaos(t *testing.T) {
-	if !storeserver.Faults() {
-		t.Skip("\"make faults\" runs it: Outages has the shorter form")
-	}
 	proxy := storeserver.NewProxy(t, p.server.Addr)
 	physicaltest.Chaos(t, p.harness(func(c *Config) { c.Addresses = []string{proxy.Addr()} }), rounds(),
 		storeserver.Disturbances(t, p.crash, p.server.Process, proxy)...)
@@ -54,7 +51,7 @@ func (p *place) testRaiseEndsSessionThatBlocksIt(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			sql, args := s.schema.commit(now, []physical.Op{physical.Put("half", nil)})
+			sql, args := s.schema.commit(now, [][]physical.Op{{physical.Put("half", nil)}})
 			sql, _, _ = strings.Cut(sql, "COMMIT; ")
 			if _, err := conn.ExecContext(ctx, sql, args...); err != nil {
 				t.Fatal(err)

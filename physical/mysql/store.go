@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/locum-ha/locum/internal/conns"
+	"github.com/locum-ha/locum/internal/grouped"
 	"github.com/locum-ha/locum/physical"
 )
 
@@ -29,6 +30,7 @@ type Store struct {
 	db     *sql.DB
 	schema schema
 	seen   observed
+	group  *grouped.Committer
 
 	ctx      context.Context // ends with Close
 	stop     context.CancelCauseFunc
@@ -79,12 +81,16 @@ func (s *Store) prepare(ctx context.Context) error {
 		return fmt.Errorf("mysql: max_allowed_packet is %d; set it to 16M or more", l.packet)
 	}
 	s.caps = Caps(l.packet)
+	s.group = grouped.New(s.ctx, grouped.Limits{Flights: 4, Commits: 64, Ops: maxOps, Bytes: s.caps.MaxCommit / 2}, s.send)
 	return s.setUp(ctx)
 }
 
+// slack is room for the statements around keys and values.
+const slack = 256 << 10
+
 // Caps is what a store can do on a server with this max_allowed_packet. A value may double in a statement.
 func Caps(packet int64) physical.Caps {
-	most := int(packet/2) - 64<<10
+	most := int(packet/2) - slack
 	return physical.Caps{
 		Name: "mysql", Entries: true, HA: true, Shared: true,
 		MaxKey: maxKey, MaxValue: min(most-maxKey, mostValue), MaxOps: maxOps, MaxCommit: min(most, 2*mostValue),
@@ -102,6 +108,9 @@ func (s *Store) Close() error {
 		defer close(s.finished)
 		s.stop(physical.ErrClosed)
 		s.conns.Close()
+		if s.group != nil {
+			s.group.Wait()
+		}
 		_ = s.db.Close() // the connections are closed already, which it may complain of
 	})
 	<-s.finished

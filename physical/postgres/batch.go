@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,187 +8,39 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
+	"github.com/locum-ha/locum/internal/grouped"
 	"github.com/locum-ha/locum/physical"
 )
 
-const (
-	// flights is how many calls are on their way at once. Commits that come while all are wait, and go together.
-	flights = 3
-	// Limits of one call. The bytes bound what a server keeps in memory for it.
-	batchCommits = 128
-	batchOps     = 2 * maxOps
-	batchBytes   = maxCommit
-	// mostLocks is how many keys a call locks one by one; a server has room for some 6400 such locks unless
-	// configured otherwise.
-	mostLocks = 400
-)
+// limits of one call. The bytes bound what a server keeps in memory for it.
+var limits = grouped.Limits{Flights: 3, Commits: 128, Ops: 2 * maxOps, Bytes: maxCommit}
 
-// waiting is a commit on its way.
-type waiting struct {
-	fence physical.Fence
-	ops   []physical.Op
-	bytes int
-	done  chan error // buffered
-	left  bool       // its caller has gone; guarded by batcher.mu
-	group *group     // that it is in, once it is sent; guarded by batcher.mu
-}
+// mostLocks is how many keys a call locks one by one; a server has room for some 6400 such locks unless configured
+// otherwise.
+const mostLocks = 400
 
-// group is what goes in one call.
-type group struct {
-	members []*waiting
-	present int                // callers that still wait
-	cancel  context.CancelFunc // ends the call when nobody waits for it any more
-}
-
-// batcher joins commits into groups.
-type batcher struct {
-	store *Store
-
-	mu     sync.Mutex
-	queue  []*waiting
-	flying int
-}
-
-func (b *batcher) init(s *Store) { b.store = s }
-
-// commit sends ops, together with others where others wait, and returns their own result.
-func (b *batcher) commit(ctx context.Context, fence physical.Fence, ops []physical.Op) error {
-	w := &waiting{fence: fence, ops: ops, done: make(chan error, 1)}
-	for _, op := range ops {
-		w.bytes += len(op.Key) + len(op.Value)
-	}
-	if !b.enqueue(w) {
-		return physical.ErrClosed
-	}
-	select {
-	case err := <-w.done:
-		return err
-	case <-ctx.Done():
-		return b.leave(ctx, w)
-	}
-}
-
-// enqueue adds w and sends it if there is a flight free.
-func (b *batcher) enqueue(w *waiting) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.store.isClosed() {
-		return false
-	}
-	b.queue = append(b.queue, w)
-	if b.flying < flights {
-		b.flying++
-		b.store.tasks.Go(b.fly)
-	}
-	return true
-}
-
-// leave takes a commit back whose caller goes. One that was sent already has an unknown outcome.
-func (b *batcher) leave(ctx context.Context, w *waiting) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	select {
-	case err := <-w.done: // at the last moment
-		return err
-	default:
-	}
-	w.left = true
-	if w.group == nil {
-		b.queue = slices.DeleteFunc(b.queue, func(o *waiting) bool { return o == w })
-		return context.Cause(ctx)
-	}
-	if w.group.present--; w.group.present == 0 {
-		w.group.cancel()
-	}
-	return fmt.Errorf("%w: %w", physical.ErrUnknown, context.Cause(ctx))
-}
-
-// fly sends groups until nobody waits.
-func (b *batcher) fly() {
-	for {
-		ctx, cancel := context.WithCancel(b.store.ctx)
-		g := b.next(cancel)
-		if g == nil {
-			cancel()
-			return
-		}
-		b.store.send(ctx, g.members)
-		cancel()
-	}
-}
-
-// next takes from the queue what can go in one call, commits that share no key: nil, and the flight ends, if nobody waits.
-func (b *batcher) next(cancel context.CancelFunc) *group {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if len(b.queue) == 0 {
-		b.flying--
-		return nil
-	}
-	g := &group{cancel: cancel}
-	keys := make(map[string]bool)
-	ops, size := 0, 0
-	for _, w := range b.queue {
-		ops, size = ops+len(w.ops), size+w.bytes
-		if w.fence != b.queue[0].fence || len(g.members) > 0 && (ops > batchOps || size > batchBytes) || len(g.members) == batchCommits {
-			break
-		}
-		if !disjoint(w.ops, keys) {
-			break // it sees what the ones before it did, in the next call
-		}
-		w.group = g
-		w.ops = cloned(w.ops) // the caller may go, and its values are its own then
-		g.members = append(g.members, w)
-	}
-	g.present = len(g.members)
-	b.queue = slices.Clone(b.queue[len(g.members):])
-	return g
-}
-
-// disjoint adds the keys of ops, unless one of them is there: one op may stand beside another on the same key in a commit.
-func disjoint(ops []physical.Op, keys map[string]bool) bool {
-	for _, op := range ops {
-		if keys[op.Key] {
-			return false
-		}
-	}
-	for _, op := range ops {
-		keys[op.Key] = true
-	}
-	return true
-}
-
-// cloned copies ops with their values.
-func cloned(ops []physical.Op) []physical.Op {
-	ops = slices.Clone(ops)
-	for i := range ops {
-		ops[i].Value = bytes.Clone(ops[i].Value)
-	}
-	return ops
-}
-
-// send carries out a group and tells each member its own result.
-func (s *Store) send(ctx context.Context, members []*waiting) {
-	results, err := s.call(ctx, members)
+// send carries out commits in one call, and returns the result of each.
+func (s *Store) send(ctx context.Context, fence physical.Fence, commits [][]physical.Op) []error {
+	answer, err := s.call(ctx, fence, commits)
 	for try := 0; try < 5 && rolledBack(err); try++ {
-		results, err = s.call(ctx, members)
+		answer, err = s.call(ctx, fence, commits)
 	}
-	if r := refusal(err); r != nil && !ending(r) && !passing(r) && len(members) > 1 {
-		for i := range members { // one of them is to blame
-			s.send(ctx, members[i:i+1])
+	results := make([]error, len(commits))
+	if r := refusal(err); r != nil && !ending(r) && !passing(r) && len(commits) > 1 {
+		for i := range commits { // one of them is to blame
+			results[i] = s.send(ctx, fence, commits[i:i+1])[0]
 		}
-		return
+		return results
 	}
-	said := results.of(len(members))
-	for i, w := range members {
+	for i, said := range answer.of(len(commits)) {
 		if err != nil {
-			w.done <- s.uncommitted(ctx, err)
+			results[i] = s.uncommitted(ctx, err)
 		} else {
-			w.done <- result(said[i], w.fence)
+			results[i] = result(said, fence)
 		}
 	}
+	return results
 }
 
 // notSentError marks a call for which no connection was to be had.
@@ -236,8 +87,8 @@ func result(said string, fence physical.Fence) error {
 }
 
 // call makes one call of the commit function.
-func (s *Store) call(ctx context.Context, members []*waiting) (answer, error) {
-	args := arguments(members)
+func (s *Store) call(ctx context.Context, fence physical.Fence, commits [][]physical.Op) (answer, error) {
+	args := arguments(fence, commits)
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return nil, notSentError{err}
@@ -253,14 +104,13 @@ func (s *Store) call(ctx context.Context, members []*waiting) (answer, error) {
 }
 
 // arguments packs commits as the function takes them.
-func arguments(members []*waiting) []any {
-	fence := members[0].fence
+func arguments(fence physical.Fence, commits [][]physical.Op) []any {
 	conditionOf, deleteOf, putOf := []int32{}, []int32{}, []int32{}
 	conditions, deletes, puts := []string{}, []string{}, []string{}
 	expected, values := [][]byte{}, [][]byte{}
 	hashes := map[int32]bool{}
-	for i, w := range members {
-		for _, op := range w.ops {
+	for i, ops := range commits {
+		for _, op := range ops {
 			hashes[hash(op.Key)] = true
 			switch op.Kind {
 			case physical.OpPut:

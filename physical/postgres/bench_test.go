@@ -42,7 +42,11 @@ func BenchmarkStore(b *testing.B) {
 	if err := s.RaiseFence(b.Context(), physical.Fence{}, f); err != nil {
 		b.Fatal(err)
 	}
-	value := bytes.Repeat([]byte("v"), 1<<10)
+	values := make([][]byte, 64) // that differ: a put of what is there already costs less
+	for i := range values {
+		values[i] = bytes.Repeat([]byte{byte(i)}, 1<<10)
+	}
+	value := func(n int64) []byte { return values[n/10000%64] }
 	key := func(n int64) string { return fmt.Sprintf("bench/%06d", n%10000) }
 	var fresh atomic.Int64
 	for _, c := range []struct {
@@ -50,13 +54,13 @@ func BenchmarkStore(b *testing.B) {
 		call func(ctx context.Context, n int64) error
 	}{
 		{"put/own", func(ctx context.Context, n int64) error {
-			_, err := own.Exec(ctx, "INSERT INTO own VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value", key(n), value)
+			_, err := own.Exec(ctx, "INSERT INTO own VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value", key(n), value(n))
 			return err
 		}},
-		{"put/store", func(ctx context.Context, n int64) error { return s.Commit(ctx, &f, physical.Put(key(n), value)) }},
+		{"put/store", func(ctx context.Context, n int64) error { return s.Commit(ctx, &f, physical.Put(key(n), value(n))) }},
 		{"kv/store", func(ctx context.Context, n int64) error {
 			k := fmt.Sprintf("kv/%08d", fresh.Add(1))
-			return s.Commit(ctx, &f, physical.RequireAbsent(k), physical.RequireAbsent(k+"/1"), physical.Put(k, nil), physical.Put(k+"/1", value), physical.Put(k+"/slot", nil))
+			return s.Commit(ctx, &f, physical.RequireAbsent(k), physical.RequireAbsent(k+"/1"), physical.Put(k, nil), physical.Put(k+"/1", value(n)), physical.Put(k+"/slot", nil))
 		}},
 		{"get/own", func(ctx context.Context, n int64) error {
 			var v []byte

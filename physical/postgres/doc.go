@@ -17,7 +17,7 @@
 // was checked still holds when it is written, for entries that are not there too. A commit of very many keys takes the fence's
 // lock in exclusive mode instead, which keeps the server's lock table small.
 //
-// *Group commit* (batch.go). Commits that wait while others are on their way go together in one call, each
+// *Group commit* (package grouped, batch.go). Commits that wait while others are on their way go together in one call, each
 // with its own conditions and result. They share the round trip, the planner and the sync of the log. There is no timer.
 //
 // *A session that blocks.* A client that dies between two packets of one call can leave a session that holds the

@@ -102,7 +102,7 @@ func (s *Store) Commit(ctx context.Context, fence *physical.Fence, ops ...physic
 	if _, _, err := terms(want.Term, 0); err != nil {
 		return err
 	}
-	return s.batch.commit(ctx, want, ops)
+	return s.group.Commit(ctx, want, ops)
 }
 
 // RaiseFence replaces the fence from by to.

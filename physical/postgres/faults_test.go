@@ -15,9 +15,6 @@ import (
 // P3: what was acknowledged is there after the server was killed, frozen and cut off in the middle of commits, and
 // no error says that nothing was written where something was.
 func (p *place) testChaos(t *testing.T) {
-	if !storeserver.Faults() {
-		t.Skip("\"make faults\" runs it: Outages has the shorter form")
-	}
 	proxy := storeserver.NewProxy(t, p.server.Addr)
 	physicaltest.Chaos(t, p.harness(func(c *Config) { c.URL = physical.Secret(p.server.URL(proxy.Addr())) }), rounds(),
 		storeserver.Disturbances(t, p.crash, p.server.Process, proxy)...)
@@ -28,9 +25,8 @@ func (p *place) testChaos(t *testing.T) {
 func (p *place) testRaiseEndsSessionThatBlocksIt(t *testing.T) {
 	for name, block := range map[string]func(s *Store, now physical.Fence) (sql string, args []any){
 		"commit without end": func(s *Store, now physical.Fence) (string, []any) {
-			w := &waiting{fence: now, ops: []physical.Op{physical.Put("half", nil)}, done: make(chan error, 1)}
 			return "SELECT " + s.schema.commit + "($1::text, $2::bigint, $3::bytea, $4::integer[], $5::integer[], $6::text[], $7::bytea[], $8::integer[], $9::text[], $10::integer[], $11::text[], $12::bytea[])",
-				arguments([]*waiting{w})
+				arguments(now, [][]physical.Op{{physical.Put("half", nil)}})
 		},
 		"transaction left open": func(s *Store, _ physical.Fence) (string, []any) {
 			return "SELECT * FROM " + s.schema.fence + " FOR UPDATE", nil

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/locum-ha/locum/internal/conns"
+	"github.com/locum-ha/locum/internal/grouped"
 	"github.com/locum-ha/locum/physical"
 )
 
@@ -37,7 +38,7 @@ type Store struct {
 	schema schema
 	user   string
 	pooler bool
-	batch  batcher
+	group  *grouped.Committer
 	seen   observed
 	ear    *listener // nil where nobody can listen
 
@@ -136,7 +137,7 @@ func refusesParameters(err error) bool {
 
 // ready fixes what the store can do.
 func (s *Store) ready() error {
-	s.batch.init(s)
+	s.group = grouped.New(s.ctx, limits, s.send)
 	if !s.pooler || s.cfg.ListenURL != "" {
 		cfg, err := s.cfg.listen(&s.conns)
 		if err != nil {
@@ -171,6 +172,9 @@ func (s *Store) Close() error {
 		defer close(s.finished)
 		s.stop(physical.ErrClosed)
 		s.conns.Close()
+		if s.group != nil {
+			s.group.Wait()
+		}
 		if s.pool != nil {
 			s.pool.Close()
 		}
