@@ -1,0 +1,139 @@
+package server
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/locum-ha/locum/internal/config"
+)
+
+// LOCUM_TOKEN is good for the application's own entries; a standby gets one from the active node; it ends with the start that it was
+// made for (issue 5, points 2 and 9).
+func TestApplicationTokens(t *testing.T) {
+	nodes := testCluster(t, 2)
+	for _, n := range nodes {
+		n.start()
+	}
+	root := initialise(t, nodes[0])
+	ready(t, nodes...)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	value := map[string]any{"data": map[string]any{"a": 1}}
+	for _, n := range nodes {
+		tokens := (*applicationTokens)(n.server.life.Load())
+		token, err := tokens.Mint(ctx, "orders")
+		if err != nil {
+			t.Fatalf("%s: %v", n.name, err)
+		}
+		for path, want := range map[string]int{
+			"secret/data/applications/orders/" + n.name: 200, "secret/data/applications/other/x": 403, "secret/data/x": 403, "sys/step-down": 403,
+		} {
+			if code, answer := nodes[0].call("POST", "/v1/"+path, token, value); code != want {
+				t.Errorf("%s: %s: %d %v, want %d", n.name, path, code, answer, want)
+			}
+		}
+		if err := tokens.Renew(ctx, "orders", token); err != nil {
+			t.Errorf("%s: renew: %v", n.name, err)
+		}
+		if err := tokens.Revoke(ctx, "orders", token); err != nil {
+			t.Errorf("%s: revoke: %v", n.name, err)
+		}
+		if code, _ := nodes[0].call("GET", "/v1/auth/token/lookup-self", token, nil); code != 403 {
+			t.Errorf("%s: a revoked token is good for %d", n.name, code)
+		}
+	}
+	// Who does not hold the cluster's keys gets none.
+	if code, _ := nodes[1].call("POST", applicationTokenPath, root, map[string]any{
+		"application": "orders", "node": "node-1", "nonce": make([]byte, 16), "proof": make([]byte, 32),
+	}); code != 403 {
+		t.Errorf("a token for nobody: %d", code)
+	}
+}
+
+// The secret of LOCUM_JOIN proves itself without being sent, brings the seal's key, and can be replaced (issue 5, point 1).
+func TestInvitation(t *testing.T) {
+	nodes := testCluster(t, 2)
+	for _, n := range nodes {
+		n.start()
+	}
+	root := initialise(t, nodes[0])
+	ready(t, nodes...)
+	secretOf := func(method string) []byte {
+		t.Helper()
+		code, answer := nodes[1].call(method, "/v1/sys/invitation", root, nil)
+		text, _ := answer["secret"].(string)
+		secret, err := base64.RawURLEncoding.DecodeString(text)
+		if code != 200 || err != nil || len(secret) != 32 {
+			t.Fatalf("%s: %d %v", method, code, answer)
+		}
+		return secret
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	first := secretOf("GET")
+	if again := secretOf("GET"); string(again) != string(first) {
+		t.Error("a second look shows another one")
+	}
+	for _, n := range nodes { // a standby passes it on
+		key, err := Accept(ctx, []string{n.url}, first, "newcomer")
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := n.server.sealKey()
+		if err != nil || key != want {
+			t.Errorf("%s: not the seal's key (%v)", n.name, err)
+		}
+	}
+	second := secretOf("PUT")
+	if _, err := Accept(ctx, []string{nodes[0].url}, first, "newcomer"); !errors.Is(err, ErrInvitation) {
+		t.Errorf("with the old secret: %v", err)
+	}
+	if _, err := Accept(ctx, []string{nodes[0].url}, second, "newcomer"); err != nil {
+		t.Errorf("with the new one: %v", err)
+	}
+	if code, _ := nodes[0].call("GET", "/v1/sys/invitation", "no-token", nil); code != 403 {
+		t.Errorf("shown to anybody: %d", code)
+	}
+}
+
+// An application that someone else starts is looked at; one that does not work keeps its node from being active, and leadership goes on
+// to a node where it does.
+func TestExternalApplication(t *testing.T) {
+	nodes := testCluster(t, 2)
+	healthy := make([]atomic.Bool, len(nodes))
+	for i, n := range nodes {
+		app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			if !healthy[i].Load() {
+				w.WriteHeader(http.StatusServiceUnavailable)
+			}
+		}))
+		t.Cleanup(app.Close)
+		healthy[i].Store(true)
+		a := config.NewApplication("legacy")
+		a.Upstream, a.Health.Path, a.Health.Interval, a.Health.Failures = app.URL, "/", 20*time.Millisecond, 1
+		a.Restarts, a.StartTimeout = 0, 300*time.Millisecond
+		n.config.Applications = []config.Application{a}
+	}
+	for _, n := range nodes {
+		n.start()
+	}
+	root := initialise(t, nodes[0])
+	ready(t, nodes...)
+	voters(t, nodes[0], root, 2)
+	isActive := func(n *testNode) bool {
+		u := n.server.life.Load()
+		return u != nil && u.isActive()
+	}
+	eventually(t, "node-1 is active", func() bool { return isActive(nodes[0]) })
+	healthy[0].Store(false)
+	eventually(t, "node-2 is active", func() bool { return isActive(nodes[1]) })
+	healthy[0].Store(true)
+	healthy[1].Store(false)
+	eventually(t, "node-1 is active again", func() bool { return isActive(nodes[0]) })
+}
