@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/locum-ha/locum/client"
 	"github.com/locum-ha/locum/internal/config"
 	"github.com/locum-ha/locum/seal"
 )
@@ -115,6 +116,40 @@ func (r *runProcess) end(t *testing.T) int {
 	return 0
 }
 
+// awaitVoters waits until so many nodes vote.
+func awaitVoters(t *testing.T, address, tokenFile string, want int) {
+	t.Helper()
+	token, err := os.ReadFile(tokenFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := client.New(client.Config{Address: address, Token: client.Secret(strings.TrimSpace(string(token)))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	deadline := time.After(30 * time.Second)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		peers, err := c.Raft().Peers(t.Context())
+		voters := 0
+		for _, p := range peers {
+			if p.Voter {
+				voters++
+			}
+		}
+		if voters == want {
+			return
+		}
+		select {
+		case <-deadline:
+			t.Fatalf("%d voters, %v", voters, err)
+		case <-tick.C:
+		}
+	}
+}
+
 // answers waits until the application answers at an address, and returns what.
 func answers(t *testing.T, address, path string) string {
 	t.Helper()
@@ -166,6 +201,7 @@ func TestRun(t *testing.T) {
 			t.Errorf("answer %q", got)
 		}
 	}
+	awaitVoters(t, "http://"+first.api, filepath.Join(tmp, "one", "root-token"), 3) // until then the first one cannot be spared
 	// Signals are the command's, and so is the exit code.
 	if err := first.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
 		t.Fatal(err)
