@@ -47,12 +47,7 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 		fenceIs: config.Path + "fence-is/",
 		lock:    config.Path + "lock",
 		minTTL:  config.MinTTL,
-		caps: physical.Caps{
-			Name: "consul", Entries: true, HA: true, Watch: true, Shared: true,
-			MaxOps: maxOps, MaxKey: maxKey, MaxValue: maxValue, MaxCommit: maxCommit,
-			MinTTL: config.MinTTL, DefaultTTL: config.MinTTL,
-			Failover: "Nothing is lost: Consul acknowledges what a majority has on disk; while it elects a leader requests wait (up to 7 s), and sessions are counted anew.",
-		},
+		caps:    capsOf(config),
 	}
 	var err error
 	if s.api, err = newAPI(config); err != nil {
@@ -73,6 +68,22 @@ const openTime = 10 * time.Second
 func joinClose(err error, s *Store) error {
 	_ = s.Close() // always nil
 	return err
+}
+
+// Caps is what the store can do unless it is configured otherwise.
+func Caps() physical.Caps {
+	var config Config
+	config.ensureDefaults()
+	return capsOf(config)
+}
+
+func capsOf(config Config) physical.Caps {
+	return physical.Caps{
+		Name: "consul", Entries: true, HA: true, Watch: true, Shared: true,
+		MaxOps: maxOps, MaxKey: maxKey, MaxValue: maxValue, MaxCommit: maxCommit,
+		MinTTL: config.MinTTL, DefaultTTL: config.MinTTL,
+		Failover: "Nothing is lost: Consul acknowledges what a majority has on disk; while it elects a leader requests wait (up to 7 s), and sessions are counted anew.",
+	}
 }
 
 // Caps says what the store can do.

@@ -46,12 +46,7 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 		fence:   config.Path + "fence",
 		holder:  config.Path + "lock/holder",
 		term:    config.Path + "lock/term",
-		caps: physical.Caps{
-			Name: "etcd", Entries: true, HA: true, Watch: true, Shared: true,
-			MaxOps: maxOps, MaxValue: maxCommit - 4<<10, MaxCommit: maxCommit, MaxKey: 4 << 10,
-			MinTTL: config.MinTTL, DefaultTTL: max(5*time.Second, config.MinTTL),
-			Failover: "Nothing is lost: etcd acknowledges what a majority has on disk; while it elects a leader (about 1 s) requests wait, and leases are counted anew.",
-		},
+		caps:    capsOf(config),
 	}
 	s.ctx, s.end = context.WithCancelCause(context.Background())
 	if err := s.connect(ctx); err != nil {
@@ -94,6 +89,22 @@ func (s *Store) connect(ctx context.Context) error {
 		return errors.Join(err, client.Close())
 	}
 	return nil
+}
+
+// Caps is what the store can do unless it is configured otherwise.
+func Caps() physical.Caps {
+	var config Config
+	config.ensureDefaults()
+	return capsOf(config)
+}
+
+func capsOf(config Config) physical.Caps {
+	return physical.Caps{
+		Name: "etcd", Entries: true, HA: true, Watch: true, Shared: true,
+		MaxOps: maxOps, MaxValue: maxCommit - 4<<10, MaxCommit: maxCommit, MaxKey: 4 << 10,
+		MinTTL: config.MinTTL, DefaultTTL: max(5*time.Second, config.MinTTL),
+		Failover: "Nothing is lost: etcd acknowledges what a majority has on disk; while it elects a leader (about 1 s) requests wait, and leases are counted anew.",
+	}
 }
 
 // Caps says what the store can do.

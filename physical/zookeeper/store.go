@@ -58,12 +58,7 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 		rights: acl{"world", "anyone"},
 		writes: newGate(),
 		hints:  newHints(),
-		caps: physical.Caps{
-			Name: "zookeeper", Entries: true, HA: true, Watch: true, Shared: true,
-			MaxOps: maxOps, MaxKey: maxKey, MaxValue: maxValue, MaxCommit: maxCommit,
-			MinTTL: config.MinTTL, DefaultTTL: max(5*time.Second, config.MinTTL),
-			Failover: "Nothing is lost: ZooKeeper acknowledges what a majority has on disk; while it elects a leader requests wait, and sessions are counted anew.",
-		},
+		caps:   capsOf(config),
 	}
 	s.dialer.servers, s.dialer.dial = config.Servers, s.conns.Dial
 	s.dialer.turn.Store(rand.Uint32())
@@ -130,6 +125,22 @@ func (s *Store) create(ctx context.Context, path string) error {
 		return nil
 	}
 	return translate(ctx, err, false)
+}
+
+// Caps is what the store can do unless it is configured otherwise.
+func Caps() physical.Caps {
+	var config Config
+	config.ensureDefaults()
+	return capsOf(config)
+}
+
+func capsOf(config Config) physical.Caps {
+	return physical.Caps{
+		Name: "zookeeper", Entries: true, HA: true, Watch: true, Shared: true,
+		MaxOps: maxOps, MaxKey: maxKey, MaxValue: maxValue, MaxCommit: maxCommit,
+		MinTTL: config.MinTTL, DefaultTTL: max(5*time.Second, config.MinTTL),
+		Failover: "Nothing is lost: ZooKeeper acknowledges what a majority has on disk; while it elects a leader requests wait, and sessions are counted anew.",
+	}
 }
 
 // Caps says what the store can do.
