@@ -28,6 +28,7 @@ type FakeS3 struct {
 	requests map[string]int           // by kind
 	delay    time.Duration            // of a write between its beginning and its check
 	refuse   func(*http.Request) bool // answers 503 instead
+	ignore   bool                     // conditions
 }
 
 type fakeObject struct {
@@ -67,6 +68,13 @@ func (f *FakeS3) SlowWrites(d time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.delay = d
+}
+
+// IgnoreConditions makes it a service that knows no conditional writes.
+func (f *FakeS3) IgnoreConditions() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ignore = true
 }
 
 // Refuse answers 503 to the requests that which is true of; nil: to none.
@@ -135,6 +143,11 @@ func (f *FakeS3) get(w http.ResponseWriter, r *http.Request, key string) {
 
 func (f *FakeS3) put(w http.ResponseWriter, r *http.Request, key string) {
 	match, none := r.Header.Get("If-Match"), r.Header.Get("If-None-Match")
+	f.mu.Lock()
+	if f.ignore {
+		match, none = "", ""
+	}
+	f.mu.Unlock()
 	conditional := match != "" || none != ""
 	if conditional {
 		f.count("swap")

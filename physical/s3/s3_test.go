@@ -2,8 +2,13 @@ package s3
 
 import (
 	"context"
+	"errors"
+	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/locum-ha/locum/internal/storeserver"
 	"github.com/locum-ha/locum/physical/physicaltest"
@@ -41,4 +46,31 @@ func TestConformance(t *testing.T) {
 	}
 	t.Run("Backend", func(t *testing.T) { physicaltest.Backend(t, harness) })
 	t.Run("HABackend", func(t *testing.T) { physicaltest.HABackend(t, harness) })
+}
+
+// cutting carries requests out and loses the answers of some swaps.
+type cutting struct {
+	to   http.RoundTripper
+	left atomic.Int64
+}
+
+func (c *cutting) next(n int64) { c.left.Store(n) }
+
+func (c *cutting) RoundTrip(r *http.Request) (*http.Response, error) {
+	response, err := c.to.RoundTrip(r)
+	if err == nil && r.Header.Get("If-Match") != "" && c.left.Add(-1) >= 0 {
+		_ = response.Body.Close()
+		return nil, errors.New("connection reset by peer")
+	}
+	return response, err
+}
+
+// clientOver is the client of this configuration over another transport.
+func (c Config) clientOver(t *testing.T, over http.RoundTripper) *awss3.Client {
+	t.Helper()
+	client, _, err := c.prepare(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return awss3.New(client.Options(), func(o *awss3.Options) { o.HTTPClient = &http.Client{Transport: over} })
 }
