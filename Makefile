@@ -54,6 +54,7 @@ STORE ?=
 .PHONY: faults
 faults: deps ## the long tests of faults of a data store: make faults STORE=etcd (or several: STORE="etcd consul")
 	@if [ -z "$(STORE)" ]; then echo "error: which store?"; echo "hint: make faults STORE=etcd; there are: $$(cd physical && ls -d */ | tr -d / | tr '\n' ' ')"; exit 1; fi
+	@case ' $(STORE) ' in *' etcd '*) .ci/etcd;; esac
 	LOCUM_FAULTS=1 LOCUM_NO_SKIP=1 go test -v -count=1 -p 1 -timeout 30m $(STORE:%=./physical/%/...) | .ci/quiet
 	cd test && LOCUM_FAULTS=1 LOCUM_NO_SKIP=1 LOCUM_STORE="$(STORE)" go test -v -count=1 -timeout 30m ./stores | ../.ci/quiet
 

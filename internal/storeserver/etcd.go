@@ -3,32 +3,70 @@ package storeserver
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/http"
+	"os"
 	"path/filepath"
+	"slices"
 )
+
+// EtcdVersion is the version that "make faults STORE=etcd" builds, beside the one that Debian has.
+const EtcdVersion = "3.7.3"
 
 // Etcd is a server of etcd, alone in its cluster.
 type Etcd struct {
 	*Process
-	Addr string // where clients connect to, "host:port", without TLS
+	Addr string // where clients connect to, "host:port"
 }
 
-// StartEtcd starts etcd with its data on disk. args are added to its command line.
+// StartEtcd starts etcd with its data on disk. args are added to its command line; with --cert-file among them it speaks
+// TLS alone.
 func StartEtcd(t T, args ...string) *Etcd {
 	t.Helper()
-	path := Program(t, "etcd-server", "etcd")
+	return startEtcd(t, Program(t, "etcd-server", "etcd"), args)
+}
+
+// StartNewestEtcd starts the version that "make faults STORE=etcd" has built.
+func StartNewestEtcd(t T, args ...string) *Etcd {
+	t.Helper()
+	dir, err := os.UserCacheDir()
+	path := filepath.Join(dir, "locum", "etcd-"+EtcdVersion)
+	if err == nil {
+		_, err = os.Stat(path)
+	}
+	if err != nil {
+		Missing(t, "there is no etcd %s: \"make faults STORE=etcd\" builds it", EtcdVersion)
+	}
+	return startEtcd(t, path, args)
+}
+
+func startEtcd(t T, path string, args []string) *Etcd {
+	t.Helper()
 	dir := Dir(t, "")
 	addr, peer := Loopback(FreePort(t)), Loopback(FreePort(t))
+	url := "http://" + addr
+	ready := func(ctx context.Context) error { return getOK(ctx, url+"/health") }
+	if slices.Contains(args, "--cert-file") {
+		url = "https://" + addr
+		ready = func(ctx context.Context) error { return dials(ctx, addr) }
+	}
 	args = append([]string{
 		"--name", "test", "--data-dir", filepath.Join(dir, "data"), "--log-level", "warn",
-		"--listen-client-urls", "http://" + addr, "--advertise-client-urls", "http://" + addr,
+		"--listen-client-urls", url, "--advertise-client-urls", url,
 		"--listen-peer-urls", "http://" + peer, "--initial-advertise-peer-urls", "http://" + peer,
 		"--initial-cluster", "test=http://" + peer,
 	}, args...)
-	return &Etcd{Addr: addr, Process: Launch(t, Spec{
-		Name: "etcd", Dir: dir, Path: path, Args: args,
-		Ready: func(ctx context.Context) error { return getOK(ctx, "http://"+addr+"/health") },
-	})}
+	return &Etcd{Addr: addr, Process: Launch(t, Spec{Name: "etcd", Dir: dir, Path: path, Args: args, Ready: ready})}
+}
+
+// dials reports whether somebody listens.
+func dials(ctx context.Context, addr string) error {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
 }
 
 // getOK asks for a URL and wants a 200.

@@ -30,6 +30,12 @@ func startServer(t *testing.T) *storeserver.Etcd {
 	return storeserver.StartEtcd(t, "--heartbeat-interval", "40", "--election-timeout", "400")
 }
 
+// startNewest is startServer with the newest version.
+func startNewest(t *testing.T) *storeserver.Etcd {
+	t.Helper()
+	return storeserver.StartNewestEtcd(t, "--heartbeat-interval", "40", "--election-timeout", "400")
+}
+
 var (
 	paths     atomic.Int64
 	lastWorld atomic.Pointer[world] // that a harness made
@@ -85,4 +91,15 @@ func TestConformance(t *testing.T) {
 	server := startServer(t)
 	t.Run("Backend", func(t *testing.T) { physicaltest.Backend(t, harness(server)) })
 	t.Run("HABackend", func(t *testing.T) { physicaltest.HABackend(t, harness(server)) })
+}
+
+// The same against the newest version, where it was built.
+func TestConformanceWithNewest(t *testing.T) {
+	if !storeserver.Faults() {
+		t.Skip("the newest etcd: make faults STORE=etcd")
+	}
+	server := startNewest(t)
+	t.Run("Backend", func(t *testing.T) { physicaltest.Backend(t, harness(server)) })
+	t.Run("HABackend", func(t *testing.T) { physicaltest.HABackend(t, harness(server)) })
+	physicaltest.Outages(t, outages(harness(server)), 1)
 }

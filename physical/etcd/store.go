@@ -51,6 +51,9 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	s.ctx, s.end = context.WithCancelCause(context.Background())
 	if err := s.connect(ctx); err != nil {
 		s.end(physical.ErrClosed)
+		if why := config.probe(); why != nil {
+			err = fmt.Errorf("%w: %w", physical.ErrUnavailable, why)
+		}
 		return nil, fmt.Errorf("etcd at %v: %w", config.Endpoints, err)
 	}
 	return s, nil
@@ -62,12 +65,16 @@ const openTime = 10 * time.Second
 func (s *Store) connect(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, openTime)
 	defer cancel()
+	dialTime := 5 * time.Second
+	if end, ok := ctx.Deadline(); ok {
+		dialTime = max(min(dialTime, time.Until(end)), time.Millisecond) // for logging in, which heeds no context
+	}
 	config := clientv3.Config{
 		Endpoints:            s.config.Endpoints,
 		Username:             s.config.Username,
 		Password:             s.config.Password.Reveal(),
 		Token:                s.config.Token.Reveal(),
-		DialTimeout:          5 * time.Second,
+		DialTimeout:          dialTime,
 		DialKeepAliveTime:    6 * time.Second, // servers close the connection of whoever asks more often than every 5 s
 		DialKeepAliveTimeout: 2 * time.Second,
 		MaxCallSendMsgSize:   maxCommit + 1<<20,
