@@ -41,6 +41,7 @@ type Config struct {
 	IdleTimeout       time.Duration // between two requests of a connection. Required
 	ReadTimeout       time.Duration // for all of a request's body; 0: none
 	MinBodyRate       int64         // bytes per second, of a body that is waited for; 0: none
+	Streams           bool          // a body of unknown length may pause for as long as it likes: it may be one side of a conversation
 	MaxHeaderBytes    int           // of a request's head. Required
 
 	Handler http.Handler
@@ -140,7 +141,7 @@ func (l *Listener) serve(w http.ResponseWriter, r *http.Request) {
 	if Authorized(r) {
 		l.cfg.Forwarders.settleClient(r)
 	}
-	if r.Body != nil && r.Body != http.NoBody && (l.cfg.MinBodyRate > 0 || l.cfg.ReadTimeout > 0) {
+	if r.Body != nil && r.Body != http.NoBody && !(l.cfg.Streams && r.ContentLength < 0) && (l.cfg.MinBodyRate > 0 || l.cfg.ReadTimeout > 0) {
 		defer l.watch(w, r)()
 	}
 	l.cfg.Handler.ServeHTTP(w, r)

@@ -109,7 +109,7 @@ func (sv *serving) listen() error {
 		cfg := listener.Config{
 			Network: "tcp", Address: address, Handler: http.HandlerFunc(sv.serve), Logger: sv.s.log.With("application", sv.cfg.Name, "part", "listener"),
 			ReadHeaderTimeout: defaults.HTTPReadHeaderTimeout, IdleTimeout: defaults.HTTPIdleTimeout,
-			MinBodyRate: int64(defaults.HTTPMinBodyRate), MaxHeaderBytes: int(defaults.MaxHeaderBytes),
+			MinBodyRate: int64(defaults.HTTPMinBodyRate), Streams: true, MaxHeaderBytes: int(defaults.MaxHeaderBytes),
 		}
 		cfg.Forwarders.Prefixes = sv.cfg.AuthorizedProxies()
 		if sv.cfg.TLSCertFile != "" {
