@@ -142,13 +142,13 @@ func nth(times []int64, n int) int64 {
 	return times[len(times)-n]
 }
 
-// connected returns the hosts that were heard since an instant, in the list's order.
-func (b *book) connected(self string, hosts []string, since int64) []string {
+// connected returns the hosts that were heard since an instant, in the list's order; of voters only, or of all.
+func (b *book) connected(self string, hosts []string, since int64, voters bool) []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	there := map[string]bool{}
 	for id, p := range b.peers {
-		if id == self || p.voter && p.heard >= since {
+		if id == self || (p.voter || !voters) && p.heard >= since {
 			there[p.host] = true
 		}
 	}

@@ -199,7 +199,7 @@ func (s *shell) knock(m *member) {
 // leaderOf returns the host of a cluster's leader, as the others last said.
 func (s *shell) leaderOf(cluster string) string {
 	for i := range s.asked {
-		if v := s.asked[i].Load(); v != nil && v.at != 0 && v.bound && v.cluster == cluster && slices.Contains(s.n.cfg.Hosts, v.host) {
+		if v := s.asked[i].Load(); v != nil && v.at != 0 && v.bound && v.cluster == cluster && v.host != "" {
 			return v.host
 		}
 	}
@@ -258,8 +258,9 @@ func (s *shell) leave(ctx context.Context) {
 func (s *shell) publish() {
 	n, m := s.n, s.n.member.Load()
 	v := view{id: *s.id.Load(), list: s.list}
-	h := Health{State: Forming, Hosts: n.cfg.Hosts, Quorum: n.quorum(), Reason: s.seekReason()}
+	h := Health{State: Forming, Hosts: *n.hosts.Load(), Quorum: n.quorum(), Reason: s.seekReason()}
 	if m != nil {
+		h.Hosts, h.Quorum = m.hostList(), m.quorum()
 		id, host, _ := m.leader.get()
 		v.bound, v.cluster, v.open = true, m.cluster, m.heardOpen()
 		v.founder = s.form.founder && !m.opened.Load()
@@ -283,7 +284,7 @@ func (s *shell) describe(h *Health, m *member, open bool) {
 	}
 	if open {
 		bits := m.hosts.Load()
-		for i, host := range n.cfg.Hosts {
+		for i, host := range h.Hosts {
 			if bits&(1<<i) != 0 || host == n.cfg.Self && serving {
 				h.Connected = append(h.Connected, host)
 			}

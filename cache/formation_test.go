@@ -329,7 +329,7 @@ func (s *sim) settled() bool {
 // TestFormationSimulated: at most one cluster is open at any time (P11), no node leaves an open one, and as
 // soon as faults end all running nodes come together in one, whatever happened before.
 func TestFormationSimulated(t *testing.T) {
-	schedules := 1000
+	schedules := 2000
 	if os.Getenv("LOCUM_FAULTS") != "" {
 		schedules = 50000
 	}

@@ -13,12 +13,13 @@ import (
 
 // fsm is raft's view of the state.
 type fsm struct {
-	mu    sync.Mutex // held while a batch is applied, or the state is captured as a whole
-	st    *state
-	log   *memLog
-	over  *overlays
-	index uint64 // of the last entry applied
-	term  uint64
+	mu     sync.Mutex // held while a batch is applied, or the state is captured as a whole
+	st     *state
+	log    *memLog
+	over   *overlays
+	agreed func([]string) // told of the list of hosts that was declared
+	index  uint64         // of the last entry applied
+	term   uint64
 
 	config   hraft.Configuration // committed
 	configAt uint64
@@ -85,7 +86,10 @@ func (f *fsm) Restore(content io.ReadCloser) error {
 	}
 	f.st, f.config, f.configAt = p.st, p.meta.Configuration, p.meta.ConfigurationIndex
 	f.index, f.term = p.meta.Index, p.meta.Term
-	f.st.over = f.over
+	f.st.over, f.st.agreed = f.over, f.agreed
+	if f.agreed != nil && len(f.st.hosts) > 0 {
+		f.agreed(f.st.hosts)
+	}
 	f.st.applied.Store(f.index)
 	f.next.Store(f.st.nextExpiry())
 	f.mu.Unlock()

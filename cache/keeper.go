@@ -48,7 +48,7 @@ func (m *member) config() hraft.Configuration { return m.raft.GetConfiguration()
 
 // declare puts this node's options into the log, which also settles what the log had before this term.
 func (l *lead) declare() {
-	d := declaration{Caches: l.m.cfg.Caches, Default: l.m.cfg.Default, Hosts: l.m.cfg.Hosts, Base: versionBase()}
+	d := declaration{Caches: l.m.cfg.Caches, Default: l.m.cfg.Default, Hosts: l.m.hostList(), Base: versionBase()}
 	content, err := json.Marshal(d)
 	if err != nil {
 		l.m.cfg.Logger.Error("the cache's options cannot be declared", "error", err)
@@ -77,6 +77,7 @@ func (l *lead) keep() {
 	for {
 		l.members()
 		l.judge()
+		l.relist()
 		if next := l.m.fsm.next.Load(); next != 0 && next <= l.time() && l.ready.Load() != 0 {
 			if _, err := l.command(Op{Kind: opTick}); err != nil {
 				l.m.cfg.Logger.Debug("expired entries could not be taken out", "error", err)
@@ -178,7 +179,8 @@ func (l *lead) pulse() pulse {
 // an election timeout, and has applied the declaration. The data may be shown for some time after that.
 func (l *lead) judge() {
 	m := l.m
-	at := m.book.since(m.id, m.cfg.Hosts, m.quorum)
+	hosts := m.hostList()
+	at := m.book.since(m.id, hosts, len(hosts)/2+1)
 	window := int64(m.cfg.ElectionTimeout)
 	open := at != 0 && now()-at <= window
 	if ready := l.ready.Load(); ready == 0 {
@@ -190,8 +192,8 @@ func (l *lead) judge() {
 		return
 	}
 	var bits uint64
-	for _, h := range m.book.connected(m.id, m.cfg.Hosts, now()-window) {
-		bits |= 1 << slices.Index(m.cfg.Hosts, h)
+	for _, h := range m.book.connected(m.id, hosts, now()-window, true) {
+		bits |= 1 << slices.Index(hosts, h)
 	}
 	m.hosts.Store(bits)
 	if open {
@@ -211,7 +213,7 @@ func (l *lead) judge() {
 // into the configuration last.
 func (l *lead) nextSeat() change {
 	m := l.m
-	servers := m.config().Servers
+	servers, hosts := m.config().Servers, m.hostList()
 	seats := make([]seat, len(servers))
 	newest := map[string]int{}
 	for i, s := range servers {
@@ -221,12 +223,16 @@ func (l *lead) nextSeat() change {
 	for i, s := range servers {
 		id, host := string(s.ID), hostOf(s.Address)
 		p := m.book.get(id)
+		at := slices.Index(hosts, host)
 		seats[i] = seat{
-			id: id, host: slices.Index(m.cfg.Hosts, host), voter: s.Suffrage == hraft.Voter, latest: newest[host] == i,
-			ready: p.match > 0 && p.match+64 >= last && now()-p.heard <= int64(m.cfg.ElectionTimeout),
+			id: id, host: at, voter: s.Suffrage == hraft.Voter, latest: newest[host] == i,
+			ready: at >= 0 && p.match > 0 && p.match+64 >= last && now()-p.heard <= int64(m.cfg.ElectionTimeout),
+		}
+		if at < 0 && l.newer(hosts) && slices.Contains(*m.node.hosts.Load(), host) {
+			seats[i].host = len(hosts) // it waits without a vote until the new list is declared
 		}
 	}
-	return nextSeat(seats, len(m.cfg.Hosts), m.id)
+	return nextSeat(seats, len(hosts), m.id)
 }
 
 func (l *lead) change(c change) {
@@ -251,10 +257,48 @@ func (l *lead) change(c change) {
 	m.cfg.Logger.Info("the cache's members changed", "change", what, "peer", who)
 }
 
+// newer reports whether this node's own list is another than the one agreed on, and became known later.
+func (l *lead) newer(agreed []string) bool {
+	m := l.m
+	if slices.Equal(*m.node.hosts.Load(), agreed) {
+		return false
+	}
+	m.fsm.mu.Lock()
+	defer m.fsm.mu.Unlock()
+	return m.seated.Load() >= m.fsm.st.hostsAt
+}
+
+// relist declares this node's own list, if it is newer, as soon as that costs nothing: as many hosts of the
+// new list are there beyond its majority as of the old one beyond its, or all of it. So a list may be rolled
+// out host by host, while the cache goes on.
+func (l *lead) relist() {
+	m := l.m
+	agreed, own := m.hostList(), *m.node.hosts.Load()
+	if !l.open.Load() || !l.newer(agreed) {
+		return
+	}
+	since := now() - int64(m.cfg.ElectionTimeout)
+	there := func(hosts []string) int { return len(m.book.connected(m.id, hosts, since, false)) }
+	beyond := there(own) - (len(own)/2 + 1)
+	if there(own) < len(own) && (beyond < 0 || beyond < there(agreed)-(len(agreed)/2+1)) {
+		return
+	}
+	d := declaration{Caches: m.cfg.Caches, Default: m.cfg.Default, Hosts: own}
+	content, err := json.Marshal(d)
+	if err == nil {
+		_, err = l.command(Op{Kind: opDeclare, Value: content})
+	}
+	if err != nil {
+		m.cfg.Logger.Debug("the new list of hosts was not agreed on", "error", err)
+		return
+	}
+	m.cfg.Logger.Info("the cache has a new list of hosts", "hosts", own, "before", agreed)
+}
+
 // admit lets a new incarnation in, without a vote.
 func (l *lead) admit(id, host string) error {
 	m := l.m
-	if !slices.Contains(m.cfg.Hosts, host) {
+	if hosts := m.hostList(); !slices.Contains(hosts, host) && !(l.newer(hosts) && slices.Contains(*m.node.hosts.Load(), host)) {
 		return fmt.Errorf("host %s is not in the list of hosts of the leader, %s; give all nodes the same list", host, m.cfg.Self)
 	}
 	for _, s := range m.config().Servers {

@@ -226,7 +226,8 @@ func (l *lead) carry(batch []*pending, size int) {
 }
 
 func (l *lead) applied(index uint64) (bool, <-chan struct{}) {
-	return l.m.book.appliedBy(l.m.id, l.m.cfg.Hosts, l.m.quorum, index)
+	hosts := l.m.hostList()
+	return l.m.book.appliedBy(l.m.id, hosts, len(hosts)/2+1, index)
 }
 
 // failure translates raft's errors.
@@ -398,7 +399,8 @@ func (l *lead) confirm(r *readRound) {
 		l.m.book.mu.Lock()
 		changed := l.m.book.changed
 		l.m.book.mu.Unlock()
-		return l.m.book.since(l.m.id, l.m.cfg.Hosts, l.m.quorum) >= begin, changed
+		hosts := l.m.hostList()
+		return l.m.book.since(l.m.id, hosts, len(hosts)/2+1) >= begin, changed
 	})
 	if r.err != nil {
 		r.err = errNotLeader

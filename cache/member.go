@@ -17,9 +17,10 @@ import (
 type member struct {
 	node    *Node
 	cfg     *Config
-	id      string // this incarnation
-	cluster string // the identity of the founder
-	quorum  int
+	id      string                   // this incarnation
+	cluster string                   // the identity of the founder
+	agreed  atomic.Pointer[[]string] // the list of hosts by which a majority is counted: the log's
+	seated  atomic.Uint64            // the state's version when this node's own list became known
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 
@@ -92,13 +93,16 @@ func (w *leaderWatch) poke() {
 // newMember starts raft. With found it makes a new cluster of this node alone; the others join it.
 func (n *Node) newMember(id, cluster string, found bool, d *dialer) (*member, error) {
 	m := &member{
-		node: n, cfg: &n.cfg, id: id, cluster: cluster, quorum: n.quorum(),
+		node: n, cfg: &n.cfg, id: id, cluster: cluster,
 		log: newMemLog(), book: newBook(), over: newOverlays(), writers: map[string]*writeServer{}, quiet: make(chan struct{}),
 	}
 	m.ctx, m.cancel = context.WithCancelCause(context.Background())
 	m.leader.changed = make(chan struct{})
 	m.fsm = newFSM(n.events, m.log)
+	m.agreed.Store(n.hosts.Load())
 	m.fsm.over, m.fsm.st.over = m.over, m.over
+	m.fsm.agreed = func(hosts []string) { m.agreed.Store(&hosts) }
+	m.fsm.st.agreed = m.fsm.agreed
 	m.fsm.replaced = m.replaced
 	m.fsm.failed = func(err error) {
 		n.cfg.Logger.Error("an entry of the cache's log cannot be understood; do all nodes run the same version?", "error", err)
@@ -274,7 +278,7 @@ func (m *member) candidacy() {
 
 // turn is how long this node lets others go first, so that votes are not split: by its place in the list.
 func (m *member) turn() time.Duration {
-	for i, h := range m.cfg.Hosts {
+	for i, h := range m.hostList() {
 		if h == m.cfg.Self {
 			return time.Duration(i) * m.cfg.ElectionTimeout / 16
 		}
@@ -326,6 +330,18 @@ func (m *member) commit(from string, p pulse) {
 	_ = m.fsm.progress.wait(ctx, p.commit) // the answer says how far it came
 }
 
+// hostList is the list of hosts by which a majority is counted now.
+func (m *member) hostList() []string { return *m.agreed.Load() }
+
+func (m *member) quorum() int { return len(m.hostList())/2 + 1 }
+
+// relist notes that this node's own list became known now: at its start, or when it changed.
+func (m *member) relist() {
+	m.fsm.mu.Lock()
+	defer m.fsm.mu.Unlock()
+	m.seated.Store(m.fsm.st.rev.Load())
+}
+
 // votes reports whether this node is a voter.
 func (m *member) votes() bool {
 	config, _ := m.log.latest()
@@ -341,6 +357,9 @@ func (m *member) votes() bool {
 func (m *member) serve() {
 	m.fsm.mu.Lock()
 	defer m.fsm.mu.Unlock()
+	if m.seated.Load() == 0 {
+		m.seated.Store(m.fsm.st.rev.Load())
+	}
 	if m.ctx.Err() == nil {
 		m.node.current.Store(&replica{st: m.fsm.st, over: m.over, fresh: &m.fresh})
 	}

@@ -20,6 +20,7 @@ type Node struct {
 	current atomic.Pointer[replica]  // nil while the node has no data that it may show
 	engine  atomic.Pointer[proposer] // nil while the node does not run
 	member  atomic.Pointer[member]   // nil while the node takes part in no cluster
+	hosts   atomic.Pointer[[]string] // as configured, or set since
 	started atomic.Bool
 
 	hits, misses         atomic.Uint64
@@ -60,6 +61,7 @@ func New(cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{cfg: cfg, events: newEvents()}
+	n.hosts.Store(&cfg.Hosts)
 	n.health.init(Health{State: Stopped, Hosts: cfg.Hosts, Quorum: len(cfg.Hosts)/2 + 1, Reason: "not started"}, cfg.Observer.Health)
 	return n, nil
 }
@@ -90,7 +92,7 @@ func (n *Node) Run(ctx context.Context) error {
 	return n.runCluster(ctx)
 }
 
-func (n *Node) quorum() int { return len(n.cfg.Hosts)/2 + 1 }
+func (n *Node) quorum() int { return len(*n.hosts.Load())/2 + 1 }
 
 // clockStart is the beginning of now.
 var clockStart = time.Now()

@@ -125,10 +125,11 @@ func (p *parcel) block(b []byte) error {
 		}
 		p.st.clock.Store(d.varint())
 		p.st.ahead.Store(p.st.clock.Load() - now()/int64(time.Millisecond))
-		p.st.rev.Store(d.uvarint())
+		rev := d.uvarint()
 		if r := p.st.declare(d.bytes()); r.Err != nil {
 			return r.Err
 		}
+		p.st.rev.Store(rev)
 	case blockTable:
 		if p.table = p.st.make(d.string()); p.table == nil {
 			return fmt.Errorf("%w state", errFormat)
@@ -160,7 +161,7 @@ func (p *parcel) block(b []byte) error {
 
 // declaration returns what was declared, as it goes with a state.
 func (s *state) declaration() []byte {
-	b, err := json.Marshal(declaration{Caches: s.options, Default: s.fallback})
+	b, err := json.Marshal(declaration{Caches: s.options, Default: s.fallback, Hosts: s.hosts, HostsAt: s.hostsAt})
 	if err != nil { // numbers and strings: it cannot fail
 		return nil
 	}

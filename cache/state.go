@@ -28,7 +28,10 @@ type state struct {
 	options  map[string]Options      // declared by the leader
 	standard atomic.Pointer[Options] // fallback, for other goroutines
 	fallback Options
-	order    []*table // by name: what is done to all is done in the same order everywhere
+	hosts    []string       // declared: the list by which a majority is counted
+	hostsAt  uint64         // the version at which it was
+	agreed   func([]string) // told of a new list; may be nil
+	order    []*table       // by name: what is done to all is done in the same order everywhere
 	events   *events
 	over     *overlays // told of what is removed; may be nil
 }
@@ -419,7 +422,8 @@ type declaration struct {
 	Caches  map[string]Options `json:"caches"`
 	Default Options            `json:"default"`
 	Hosts   []string           `json:"hosts"`
-	Base    uint64             `json:"base,omitempty"` // versions begin above it
+	Base    uint64             `json:"base,omitempty"`     // versions begin above it
+	HostsAt uint64             `json:"hosts_at,omitempty"` // in a state that travels: the version at which they were declared
 }
 
 func (s *state) declare(data []byte) Result {
@@ -431,6 +435,15 @@ func (s *state) declare(data []byte) Result {
 	fallback := d.Default
 	s.standard.Store(&fallback)
 	s.rev.Store(max(s.rev.Load(), d.Base))
+	if len(d.Hosts) > 0 && !slices.Equal(d.Hosts, s.hosts) {
+		s.hosts, s.hostsAt = d.Hosts, s.rev.Add(1)
+		if d.HostsAt != 0 {
+			s.hostsAt = d.HostsAt
+		}
+		if s.agreed != nil {
+			s.agreed(d.Hosts)
+		}
+	}
 	for _, t := range s.order {
 		o := s.optionsOf(t.name)
 		t.options.Store(&o)

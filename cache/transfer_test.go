@@ -1,0 +1,109 @@
+package cache
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+)
+
+// fill writes n entries, many at a time.
+func fill(t *testing.T, n *Node, count, size int) {
+	t.Helper()
+	const each = 1000
+	var wg sync.WaitGroup
+	for w := range 4 {
+		wg.Go(func() {
+			for from := w * each; from < count; from += 4 * each {
+				var txn Txn
+				for i := from; i < min(from+each, count); i++ {
+					txn.Ops = append(txn.Ops, Op{Kind: OpPut, Cache: "c", Key: fmt.Sprintf("key-%07d", i), Value: make([]byte, size), TTL: NoExpiry})
+				}
+				if _, err := n.Do(t.Context(), Quorum, txn); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// TestTransfer: a node that comes back receives the whole state while writes go on, and catches up. With
+// LOCUM_FAULTS it is a million entries, in ten seconds at most.
+func TestTransfer(t *testing.T) {
+	count, limit := 50_000, 30*time.Second
+	if os.Getenv("LOCUM_FAULTS") != "" {
+		count, limit = 1_000_000, 10*time.Second
+	}
+	c := newCluster(t, 3, Config{ElectionTimeout: time.Second, QuorumLossTimeout: 5 * time.Second, Default: Options{MaxEntries: 3_000_000, MaxBytes: 4 << 30}})
+	leader := c.leader()
+	fill(t, c.nodes[leader].Node, count, 100)
+	m := c.nodes[leader].member.Load()
+	rc := m.raft.ReloadableConfig()
+	rc.TrailingLogs = 10 // so that the log does not do
+	if err := m.raft.ReloadConfig(rc); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.raft.Snapshot().Error(); err != nil {
+		t.Fatal(err)
+	}
+	host := c.others(leader)[0]
+	c.crash(host)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for w := range 4 {
+		wg.Go(func() {
+			for i := 0; ctx.Err() == nil; i++ {
+				key := fmt.Sprintf("more-%d-%d", w, i%1000)
+				if _, err := c.nodes[leader].Cache("c").Put(ctx, key, make([]byte, 100), NoExpiry, Quorum); err != nil && ctx.Err() == nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	began := time.Now()
+	c.start(host, c.hosts)
+	c.await(limit+20*time.Second, Good, c.hosts...)
+	took := time.Since(began)
+	cancel()
+	wg.Wait()
+	back := c.nodes[host]
+	t.Logf("%d entries: good again after %v, of which the transfer %v", count, took, back.Stats().LastTransfer)
+	if took > limit {
+		t.Errorf("%v is more than %v", took, limit)
+	}
+	if back.Stats().TransfersIn == 0 {
+		t.Error("the state did not come as a whole")
+	}
+	if _, err := back.Cache("c").Get(t.Context(), "none", Consistent); err == nil {
+		t.Error("found what is not there")
+	}
+	if a, b := back.Cache("c").Len(), c.nodes[leader].Cache("c").Len(); a < int64(count) || b < int64(count) {
+		t.Errorf("%d entries came back of %d", a, b)
+	}
+}
+
+// TestMemory: at most 200 bytes per entry beyond key and value.
+func TestMemory(t *testing.T) {
+	n := start(t, Config{Default: Options{MaxEntries: 3_000_000, MaxBytes: 4 << 30}})
+	heap := func() uint64 {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	const count, size = 200_000, 100
+	fill(t, n, count, size)
+	per := (int64(heap()) - int64(before)) / count
+	if beyond := per - size - int64(len("key-0000000")); beyond > 200 {
+		t.Errorf("%d bytes per entry beyond key and value", beyond)
+	} else {
+		t.Logf("%d bytes per entry beyond key and value", beyond)
+	}
+}
