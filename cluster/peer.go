@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 )
 
 const ringFormat = 1
@@ -26,6 +27,14 @@ func (r Ring) Minting() *Authority {
 		return nil
 	}
 	return r.authorities[0]
+}
+
+// Since is when the authority was made that leaves are minted from, on the clock of the node that made it.
+func (r Ring) Since() time.Time {
+	if len(r.authorities) == 0 {
+		return time.Time{}
+	}
+	return r.authorities[0].cert.NotBefore
 }
 
 // Len returns how many authorities are trusted.

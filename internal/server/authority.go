@@ -13,12 +13,15 @@ import (
 	"github.com/locum-ha/locum/physical"
 )
 
-// The cluster authority signs the identities that raft's traffic is bound to. It is replaced by "operator rotate", in
-// steps, each a commit of the ring of authorities: a new one is introduced, then leaves are minted from it, then the old
+// The cluster authority signs the identities that raft's traffic is bound to. It is replaced by "operator rotate", and when it
+// is authorityAge old, in steps, each a commit of the ring of authorities: a new one is introduced, then leaves are minted from it, then the old
 // one goes. A step is taken only when every member of the cluster has told, in its hello, that it has taken the one before
 // over. So a node that is down holds a rotation up, and never comes back to a cluster that does not know it.
 
 const trustEvery = time.Second
+
+// authorityAge is after what time a rotation begins by itself. Nothing depends on it: an authority does not run out.
+const authorityAge = 90 * 24 * time.Hour
 
 // trust takes a new ring of authorities over when the store has one, until ctx ends.
 func (u *unsealed) trust(ctx context.Context) {
@@ -62,7 +65,12 @@ func (l *leading) introduceAuthority(ctx context.Context) error {
 	if l.node.raft == nil || l.node.identity.Load().Ring().Len() != 1 {
 		return nil
 	}
-	authority, err := cluster.NewClusterAuthority(time.Now())
+	// The newer of two is known by its time, in whole seconds, whatever this node's clock says.
+	now := time.Now()
+	if next := l.node.identity.Load().Ring().Since().Add(time.Second); now.Before(next) {
+		now = next
+	}
+	authority, err := cluster.NewClusterAuthority(now)
 	if err != nil {
 		return err
 	}
@@ -84,7 +92,16 @@ func (l *leading) putAuthority(ctx context.Context, view *barrier.View, ring clu
 func (l *leading) rotateAuthority(ctx context.Context, view *barrier.View) {
 	for pauseFor(ctx, 2*trustEvery) {
 		ring := l.node.identity.Load().Ring()
-		if ring.Len() < 2 || !l.allTrust() {
+		due := ring.Len() == 1 && time.Since(ring.Since()) > time.Duration(l.node.authorityAge.Load())
+		if ring.Len() < 2 && !due || !l.allTrust() {
+			continue // not begun by itself while a member is away: it would have to wait for that one
+		}
+		if due {
+			if err := l.introduceAuthority(ctx); err != nil {
+				l.node.log.Warn("rotation of the cluster authority", "error", err)
+			} else {
+				l.node.log.Info("rotation of the cluster authority", "step", "a new one is introduced", "age", authorityAge.String())
+			}
 			continue
 		}
 		next, step := ring.Promote(), "minting from the new one"

@@ -32,3 +32,20 @@ func TestAuthorityRotates(t *testing.T) {
 	put(t, nodes[1], token, "a", "1")
 	expect(t, nodes[2], token, "a", "1")
 }
+
+// An authority that is old is replaced by itself, once every member is there.
+func TestOldAuthorityRotatesByItself(t *testing.T) {
+	nodes, _ := runCluster(t, 2)
+	before := nodes[0].server.identity.Load().Ring().Minting()
+	for _, n := range nodes {
+		n.server.authorityAge.Store(1)
+	}
+	eventually(t, "leaves are of another authority", func() bool {
+		for _, n := range nodes {
+			if ring := n.server.identity.Load().Ring(); ring.Minting().Equal(before) {
+				return false
+			}
+		}
+		return true
+	})
+}

@@ -120,6 +120,8 @@ type Server struct {
 	sealing   atomic.Pointer[sealing]
 	clusterID atomic.Pointer[string] // nil until this node was unsealed
 
+	authorityAge atomic.Int64 // a time.Duration: see the constant
+
 	identity  atomic.Pointer[cluster.PeerIdentity] // what raft's traffic is bound to; nil until raft ran
 	authority atomic.Pointer[string]               // marks the authorities that identity has taken over
 	life      atomic.Pointer[unsealed]             // nil while sealed
@@ -138,6 +140,7 @@ func New(cfg *config.Config, opts Options) (*Server, error) {
 	}
 	s := &Server{ops: make(turn, 1), cfg: cfg, opts: opts, log: opts.Logger, apiAddr: cfg.APIAddr, clusterAddr: cfg.ClusterAddr}
 	s.sealing.Store(&sealing{})
+	s.authorityAge.Store(int64(authorityAge))
 	s.metrics = metrics.New(opts.Version)
 	s.metrics.Watch(s.state)
 	if opts.OwnProcess {
