@@ -25,7 +25,9 @@ type shell struct {
 	form  formation              // owned by run
 	state atomic.Pointer[view]   // what others are told
 	views chan evView
-	asked []atomic.Pointer[view] // the last answers, by host, for those who look for a leader
+	asked sync.Map // the last answers, view by host, for those who look for a leader
+	polls sync.WaitGroup
+	quiet context.CancelFunc // ends the asking
 
 	admitMu sync.RWMutex // held while the member changes; by connections that are let in
 	work    sync.WaitGroup
@@ -33,7 +35,7 @@ type shell struct {
 }
 
 func (n *Node) runCluster(ctx context.Context) error {
-	s := &shell{n: n, views: make(chan evView, len(n.cfg.Hosts)), asked: make([]atomic.Pointer[view], len(n.cfg.Hosts)), list: hashList(n.cfg.Hosts)}
+	s := &shell{n: n, views: make(chan evView, maxHosts)}
 	s.dialer = &dialer{layer: n.cfg.Layer}
 	if n.cfg.Layer == nil {
 		keys, err := deriveKeys(n.cfg.AuthToken)
@@ -52,32 +54,55 @@ func (n *Node) runCluster(ctx context.Context) error {
 	addr := s.dialer.layer.Addr()
 	n.listenAddr.Store(&addr)
 	s.advise()
-	s.renew()
-	self := slices.Index(n.cfg.Hosts, n.cfg.Self)
-	poll := s.pollInterval()
-	s.form = formation{
-		self: self, quorum: n.quorum(), list: s.list, patient: n.cfg.QuorumLossTimeout.Milliseconds(),
-		grace: max(2*n.cfg.ElectionTimeout, time.Second).Milliseconds(), fresh: max(5*poll, n.cfg.ElectionTimeout).Milliseconds(),
-		views: make([]view, len(n.cfg.Hosts)), last: nowMillis(),
-	}
 	var p proposer = clustered{n}
 	n.engine.Store(&p)
 
 	inner, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	s.work.Go(func() { s.accept(inner) })
-	for i, h := range n.cfg.Hosts {
-		if i != self {
-			s.work.Go(func() { s.ask(inner, i, h) })
-		}
-	}
-	s.run(ctx)
+	s.relist(inner)
+	s.renew()
+	s.run(ctx, inner)
 
+	s.quiet()
+	s.polls.Wait()
 	n.engine.Store(nil)
 	s.leave(inner)
 	cancel(errStopping)
 	_ = s.dialer.layer.Close() // nothing is left to do about a listener that does not close
 	s.work.Wait()
 	return nil
+}
+
+// relist begins to look for the others by the node's list of hosts, as it is now.
+func (s *shell) relist(ctx context.Context) {
+	if s.quiet != nil {
+		s.quiet()
+		s.polls.Wait()
+		for len(s.views) > 0 {
+			<-s.views
+		}
+	}
+	n, poll := s.n, s.pollInterval()
+	hosts := *n.hosts.Load()
+	s.list = hashList(hosts)
+	s.form.self, s.form.quorum, s.form.list = slices.Index(hosts, n.cfg.Self), n.quorum(), s.list
+	s.form.patient = n.cfg.QuorumLossTimeout.Milliseconds()
+	s.form.grace = max(2*n.cfg.ElectionTimeout, time.Second).Milliseconds()
+	s.form.fresh = max(5*poll, n.cfg.ElectionTimeout).Milliseconds()
+	s.form.views, s.form.several, s.form.mismatch = make([]view, len(hosts)), 0, ""
+	if s.form.last == 0 {
+		s.form.last = nowMillis()
+	}
+	asking, quiet := context.WithCancel(ctx)
+	s.quiet = quiet
+	for i, h := range hosts {
+		if h != n.cfg.Self {
+			s.polls.Go(func() { s.ask(asking, i, h) })
+		}
+	}
+	if m := n.member.Load(); m != nil {
+		m.relist()
+	}
 }
 
 func nowMillis() int64 { return now()/int64(time.Millisecond) + 1 }
@@ -94,7 +119,7 @@ func hashList(hosts []string) uint64 {
 }
 
 func (s *shell) advise() {
-	n := len(s.n.cfg.Hosts)
+	n := len(*s.n.hosts.Load())
 	log := s.n.cfg.Logger
 	log.Info("cache node starts", "host", s.n.cfg.Self, "hosts", n, "quorum", s.n.quorum(), "address", s.dialer.layer.Addr().String())
 	switch {
@@ -113,7 +138,7 @@ func (s *shell) renew() {
 }
 
 // run is the node's one loop of decisions.
-func (s *shell) run(ctx context.Context) {
+func (s *shell) run(ctx, inner context.Context) {
 	ticker := time.NewTicker(s.pollInterval() / 2)
 	defer ticker.Stop()
 	for {
@@ -122,6 +147,8 @@ func (s *shell) run(ctx context.Context) {
 			return
 		case ev := <-s.views:
 			s.step(ev)
+		case <-s.n.relisted:
+			s.relist(inner)
 		case <-ticker.C:
 			m := s.n.member.Load()
 			if m != nil && m.ctx.Err() != nil {
@@ -198,12 +225,14 @@ func (s *shell) knock(m *member) {
 
 // leaderOf returns the host of a cluster's leader, as the others last said.
 func (s *shell) leaderOf(cluster string) string {
-	for i := range s.asked {
-		if v := s.asked[i].Load(); v != nil && v.at != 0 && v.bound && v.cluster == cluster && v.host != "" {
-			return v.host
+	var host string
+	s.asked.Range(func(_, answer any) bool {
+		if v, ok := answer.(view); ok && v.at != 0 && v.bound && v.cluster == cluster && v.host != "" {
+			host = v.host
 		}
-	}
-	return ""
+		return host == ""
+	})
+	return host
 }
 
 // empty drops everything (P11) and begins a new incarnation.
@@ -307,8 +336,8 @@ func (s *shell) describe(h *Health, m *member, open bool) {
 func (s *shell) seekReason() string {
 	if s.form.mismatch != "" {
 		var i int
-		if _, err := fmt.Sscan(s.form.mismatch, &i); err == nil && i < len(s.n.cfg.Hosts) {
-			return fmt.Sprintf("host %s has another list of hosts; give all nodes the same", s.n.cfg.Hosts[i])
+		if _, err := fmt.Sscan(s.form.mismatch, &i); err == nil && i < len(*s.n.hosts.Load()) {
+			return fmt.Sprintf("host %s has another list of hosts; give all nodes the same", (*s.n.hosts.Load())[i])
 		}
 	}
 	var there uint64
@@ -317,7 +346,7 @@ func (s *shell) seekReason() string {
 			there |= 1 << i
 		}
 	}
-	return fmt.Sprintf("looking for the others: %d of %d hosts answer, %d are needed", bits.OnesCount64(there)+1, len(s.n.cfg.Hosts), s.n.quorum())
+	return fmt.Sprintf("looking for the others: %d of %d hosts answer, %d are needed", bits.OnesCount64(there)+1, len(s.form.views), s.n.quorum())
 }
 
 // accept lets connections in until the layer is closed.

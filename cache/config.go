@@ -144,8 +144,8 @@ func (c *Config) EnsureDefaults() {
 	}
 }
 
-// alone reports whether there is no other host: then there is no network.
-func (c *Config) alone() bool { return len(c.Hosts) == 1 }
+// alone reports whether there is no other host, and none can come: then there is no network.
+func (c *Config) alone() bool { return len(c.Hosts) == 1 && c.Layer == nil }
 
 // Validate reports everything that is wrong, with what to do about it.
 func (c *Config) Validate() error {

@@ -75,3 +75,42 @@ func TestOtherLists(t *testing.T) {
 		return c.nodes[hosts[0]].Health().Reason == "host n1:1 has another list of hosts; give all nodes the same"
 	})
 }
+
+// TestSetHosts: a cache of one host grows to three without a restart of the first, and its data are there on
+// all.
+func TestSetHosts(t *testing.T) {
+	hosts := hostNames(3)
+	c := &testCluster{t: t, nw: newNetwork(), nodes: map[string]*testNode{}, hosts: hosts[:1], cfg: Config{ElectionTimeout: 250 * time.Millisecond, QuorumLossTimeout: time.Second}}
+	t.Cleanup(func() {
+		for _, n := range c.nodes {
+			c.wait(n)
+		}
+	})
+	first := c.start(hosts[0], hosts[:1])
+	c.await(10*time.Second, Good, hosts[0])
+	if _, err := first.Cache("c").Put(t.Context(), "k", []byte("v"), NoExpiry, Quorum); err != nil {
+		t.Fatal(err)
+	}
+	for n := 2; n <= 3; n++ {
+		for h, node := range c.nodes {
+			if err := node.SetHosts(hosts[:n]); err != nil {
+				t.Fatal(h, err)
+			}
+		}
+		c.hosts = hosts[:n]
+		c.start(hosts[n-1], hosts[:n])
+		waitFor(t, 20*time.Second, fmt.Sprint(n, " hosts"), func() bool {
+			for _, h := range c.hosts {
+				if health := c.nodes[h].Health(); health.Status != Good || len(health.Hosts) != n {
+					return false
+				}
+			}
+			return true
+		})
+	}
+	for _, h := range hosts {
+		if item, err := c.nodes[h].Cache("c").Get(t.Context(), "k", Consistent); err != nil || string(item.Value) != "v" {
+			t.Fatalf("%s: %q, %v", h, item.Value, err)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,7 +22,9 @@ type Node struct {
 	engine  atomic.Pointer[proposer] // nil while the node does not run
 	member  atomic.Pointer[member]   // nil while the node takes part in no cluster
 	hosts   atomic.Pointer[[]string] // as configured, or set since
-	started atomic.Bool
+
+	relisted chan struct{} // one token when hosts was set
+	started  atomic.Bool
 
 	hits, misses         atomic.Uint64
 	writes               [4]writeCounter
@@ -60,10 +63,32 @@ func New(cfg Config) (*Node, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg, events: newEvents()}
+	n := &Node{cfg: cfg, events: newEvents(), relisted: make(chan struct{}, 1)}
 	n.hosts.Store(&cfg.Hosts)
 	n.health.init(Health{State: Stopped, Hosts: cfg.Hosts, Quorum: len(cfg.Hosts)/2 + 1, Reason: "not started"}, cfg.Observer.Health)
 	return n, nil
+}
+
+// SetHosts gives the node another list of hosts while it runs, as a restart with that list would, but without
+// the restart. It is for programs that know their members: give all nodes the same list, in the same order.
+func (n *Node) SetHosts(hosts []string) error {
+	if n.cfg.alone() {
+		return errors.New("cache: a node by itself has no list of hosts to change")
+	}
+	cfg := n.cfg
+	cfg.Hosts = slices.Clone(hosts)
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	if slices.Equal(*n.hosts.Load(), cfg.Hosts) {
+		return nil
+	}
+	n.hosts.Store(&cfg.Hosts)
+	select {
+	case n.relisted <- struct{}{}:
+	default:
+	}
+	return nil
 }
 
 // Cache returns the cache with this name. It is there as soon as something is written to it. Calls on one
@@ -85,7 +110,7 @@ func (n *Node) Run(ctx context.Context) error {
 	if !n.started.CompareAndSwap(false, true) {
 		return errors.New("cache: Run was called before")
 	}
-	defer n.health.set(Health{State: Stopped, Hosts: n.cfg.Hosts, Quorum: n.quorum(), Reason: "stopped"})
+	defer n.health.set(Health{State: Stopped, Hosts: *n.hosts.Load(), Quorum: n.quorum(), Reason: "stopped"})
 	if n.cfg.alone() {
 		return n.runAlone(ctx)
 	}

@@ -38,7 +38,7 @@ func (s *shell) ask(ctx context.Context, i int, host string) {
 			v = view{}
 			wait = max(wait, lower+time.Duration(jitter(int64(upper-lower))/2))
 		}
-		s.asked[i].Store(&v)
+		s.asked.Store(host, v)
 		select {
 		case s.views <- evView{host: i, view: v}:
 		case <-ctx.Done():
