@@ -16,6 +16,7 @@ import (
 // place is a server with a proxy before it for each node.
 type place struct {
 	server *storeserver.MariaDB
+	cert   storeserver.Certificate
 	next   atomic.Int64
 }
 
@@ -94,7 +95,8 @@ func (p *place) harness(change func(*Config)) physicaltest.Harness {
 // One server, which takes a moment to make, serves all tests. The first ones are the suites: every promise of package physical,
 // with real faults of the network.
 func TestStore(t *testing.T) {
-	p := &place{server: storeserver.StartMariaDB(t)}
+	cert := storeserver.NewCertificate(t, "mysql")
+	p := &place{cert: cert, server: storeserver.StartMariaDB(t, "--ssl-cert="+cert.CertFile, "--ssl-key="+cert.KeyFile, "--ssl-ca="+cert.CertFile)}
 	t.Run("Backend", func(t *testing.T) { physicaltest.Backend(t, p.harness(nil)) })
 	t.Run("HABackend", func(t *testing.T) { physicaltest.HABackend(t, p.harness(nil)) })
 	t.Run("Outages", func(t *testing.T) { physicaltest.Outages(t, p.harness(nil), rounds()) })
@@ -104,6 +106,7 @@ func TestStore(t *testing.T) {
 	t.Run("RaiseEndsSessionThatBlocksIt", p.testRaiseEndsSessionThatBlocksIt)
 	t.Run("LockAfterFailoverOfTheServer", p.testLockAfterFailoverOfTheServer)
 	t.Run("MissingRights", p.testMissingRights)
+	t.Run("TLS", p.testTLS)
 	t.Run("SecretsStaySecret", p.testSecretsStaySecret)
 	t.Run("ReadOnlyServer", p.testReadOnlyServer)
 	t.Run("SeveralServers", p.testSeveralServers)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -160,6 +162,29 @@ func (p *place) testMissingRights(t *testing.T) {
 	defer s.Close()
 	if err := s.Commit(t.Context(), nil, physical.Put("a", nil)); err != nil {
 		t.Errorf("commit: %v", err)
+	}
+}
+
+// Through TLS, with a password from a file.
+func (p *place) testTLS(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(file, []byte("secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg := p.config("")
+	cfg.Password, cfg.PasswordFile, cfg.ClientTLS = "", file, physical.ClientTLS{CAFile: p.cert.CertFile}
+	s, err := open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var name, cipher string
+	if err := s.db.QueryRow("SHOW STATUS LIKE 'Ssl_cipher'").Scan(&name, &cipher); err != nil || cipher == "" {
+		t.Errorf("the cipher is %q, %v", cipher, err)
+	}
+	cfg.ClientTLS, cfg.TLS = physical.ClientTLS{}, true
+	if _, err := open(cfg); err == nil {
+		t.Error("a server whose certificate nobody vouches for was believed")
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 // place is a server with a proxy before it for each node.
 type place struct {
 	server *storeserver.PostgreSQL
+	cert   storeserver.Certificate
 	next   atomic.Int64
 }
 
@@ -88,7 +89,9 @@ func (p *place) harness(change func(*Config)) physicaltest.Harness {
 // One server, which takes a moment to make, serves all tests. The first ones are the suites: every promise of package physical,
 // with real faults of the network.
 func TestStore(t *testing.T) {
-	p := &place{server: storeserver.StartPostgreSQL(t)}
+	cert := storeserver.NewCertificate(t, "postgres")
+	p := &place{cert: cert, server: storeserver.StartPostgreSQL(t,
+		"ssl = on", "ssl_cert_file = '"+cert.CertFile+"'", "ssl_key_file = '"+cert.KeyFile+"'")}
 	t.Run("Backend", func(t *testing.T) { physicaltest.Backend(t, p.harness(nil)) })
 	t.Run("HABackend", func(t *testing.T) { physicaltest.HABackend(t, p.harness(nil)) })
 	t.Run("Outages", func(t *testing.T) { physicaltest.Outages(t, p.harness(nil), rounds()) })
@@ -100,6 +103,7 @@ func TestStore(t *testing.T) {
 	t.Run("Pooler", p.testPooler)
 	t.Run("SimpleProtocol", p.testSimpleProtocol)
 	t.Run("MissingRights", p.testMissingRights)
+	t.Run("TLS", p.testTLS)
 	t.Run("SecretsStaySecret", p.testSecretsStaySecret)
 	t.Run("ReadOnlyServer", p.testReadOnlyServer)
 	t.Run("IsolationLevel", p.testIsolationLevel) // the last one: it changes the role

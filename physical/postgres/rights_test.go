@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -46,6 +48,29 @@ func (p *place) testMissingRights(t *testing.T) {
 	_, err := open(Config{URL: p.with("poor"), Schema: "given"})
 	if err == nil || !strings.Contains(err.Error(), "GRANT SELECT, INSERT, UPDATE, DELETE ON given.locum_entries") {
 		t.Errorf("without a right on a table: %v", err)
+	}
+}
+
+// Through TLS, with a password from a file.
+func (p *place) testTLS(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(file, []byte("secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	url := strings.Replace(p.server.URL(""), ":secret", "", 1)
+	url = strings.Replace(url, "sslmode=disable", "sslmode=verify-full&sslrootcert="+p.cert.CertFile, 1)
+	s, err := open(Config{URL: physical.Secret(url), PasswordFile: file, Schema: p.fresh()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var secure bool
+	if err := s.pool.QueryRow(t.Context(), "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()").Scan(&secure); err != nil || !secure {
+		t.Errorf("TLS is %v, %v", secure, err)
+	}
+	url = strings.Replace(url, "&sslrootcert="+p.cert.CertFile, "", 1)
+	if _, err := open(Config{URL: physical.Secret(url), PasswordFile: file}); err == nil {
+		t.Error("a server whose certificate nobody vouches for was believed")
 	}
 }
 

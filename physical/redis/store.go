@@ -35,6 +35,14 @@ var (
 	_ physical.Watcher   = (*Store)(nil)
 )
 
+// quiet keeps the library from writing to this process's standard error by itself: what matters comes as errors.
+type quiet struct{}
+
+func (quiet) Printf(context.Context, string, ...any) {}
+
+// silence is for the whole process: the library has one logger.
+var silence = sync.OnceFunc(func() { client.SetLogger(quiet{}) })
+
 // Open connects and returns the store. The caller closes it.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
 	cfg.ensureDefaults()
@@ -47,6 +55,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	silence()
 	s.client = client.NewUniversalClient(options)
 	s.keys = []string{"{" + cfg.Prefix + "}:lock", "{" + cfg.Prefix + "}:state"}
 	s.channel = "{" + cfg.Prefix + "}:changed"
