@@ -28,6 +28,19 @@ func StartRedis(t T, args ...string) *Redis {
 	})}
 }
 
+// StartSentinel starts a sentinel, which keeps what it learns in its configuration file.
+func StartSentinel(t T, config string) *Redis {
+	t.Helper()
+	path := Program(t, "redis-server", "redis-server")
+	addr := Loopback(FreePort(t))
+	_, port, _ := net.SplitHostPort(addr)
+	dir := Dir(t, "")
+	return &Redis{Addr: addr, Process: Launch(t, Spec{
+		Name: "sentinel", Dir: dir, Path: path, Args: []string{config, "--sentinel", "--bind", "127.0.0.1", "--port", port, "--dir", dir},
+		Ready: func(ctx context.Context) error { return redisServes(ctx, addr) },
+	})}
+}
+
 // redisServes asks for an answer: a server that is loading its data, or one that wants a password, gives another one.
 func redisServes(ctx context.Context, addr string) error {
 	var d net.Dialer
