@@ -7,21 +7,48 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
 // ZooKeeper is a server of ZooKeeper, alone.
 type ZooKeeper struct {
 	*Process
-	Addr string // where clients connect to, "host:port"
+	Addr    string // where clients connect to, "host:port"
+	TLSAddr string // the same over TLS; "" unless it was started with certificates
 }
 
 // zooKeeperJars are Debian's: the server's jar names in its manifest all that it needs, but the adapter of its log.
 var zooKeeperJars = []string{"/usr/share/java/zookeeper.jar", "/usr/share/java/slf4j-simple.jar"}
 
+// netty are the jars that the server needs for TLS, and that its manifest does not all name.
+func netty() []string {
+	jars, _ := filepath.Glob("/usr/share/java/netty-*.jar") // the pattern is good
+	return slices.DeleteFunc(jars, func(jar string) bool { return strings.ContainsAny(filepath.Base(jar), "0123456789") })
+}
+
 // StartZooKeeper starts a server with its data on disk and a tick of 100 ms, so that sessions can be as short as 200 ms
 // ("tickTime" in the settings changes that). settings are lines of its configuration file.
 func StartZooKeeper(t T, settings ...string) *ZooKeeper {
+	t.Helper()
+	return startZooKeeper(t, settings)
+}
+
+// StartZooKeeperTLS also has a port for TLS, on which clients must show a certificate.
+func StartZooKeeperTLS(t T, pki Certificates) *ZooKeeper {
+	t.Helper()
+	port := FreePort(t)
+	server := startZooKeeper(t, []string{
+		fmt.Sprintf("secureClientPort=%d", port), "secureClientPortAddress=127.0.0.1",
+		"serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory",
+		"ssl.keyStore.location=" + pki.ServerBoth, "ssl.keyStore.type=PEM",
+		"ssl.trustStore.location=" + pki.CA, "ssl.trustStore.type=PEM", "ssl.clientAuth=need",
+	})
+	server.TLSAddr = Loopback(port)
+	return server
+}
+
+func startZooKeeper(t T, settings []string) *ZooKeeper {
 	t.Helper()
 	java := Program(t, "zookeeperd", "java")
 	for _, jar := range zooKeeperJars {
@@ -46,7 +73,7 @@ func StartZooKeeper(t T, settings ...string) *ZooKeeper {
 			"-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto",
 			"-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
 			"-Dzookeeper.extendedTypesEnabled=true",
-			"-cp", strings.Join(zooKeeperJars, ":"),
+			"-cp", strings.Join(append(zooKeeperJars, netty()...), ":"),
 			"org.apache.zookeeper.server.quorum.QuorumPeerMain", file,
 		},
 		Ready: func(ctx context.Context) error { return zooKeeperServes(ctx, addr) },

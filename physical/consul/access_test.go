@@ -1,0 +1,141 @@
+package consul_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/locum-ha/locum/internal/storeserver"
+	"github.com/locum-ha/locum/physical"
+	"github.com/locum-ha/locum/physical/consul"
+)
+
+// "Consul: … ACL token, TLS": a token with the rights that docs/stores/consul.md names is enough, over TLS; what is refused
+// is said, and never the token.
+func TestAccess(t *testing.T) {
+	pki := storeserver.NewCertificates(t)
+	server := storeserver.StartConsul(t, map[string]any{
+		"acl": storeserver.ConsulAccess(),
+		"tls": map[string]any{"https": map[string]any{"ca_file": pki.CA, "cert_file": pki.ServerCert, "key_file": pki.ServerKey, "verify_incoming": true}},
+	})
+	policy := func(name, rules string) physical.Secret {
+		t.Helper()
+		ask(t, server.Addr, "/v1/acl/policy", map[string]any{"Name": name, "Rules": rules})
+		return physical.Secret(ask(t, server.Addr, "/v1/acl/token", map[string]any{"Policies": []map[string]string{{"Name": name}}})["SecretID"].(string))
+	}
+	full := policy("full", `key_prefix "orders/" { policy = "write" } session_prefix "" { policy = "write" }`)
+	noSession := policy("no-session", `key_prefix "orders/" { policy = "write" }`)
+	readOnly := policy("read-only", `key_prefix "orders/" { policy = "read" }`)
+	good := consul.Config{
+		Address: "https://" + server.TLSAddr, Path: "orders", Token: full,
+		TLS: physical.ClientTLS{CAFile: pki.CA, CertFile: pki.ClientCert, KeyFile: pki.ClientKey},
+	}
+	open := func(change func(*consul.Config)) (*consul.Store, error) {
+		c := good
+		change(&c)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		return consul.Open(ctx, c)
+	}
+	store, err := open(func(*consul.Config) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	if err := store.Commit(t.Context(), nil, physical.Put("a", nil)); err != nil {
+		t.Errorf("commit: %v", err)
+	}
+	g, err := store.Acquire(t.Context(), physical.Record{Holder: "a"}, 5*time.Second, 0)
+	if err != nil || g.TTL != 10*time.Second {
+		t.Fatalf("acquire: %+v, %v; want Consul's least TTL", g, err)
+	}
+	if g, err = store.Renew(t.Context(), g); err != nil {
+		t.Errorf("renew: %v", err)
+	}
+	if err := store.Release(t.Context(), g, ""); err != nil {
+		t.Errorf("release: %v", err)
+	}
+	for what, c := range map[string]struct {
+		change func(*consul.Config)
+		want   string
+	}{
+		"no token":             {func(c *consul.Config) { c.Token = "" }, "ermission denied"},
+		"a wrong token":        {func(c *consul.Config) { c.Token = "secret-token" }, "ACL not found"},
+		"another's path":       {func(c *consul.Config) { c.Path = "others" }, "ermission denied"},
+		"no certificate":       {func(c *consul.Config) { c.TLS.CertFile, c.TLS.KeyFile = "", "" }, "certificate"},
+		"an unknown authority": {func(c *consul.Config) { c.TLS.CAFile = "" }, "unknown authority"},
+		"nobody there":         {func(c *consul.Config) { c.Address = "https://127.0.0.1:1" }, "refused"},
+	} {
+		other, err := open(c.change)
+		if err == nil {
+			_ = other.Close()
+			t.Errorf("%s: opened", what)
+		} else if !errors.Is(err, physical.ErrUnavailable) || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "secret-token") {
+			t.Errorf("%s: %v, want %q in it", what, err, c.want)
+		}
+	}
+	for what, token := range map[string]physical.Secret{"no right to sessions": noSession, "no right to write": readOnly} {
+		limited, err := open(func(c *consul.Config) { c.Token = token })
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		_, err = limited.Acquire(t.Context(), physical.Record{Holder: "a"}, 10*time.Second, 0)
+		if !errors.Is(err, physical.ErrUnavailable) || !strings.Contains(err.Error(), "session:write") {
+			t.Errorf("%s: acquire: %v", what, err)
+		}
+		err = limited.Commit(t.Context(), nil, physical.Put("b", nil))
+		if denied := err != nil && !errors.Is(err, physical.ErrUnknown); denied != (token == readOnly) {
+			t.Errorf("%s: commit: %v", what, err)
+		}
+		_ = limited.Close()
+	}
+}
+
+// ask makes a request with the token that may do everything.
+func ask(t *testing.T, addr, path string, body any) map[string]any {
+	t.Helper()
+	encoded, err := json.Marshal(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req, err := http.NewRequest(http.MethodPut, "http://"+addr+path, bytes.NewReader(encoded))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("X-Consul-Token", storeserver.ConsulRoot)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	var answer map[string]any
+	if err != nil || resp.StatusCode != http.StatusOK || json.Unmarshal(text, &answer) != nil {
+		t.Fatalf("%s: %s: %s", path, resp.Status, text)
+	}
+	return answer
+}
+
+// All faults of a configuration are named at once, without I/O.
+func TestValidate(t *testing.T) {
+	err := consul.Config{Address: "ftp://a", Path: "a//b%"}.Validate()
+	for _, want := range []string{`address "ftp://a"`, `path "a//b%/"`} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in %v", want, err)
+		}
+	}
+	if err := (consul.Config{Address: "127.0.0.1:1", TLS: physical.ClientTLS{ServerName: "x"}}).Validate(); err == nil || !strings.Contains(err.Error(), "no effect") {
+		t.Errorf("TLS settings without TLS: %v", err)
+	}
+	for _, good := range []string{"", "127.0.0.1:8500", "https://consul.example.com:8501", "unix:///run/consul.sock"} {
+		if err := (consul.Config{Address: good}).Validate(); err != nil {
+			t.Errorf("address %q: %v", good, err)
+		}
+	}
+}

@@ -1,0 +1,106 @@
+package zookeeper_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/locum-ha/locum/internal/storeserver"
+	"github.com/locum-ha/locum/physical"
+	"github.com/locum-ha/locum/physical/zookeeper"
+)
+
+// "ZooKeeper: … ACLs": what a user makes nobody else can read or write; over TLS with a client's certificate too.
+func TestAccess(t *testing.T) {
+	pki := storeserver.NewCertificates(t)
+	server := storeserver.StartZooKeeperTLS(t, pki)
+	good := zookeeper.Config{
+		Servers: []string{server.TLSAddr}, Path: "/apps/orders", Username: "orders", Password: "right-password", UseTLS: true,
+		TLS: physical.ClientTLS{CAFile: pki.CA, CertFile: pki.ClientCert, KeyFile: pki.ClientKey},
+	}
+	open := func(change func(*zookeeper.Config)) (*zookeeper.Store, error) {
+		c := good
+		change(&c)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		return zookeeper.Open(ctx, c)
+	}
+	store, err := open(func(*zookeeper.Config) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	if err := store.Commit(t.Context(), nil, physical.Put("a", nil)); err != nil {
+		t.Errorf("commit: %v", err)
+	}
+	g, err := store.Acquire(t.Context(), physical.Record{Holder: "a"}, 2*time.Second, 0)
+	if err != nil {
+		t.Fatalf("acquire: %v", err)
+	}
+	if g, err = store.Renew(t.Context(), g); err != nil {
+		t.Errorf("renew: %v", err)
+	}
+	plain, err := open(func(c *zookeeper.Config) {
+		c.Servers, c.UseTLS, c.TLS = []string{server.Addr}, false, physical.ClientTLS{}
+	})
+	if err != nil {
+		t.Fatalf("the same user without TLS: %v", err)
+	}
+	if err := plain.Release(t.Context(), g, ""); err != nil {
+		t.Errorf("release by another process of the same user: %v", err)
+	}
+	_ = plain.Close()
+	for what, c := range map[string]struct {
+		change func(*zookeeper.Config)
+		want   string
+	}{
+		"no certificate":       {func(c *zookeeper.Config) { c.TLS.CertFile, c.TLS.KeyFile = "", "" }, "certificate"},
+		"an unknown authority": {func(c *zookeeper.Config) { c.TLS.CAFile = "" }, "unknown authority"},
+		"nobody there":         {func(c *zookeeper.Config) { c.Servers = []string{"127.0.0.1:1"} }, "refused"},
+	} {
+		other, err := open(c.change)
+		if err == nil {
+			_ = other.Close()
+			t.Errorf("%s: opened", what)
+		} else if !errors.Is(err, physical.ErrUnavailable) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q in it", what, err, c.want)
+		}
+	}
+	for what, change := range map[string]func(*zookeeper.Config){
+		"a wrong password": func(c *zookeeper.Config) { c.Password = "wrong-password" },
+		"no user":          func(c *zookeeper.Config) { c.Username, c.Password = "", "" },
+	} {
+		// Without TLS: there the certificate would be a user too.
+		other, err := open(func(c *zookeeper.Config) {
+			c.Servers, c.UseTLS, c.TLS = []string{server.Addr}, false, physical.ClientTLS{}
+			change(c)
+		})
+		if err == nil {
+			_, read := other.Get(t.Context(), "a")
+			write := other.Commit(t.Context(), nil, physical.Put("a", nil))
+			_ = other.Close()
+			if err = errors.Join(read, write); read == nil || write == nil {
+				t.Errorf("%s: read: %v, write: %v", what, read, write)
+				continue
+			}
+		}
+		if !strings.Contains(err.Error(), "not authorised") || strings.Contains(err.Error(), "-password") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+// All faults of a configuration are named at once, without I/O.
+func TestValidate(t *testing.T) {
+	err := zookeeper.Config{Servers: []string{"a"}, Path: "/zookeeper/x", Username: "u:v", TLS: physical.ClientTLS{ServerName: "x"}}.Validate()
+	for _, want := range []string{`server "a"`, "ZooKeeper's own", "go together", `":"`, "no effect"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in %v", want, err)
+		}
+	}
+	if err := (zookeeper.Config{}).Validate(); err == nil || !strings.Contains(err.Error(), "no server") {
+		t.Errorf("nothing set: %v", err)
+	}
+}
