@@ -137,7 +137,7 @@ func (c *Config) options(d dialer) ([]client.Option, error) {
 		client.ReconnectWait(reconnectWait), client.ReconnectJitter(reconnectWait, reconnectWait), client.ReconnectBufSize(-1),
 		client.PingInterval(pingEvery), client.MaxPingsOutstanding(2), client.IgnoreAuthErrorAbort(),
 		client.DisconnectErrHandler(func(_ *client.Conn, err error) {
-			if err != nil {
+			if err != nil && d.ctx.Err() == nil {
 				c.Logger.Warn("NATS: disconnected", "error", err.Error())
 			}
 		}),
