@@ -63,6 +63,9 @@ func (u *unsealed) activate(ctx context.Context, term *election.Leadership) erro
 	u.role.Lock()
 	u.leading.Store(l)
 	u.role.Unlock()
+	if u.reads != nil {
+		u.reads.begin()
+	}
 	if err := u.barrier.ReloadKeyring(ctx); err != nil {
 		return fmt.Errorf("load the keyring: %w", err)
 	}
@@ -141,6 +144,9 @@ func (l *leading) advertise(ctx context.Context, identity *cluster.ActiveIdentit
 	entry, err := writeHistory(l.history)
 	if err != nil {
 		return err
+	}
+	if u.raft == nil {
+		return view.Commit(ctx, physical.Put(keyLeader, ad), entry)
 	}
 	if err := view.Commit(ctx, physical.Put(keyLeader, ad)); err != nil {
 		return err
@@ -233,6 +239,9 @@ func (u *unsealed) deactivate(term *election.Leadership, cause error) {
 		return
 	}
 	u.router.Abandon()
+	if u.reads != nil {
+		u.reads.end()
+	}
 	u.abandonServing()
 	if l.hasApps && !l.appsDone {
 		u.apps.kill(cause) // P2: ended, and seen to be ended, before the lock is released

@@ -86,6 +86,7 @@ type Server struct {
 	lock    physical.HABackend
 	apart   physical.HABackend // the lock's store where it is another one than the storage; else nil
 	raft    embedded           // nil unless the storage runs in the nodes themselves
+	reads   *entryCache        // between storage and barrier, where the storage is a round trip away; else nil
 	barrier *barrier.Barrier
 	cache   *cachePart    // nil unless the configuration has a cache block
 	port    *cluster.Port // nil where there are no other nodes
@@ -211,7 +212,12 @@ func (s *Server) prepare() error {
 	if err := s.startGuardian(s.lifetime); err != nil {
 		return err
 	}
-	s.barrier = barrier.New(s.storage, barrier.Options{Observer: s.metrics.Barrier()})
+	store := s.storage
+	if s.ha && s.raft == nil {
+		s.reads = newEntryCache(store)
+		store = s.reads
+	}
+	s.barrier = barrier.New(store, barrier.Options{Observer: s.metrics.Barrier()})
 	if s.ha {
 		s.port, err = cluster.NewPort(cluster.Config{
 			Address: s.cfg.ClusterListen(), Logger: s.log.With("part", "cluster"), Observer: s.metrics.Cluster(),
