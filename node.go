@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/locum-ha/locum/election"
 	"github.com/locum-ha/locum/internal/config"
 	"github.com/locum-ha/locum/internal/listener"
 	"github.com/locum-ha/locum/internal/server"
@@ -20,6 +21,15 @@ import (
 // ErrNotActive: what was asked for needs the active node, and this one is not, or not in the term any more that the
 // context belongs to.
 var ErrNotActive = server.ErrNotActive
+
+// Why a leadership ended: the causes of OnActive's context, for errors.Is.
+var (
+	// ErrSteppedDown: as planned; another node takes over, or this one ends.
+	ErrSteppedDown = election.ErrSteppedDown
+	// ErrExpired: the lock could not be renewed in time: the data store, or a majority of the nodes, cannot be reached, or this node was
+	// frozen.
+	ErrExpired = election.ErrExpired
+)
 
 // Node is one member of a cluster, in this process. New makes it; Protect, Serve and OnActive say what it is for; Run is its
 // life. The other methods may be called at any time, by any goroutine.
@@ -98,7 +108,7 @@ func (n *Node) Serve(addr string, h http.Handler) {
 }
 
 // OnActive lets f run whenever this node is active, and nowhere else at that time. Its ctx ends when the leadership does: as
-// planned, after requests in flight have been answered, or because the lease was lost; its cause says which. f must return soon
+// planned, after requests in flight have been answered, or because the lease was lost; its cause says which: ErrSteppedDown, or why it was lost. f must return soon
 // after: the next node does not become active before it has, unless that takes longer than the lock lasts. An error that f returns earlier ends the
 // leadership, and another node tries. Returning nil earlier is fine.
 //

@@ -276,8 +276,8 @@ func TestOnActive(t *testing.T) {
 			terms = append(terms, term)
 			mu.Unlock()
 			<-ctx.Done()
-			if cause := context.Cause(ctx); errors.Is(cause, context.Canceled) {
-				t.Errorf("the context's cause says nothing: %v", cause)
+			if cause := context.Cause(ctx); !errors.Is(cause, locum.ErrSteppedDown) {
+				t.Errorf("the context's cause: %v", cause)
 			}
 			return ctx.Err()
 		})
@@ -411,7 +411,7 @@ func TestLocks(t *testing.T) {
 	others := standbys(nodes, a)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	mine, err := others[0].Locks().Acquire(ctx, "report", locum.LockOptions{TTL: 2 * time.Second})
+	mine, err := others[0].Locks().Acquire(ctx, "report", locum.LockOptions{TTL: 10 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -420,7 +420,7 @@ func TestLocks(t *testing.T) {
 	}
 	next := make(chan *locum.Lock, 1)
 	go func() {
-		l, err := others[1].Locks().Acquire(ctx, "report", locum.LockOptions{TTL: 2 * time.Second, Wait: 50 * time.Second})
+		l, err := others[1].Locks().Acquire(ctx, "report", locum.LockOptions{TTL: 10 * time.Second, Wait: 50 * time.Second})
 		if err != nil {
 			t.Error(err)
 		}
