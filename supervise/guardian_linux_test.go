@@ -231,6 +231,43 @@ func TestExit(t *testing.T) {
 	}
 }
 
+// The command runs as who, where and in which groups it was told to, in every containment.
+func TestWho(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can start a command as somebody else")
+	}
+	g := guardian(t)
+	dir, err := os.MkdirTemp("", "supervise-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	for _, containment := range containments(t) {
+		for _, tc := range []struct{ user, group, want string }{
+			{"nobody", "", "65534 65534 " + dir}, {"1234", "", "1234 1234 " + dir}, {"", "65534", "0 65534 " + dir}, {"nobody", "12", "65534 12 " + dir},
+		} {
+			p, err := start(t, g, Command{
+				Args: []string{"sh", "-c", `echo "$(id -u) $(id -g) $(pwd)" > out`}, Dir: dir, User: tc.user, Group: tc.group, Containment: containment,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			done(t, p)
+			got, err := os.ReadFile(filepath.Join(dir, "out"))
+			if err != nil || strings.TrimSpace(string(got)) != tc.want {
+				t.Errorf("%s, user %q, group %q: %s %v, want %s", containment, tc.user, tc.group, got, err, tc.want)
+			}
+			_ = os.Remove(filepath.Join(dir, "out"))
+		}
+	}
+	if _, err := start(t, g, Command{Args: []string{"true"}, User: "no-such-user"}); err == nil {
+		t.Error("started as nobody that there is")
+	}
+}
+
 // A quiet command is a health check: no init, and yet nothing of it stays.
 func TestQuiet(t *testing.T) {
 	g, marker := guardian(t), newMarker()

@@ -208,11 +208,11 @@ func (s *Server) Signal(sig syscall.Signal) {
 // ExitCode is the first application's exit code, as a shell has it; 0 if it did not run here when the node was asked to end. It is known when Run has returned.
 func (s *Server) ExitCode() int { return int(s.exit.Load()) }
 
-// stopLimit is how long the applications may take to stop.
+// stopLimit is how long the applications may take to stop and to be told.
 func (s *Server) stopLimit() time.Duration {
 	longest := time.Duration(0)
 	for _, a := range s.cfg.Applications {
-		longest = max(longest, a.StopTimeout)
+		longest = max(longest, a.StopTimeout+time.Duration(len(a.OnStandby))*a.HookTimeout)
 	}
 	return longest
 }

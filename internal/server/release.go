@@ -33,9 +33,10 @@ type releasePlan struct {
 }
 
 const (
-	deathLimit  = 2 * time.Second // for one peer to hear of a death
-	deathNotice = 64 << 10        // bytes of a notice
-	planEvery   = 2 * time.Second
+	deathLimit    = 2 * time.Second        // for one peer to hear of a death
+	deathTogether = 100 * time.Millisecond // that a peer that is reached waits for the others to be
+	deathNotice   = 64 << 10               // bytes of a notice
+	planEvery     = 200 * time.Millisecond // between two looks at who the members are
 )
 
 // keepPlan tells the guardian how to release the lock, for as long as this node leads: the members, and the authority, change.
@@ -140,10 +141,19 @@ func (p *releasePlan) tellPeers(ctx context.Context, grant physical.Grant) error
 	if err != nil {
 		return err
 	}
+	// All connections are made first: a node that hears of the death asks the others for their votes at once, and gets none from
+	// those that have not heard of it.
 	var wg sync.WaitGroup
+	var dialled sync.WaitGroup
+	dialled.Add(len(p.Peers))
+	together := make(chan struct{})
+	go func() {
+		dialled.Wait()
+		close(together)
+	}()
 	errs := make([]error, len(p.Peers))
 	for i, peer := range p.Peers {
-		wg.Go(func() { errs[i] = tellPeer(ctx, identity, peer, notice) })
+		wg.Go(func() { errs[i] = tellPeer(ctx, identity, peer, notice, dialled.Done, together) })
 	}
 	wg.Wait()
 	for i, peer := range p.Peers {
@@ -154,16 +164,24 @@ func (p *releasePlan) tellPeers(ctx context.Context, grant physical.Grant) error
 	return errors.Join(errs...) // nil where there are no peers: nobody waits
 }
 
-func tellPeer(ctx context.Context, identity *cluster.PeerIdentity, peer physical.Peer, notice []byte) error {
+// tellPeer calls dialled once the peer is reached or not, waits a while until all are, and tells it.
+func tellPeer(ctx context.Context, identity *cluster.PeerIdentity, peer physical.Peer, notice []byte, dialled func(), together <-chan struct{}) error {
 	ctx, cancel := context.WithTimeout(ctx, deathLimit)
 	defer cancel()
 	conn, err := cluster.Dial(ctx, peer.Addr, identity.ClientTLS(cluster.ALPNGuardian, peer.ID))
+	dialled()
 	if err != nil {
 		return fmt.Errorf("%s: %w", peer.Addr, err)
 	}
 	defer conn.Close()
 	if err := conn.SetDeadline(time.Now().Add(deathLimit)); err != nil {
 		return err
+	}
+	stragglers := time.NewTimer(deathTogether)
+	defer stragglers.Stop()
+	select {
+	case <-together:
+	case <-stragglers.C: // one is cut off: the others do not wait for it
 	}
 	if _, err := conn.Write(notice); err != nil {
 		return fmt.Errorf("%s: %w", peer.Addr, err)

@@ -30,8 +30,12 @@ func (s *Store) candidacy(run *running) {
 				s.poke(run)
 			}
 		default:
-			wait := boottime.Until(until.Add(s.turn(run)))
 			vacant := run.gate.vacant()
+			turn := s.turn(run)
+			if vacant {
+				turn = s.turnAfter(run, s.state.header().lock.Holder)
+			}
+			wait := boottime.Until(until.Add(turn))
 			if !vacant {
 				// Raft does not look before; after it led itself, that is later than any promise.
 				wait = max(wait, s.timing.heartbeat-time.Since(run.raft.LastContact()))
@@ -89,12 +93,20 @@ func (s *Store) votes(run *running) bool {
 
 // turn is how long after the promise's end this node asks for votes: its own delay, and its place among
 // the voters.
-func (s *Store) turn(run *running) time.Duration {
+func (s *Store) turn(run *running) time.Duration { return s.turnOf(run, "", s.timing.stagger) }
+
+// turnAfter is the same after a death that all have heard of at the same time: the dead one has no place, and the next in order is
+// given time to be elected, connections included, before another one asks for the same votes.
+func (s *Store) turnAfter(run *running, dead string) time.Duration {
+	return s.turnOf(run, dead, 4*s.timing.stagger)
+}
+
+func (s *Store) turnOf(run *running, without string, stagger time.Duration) time.Duration {
 	servers := slices.Clone(run.raft.GetConfiguration().Configuration().Servers)
 	slices.SortFunc(servers, func(a, b hraft.Server) int { return strings.Compare(string(a.ID), string(b.ID)) })
 	place, voters := 0, 0
 	for _, server := range servers {
-		if server.Suffrage != hraft.Voter {
+		if server.Suffrage != hraft.Voter || string(server.ID) == without {
 			continue
 		}
 		if string(server.ID) == s.id {
@@ -106,7 +118,7 @@ func (s *Store) turn(run *running) time.Duration {
 		return 0
 	}
 	jitter := time.Duration(rand.Int64N(int64(s.timing.stagger)/2 + 1))
-	return time.Duration(s.voteDelay.Load()) + time.Duration(place)*s.timing.stagger + jitter
+	return time.Duration(s.voteDelay.Load()) + time.Duration(place)*stagger + jitter
 }
 
 // keep does what has to be done from time to time: the cluster's membership while this node leads,
