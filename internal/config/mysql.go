@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 
 	"github.com/locum-ha/locum/physical"
@@ -75,7 +76,8 @@ func (c *checker) mySQL(path string, m MySQLStorage) {
 
 // hostPort checks an address of a data store.
 func (c *checker) hostPort(path, address, example string) {
-	if host, port, err := net.SplitHostPort(address); err != nil || host == "" || port == "" {
+	host, port, err := net.SplitHostPort(address)
+	if _, number := strconv.ParseUint(port, 10, 16); err != nil || host == "" || number != nil {
 		c.fault(path, fmt.Sprintf("%q is not an address", address), fmt.Sprintf("write it such as %q", example))
 	}
 }
