@@ -15,6 +15,7 @@ const (
 	ALPNForward = "locum-forward/1" // clients' requests, from a standby to the active node
 	ALPNApp     = "locum-app/1"     // the same for an application, which the first bytes name
 	ALPNRaft    = "locum-raft/1"    // the embedded store's messages
+	ALPNCache   = "locum-cache/1"   // the in-memory cache's messages
 	ALPNPeer    = "locum-peer/1"    // what else nodes say to one another, in whichever role
 
 	ALPNGuardian = "locum-guardian/1" // a guardian tells that its node is dead

@@ -13,7 +13,8 @@ import (
 type Cache struct {
 	// Hosts are all nodes of the cache, as URLs with a port of their own for it: ["http://node-a:8402", "http://node-b:8402"].
 	// The same list on every node; a node that starts with another one changes the cluster. This node is the entry whose
-	// host is node_name, the host name, or HOSTNAME_OVERWRITE. Default: this node alone.
+	// host is node_name, the host name, or HOSTNAME_OVERWRITE. Default: on the embedded store the cluster's members, over the
+	// cluster port and with the cluster's identities; on another store this node alone.
 	Hosts []string `hcl:"hosts"`
 
 	// AuthTokenEnv is the name of the environment variable with the secret that the nodes share. It is proven and never

@@ -45,7 +45,7 @@ func NewCacheNode(env *cache.Environment, cfg *config.CacheNode, opts Options) (
 		}
 	}
 	var err error
-	if n.part, err = newCachePart(env, cfg.Cache, opts.Version, n.log, n.metrics); err != nil {
+	if n.part, err = newCachePart(env, cfg.Cache, nil, opts.Version, n.log, n.metrics); err != nil {
 		return nil, err
 	}
 	lc := listenerConfig(cfg.API)

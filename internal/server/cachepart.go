@@ -23,6 +23,8 @@ const databases = 16
 type cachePart struct {
 	node     *cache.Node
 	resp     *resp.Server // nil where resp_address is empty
+	layer    *cacheLayer  // nil where the cache's hosts are configured, or it is by itself
+	log      *slog.Logger
 	rows     map[string]string
 	warnings []string
 }
@@ -54,9 +56,12 @@ func cacheEnvironment(b config.Cache, nodeName string) (*cache.Environment, erro
 }
 
 // newCachePart makes the parts. It opens nothing.
-func newCachePart(env *cache.Environment, b config.Cache, version string, log *slog.Logger, m *metrics.Metrics) (*cachePart, error) {
+func newCachePart(env *cache.Environment, b config.Cache, layer *cacheLayer, version string, log *slog.Logger, m *metrics.Metrics) (*cachePart, error) {
 	c := env.Config
-	p := &cachePart{warnings: env.Warnings}
+	p := &cachePart{warnings: env.Warnings, layer: layer, log: log.With("part", "cache")}
+	if layer != nil {
+		c.Hosts, c.Self, c.Layer = []string{layer.self}, layer.self, layer
+	}
 	var observer resp.Observer
 	c.Observer, observer = m.Cache(func() *cache.Node { return p.node })
 	c.Logger = log.With("part", "cache")
@@ -113,6 +118,9 @@ func (p *cachePart) describe(c cache.Config, b config.Cache) {
 		}
 	}
 	p.rows = map[string]string{"Cache": what, "Cache Clients": "none"}
+	if p.layer != nil {
+		p.rows["Cache"] = "the cluster's members, over the cluster port"
+	}
 	if b.RESPAddress != "" {
 		p.rows["Cache Clients"] = fmt.Sprintf("RESP on %s", b.RESPAddress)
 	}
@@ -126,6 +134,16 @@ func (p *cachePart) run(ctx context.Context) error {
 	errs := make([]error, 2)
 	wg.Go(func() {
 		defer cancel()
+		if p.layer != nil {
+			hosts := p.layer.await(ctx)
+			if hosts == nil {
+				return // before it was unsealed
+			}
+			if errs[0] = p.node.SetHosts(hosts); errs[0] != nil {
+				return
+			}
+			wg.Go(func() { p.followMembers(ctx) })
+		}
 		errs[0] = p.node.Run(ctx)
 	})
 	if p.resp != nil {

@@ -89,6 +89,7 @@ type Server struct {
 	reads   *entryCache        // between storage and barrier, where the storage is a round trip away; else nil
 	barrier *barrier.Barrier
 	cache   *cachePart    // nil unless the configuration has a cache block
+	caching *cacheLayer   // nil unless the cache's hosts are the cluster's members
 	port    *cluster.Port // nil where there are no other nodes
 	router  *forward.Router
 	routing atomic.Pointer[forward.Router] // the same, for whoever comes before it is made or after it has ended
@@ -229,7 +230,10 @@ func (s *Server) prepare() error {
 	if s.cfg.Cache.On {
 		env, err := cacheEnvironment(s.cfg.Cache, s.cfg.NodeName)
 		if err == nil {
-			s.cache, err = newCachePart(env, s.cfg.Cache, s.opts.Version, s.log, s.metrics)
+			if s.raft != nil && len(s.cfg.Cache.Hosts) == 0 {
+				s.caching = newCacheLayer(s.port, s.clusterHostPort, s.raft.Peers)
+			}
+			s.cache, err = newCachePart(env, s.cfg.Cache, s.caching, s.opts.Version, s.log, s.metrics)
 		}
 		if err != nil {
 			return err

@@ -106,6 +106,9 @@ func (s *Server) startRaft(ring cluster.Ring) error {
 	}
 	s.raftRuns = true
 	s.identity.Store(identity)
+	if err := s.caching.attach(identity); err != nil {
+		return err
+	}
 	s.deaf, err = s.hearDeaths(identity)
 	return err
 }
@@ -116,6 +119,7 @@ func (s *Server) stopRaft() error {
 		return nil
 	}
 	s.raftRuns = false
+	s.caching.detach()
 	if s.deaf != nil {
 		s.deaf()
 		s.deaf = nil
