@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -231,5 +232,68 @@ func TestSharedStoreAtStart(t *testing.T) {
 		if _, err := start(split+c.ha, true); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got error %v, want %q", c.ha, err, c.want)
 		}
+	}
+}
+
+// calls counts what one node asks of its store.
+type calls struct {
+	*memory.Handle
+	n *atomic.Int64
+}
+
+func (c calls) Get(ctx context.Context, key string) (*physical.Entry, error) {
+	c.n.Add(1)
+	return c.Handle.Get(ctx, key)
+}
+
+func (c calls) List(ctx context.Context, prefix, after string, limit int) ([]string, error) {
+	c.n.Add(1)
+	return c.Handle.List(ctx, prefix, after, limit)
+}
+
+func (c calls) Commit(ctx context.Context, fence *physical.Fence, ops ...physical.Op) error {
+	c.n.Add(1)
+	return c.Handle.Commit(ctx, fence, ops...)
+}
+
+// "A forwarded request needs no round trip to the store on the standby": it looks for the advertisement once a second, whatever
+// comes through it. And a read of what the active node has in memory needs none there.
+func TestForwardingAsksNoStore(t *testing.T) {
+	store := memory.NewStore()
+	counts := map[string]*atomic.Int64{}
+	nodes := sharedCluster(t, 2, "static", `storage "etcd" {}`, nil)
+	for _, n := range nodes {
+		counts[n.name] = &atomic.Int64{}
+		n.open = func(context.Context, *config.Config, physical.Host) (physical.Stores, error) {
+			h := calls{store.Open(), counts[n.name]}
+			return physical.Stores{Storage: h, Lock: h}, nil
+		}
+		n.start()
+	}
+	_, answer := nodes[0].call("PUT", "/v1/sys/init", "", map[string]any{})
+	token := answer["root_token"].(string)
+	readyAll(t, nodes)
+	active, standby := nodes[0], nodes[1]
+	if code, _ := active.call("GET", "/v1/sys/active", "", nil); code != 200 {
+		active, standby = standby, active
+	}
+	write := map[string]any{"data": map[string]any{"a": "b"}}
+	if code, answer := standby.call("POST", "/v1/secret/data/app", token, write); code != 200 {
+		t.Fatalf("write: %d %v", code, answer)
+	}
+	standby.call("GET", "/v1/secret/data/app", token, nil)
+	start, atStandby, atActive := time.Now(), counts[standby.name].Load(), counts[active.name].Load()
+	const requests = 200
+	for range requests {
+		if code, answer := standby.call("GET", "/v1/secret/data/app", token, nil); code != 200 {
+			t.Fatalf("read: %d %v", code, answer)
+		}
+	}
+	seconds := int64(time.Since(start)/time.Second) + 2
+	if n := counts[standby.name].Load() - atStandby; n > 2*seconds {
+		t.Errorf("%d requests through a standby cost it %d calls of the store in %d s", requests, n, seconds)
+	}
+	if n := counts[active.name].Load() - atActive; n > requests/10+2*seconds {
+		t.Errorf("%d reads of what the active node knows cost it %d calls of the store", requests, n)
 	}
 }
