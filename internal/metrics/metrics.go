@@ -37,6 +37,7 @@ type Metrics struct {
 	port     portMetrics
 	raft     raftMetrics
 	engine   *engineSink
+	locks    lockMetrics
 
 	applications applicationMetrics
 	serving      servingMetrics
@@ -72,6 +73,7 @@ func New(version string) *Metrics {
 	m.raft = newRaftMetrics(f)
 	m.applications = newApplicationMetrics(f)
 	m.serving = newServingMetrics(f)
+	m.locks = newLockMetrics(f)
 	m.engine = newEngineSink()
 	m.registry.MustRegister(m.engine)
 	return m

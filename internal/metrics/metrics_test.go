@@ -287,3 +287,13 @@ func BenchmarkStorageGet(b *testing.B) {
 		s.Get(ctx, "a")
 	}
 }
+
+// Named locks: what their observer is told.
+func TestLocks(t *testing.T) {
+	m := New("test")
+	o := m.Locks()
+	o.Acquired(time.Second)
+	o.Refused()
+	o.Expired()
+	wants(t, scrape(t, m), "locum_named_lock_wait_seconds_sum 1", "locum_named_lock_refused_total 1", "locum_named_lock_expired_total 1")
+}

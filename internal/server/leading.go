@@ -180,7 +180,7 @@ func (l *leading) serve() error {
 	if u.raft != nil {
 		members = &raftService{leading: l}
 	}
-	locks := lock.New(view, lock.Config{Logger: u.log.With("part", "lock")})
+	locks := lock.New(view, lock.Config{Logger: u.log.With("part", "lock"), Observer: u.metrics.Locks()})
 	l.upkeep.Go(func() {
 		if err := locks.Run(upkeep); err != nil {
 			u.log.Error("removing unused locks ended", "error", err)
