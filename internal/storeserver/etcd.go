@@ -42,6 +42,12 @@ func StartNewestEtcd(t T, args ...string) *Etcd {
 
 func startEtcd(t T, path string, args []string) *Etcd {
 	t.Helper()
+	return launchEtcd(t, path, args, true)
+}
+
+// launchEtcd starts a server, and waits until it serves if told to.
+func launchEtcd(t T, path string, args []string, wait bool) *Etcd {
+	t.Helper()
 	dir := Dir(t, "")
 	addr, peer := Loopback(FreePort(t)), Loopback(FreePort(t))
 	url := "http://" + addr
@@ -49,6 +55,9 @@ func startEtcd(t T, path string, args []string) *Etcd {
 	if slices.Contains(args, "--cert-file") {
 		url = "https://" + addr
 		ready = func(ctx context.Context) error { return dials(ctx, addr) }
+	}
+	if !wait {
+		ready = started
 	}
 	args = append([]string{
 		"--name", "test", "--data-dir", filepath.Join(dir, "data"), "--log-level", "warn",

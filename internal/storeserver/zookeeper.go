@@ -50,6 +50,12 @@ func StartZooKeeperTLS(t T, pki Certificates) *ZooKeeper {
 
 func startZooKeeper(t T, settings []string) *ZooKeeper {
 	t.Helper()
+	return launchZooKeeper(t, settings, true)
+}
+
+// launchZooKeeper starts a server, and waits until it serves if told to.
+func launchZooKeeper(t T, settings []string, wait bool) *ZooKeeper {
+	t.Helper()
 	java := Program(t, "zookeeperd", "java")
 	for _, jar := range zooKeeperJars {
 		if _, err := os.Stat(jar); err != nil {
@@ -67,6 +73,10 @@ func startZooKeeper(t T, settings []string) *ZooKeeper {
 	if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
 		t.Fatalf("zookeeper: %v", err)
 	}
+	ready := started
+	if wait {
+		ready = func(ctx context.Context) error { return zooKeeperServes(ctx, addr) }
+	}
 	return &ZooKeeper{Addr: addr, Process: Launch(t, Spec{
 		Name: "zookeeper", Dir: dir, Path: java,
 		Args: []string{
@@ -76,7 +86,7 @@ func startZooKeeper(t T, settings []string) *ZooKeeper {
 			"-cp", strings.Join(append(zooKeeperJars, netty()...), ":"),
 			"org.apache.zookeeper.server.quorum.QuorumPeerMain", file,
 		},
-		Ready: func(ctx context.Context) error { return zooKeeperServes(ctx, addr) },
+		Ready: ready,
 	})}
 }
 

@@ -26,6 +26,9 @@ func outages(h physicaltest.Harness) physicaltest.Harness {
 
 // The server fails while it is used. P1 for a writer who is frozen beyond its TTL is among it.
 func TestOutages(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: the outages run without it")
+	}
 	rounds := 1
 	if storeserver.Faults() {
 		rounds = 10

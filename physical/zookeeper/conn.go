@@ -59,23 +59,24 @@ type reply struct {
 	err  error
 }
 
-// attachAttempts is how often an attachment is tried: a server may refuse who has seen more than it has, and it closes
-// the connection of a session if it only now comes to an earlier one that was given up.
-const attachAttempts = 3
+// A server that is there and does not take the connection may have seen less than this client, have no leader for the
+// moment, or only now come to an earlier attachment to the session that was given up. So others are tried, for at most
+// attachTime, and an attempt follows on the other after attachPause.
+const (
+	attachTime  = 10 * time.Second
+	attachPause = 40 * time.Millisecond
+)
 
 // attach connects to a server and to a session: a new one with the time-out if its id is 0. seen is the last change that
 // this client knows of; a server that knows less refuses. It returns errExpired if there is no such session.
 func (d *dialer) attach(ctx context.Context, session credentials, timeout time.Duration, seen int64) (*conn, error) {
-	for attempt := 1; ; attempt++ {
+	for start := time.Now(); ; {
 		raw, err := d.connect(ctx)
 		if err != nil {
 			return nil, err
 		}
-		// A server that has just started may never answer; whoever waits may have all the time in the world.
-		_ = raw.SetDeadline(time.Now().Add(dialTime))
 		stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
 		c, err := handshake(raw, session, timeout, seen, d.digest)
-		_ = raw.SetWriteDeadline(time.Time{})
 		if !stop() && err == nil {
 			c.close()
 			err = context.Cause(ctx)
@@ -84,7 +85,14 @@ func (d *dialer) attach(ctx context.Context, session credentials, timeout time.D
 			return c, nil
 		}
 		_ = raw.Close()
-		if ctx.Err() != nil || attempt == attachAttempts || errors.Is(err, errExpired) {
+		if ctx.Err() != nil || time.Since(start) > attachTime || errors.Is(err, errExpired) {
+			return nil, err
+		}
+		pause := time.NewTimer(attachPause)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
 			return nil, err
 		}
 	}
