@@ -176,6 +176,12 @@ func (x *exchange) lastChunk() []byte {
 
 // answer reads the answer and passes it on.
 func (x *exchange) answer(upgrade string) {
+	var h plainHead
+	if x.plain(&h) {
+		x.c.head = -1
+		x.relayPlain(&h)
+		return
+	}
 	for range maxInfos {
 		resp, err := http.ReadResponse(x.c.br, x.r)
 		switch {

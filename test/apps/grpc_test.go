@@ -139,6 +139,7 @@ func receive(s grpc.ClientStream) (string, error) {
 
 // gRPC with all four kinds of call through every node, its statuses and trailers whole.
 func TestGRPC(t *testing.T) {
+	t.Parallel()
 	addr := serveGRPC(t)
 	ready := func(at string) error {
 		conn, err := grpc.NewClient("passthrough:///"+at, grpc.WithTransportCredentials(insecure.NewCredentials()))

@@ -129,6 +129,7 @@ func get(addr, path string) (status int, body string, err error) {
 
 // docs/applications/http.md
 func TestPageHTTP(t *testing.T) {
+	t.Parallel()
 	c, shared := example(t, "http.md", "nginx", func(addr string) error {
 		code, _, err := get(addr, "/healthz")
 		if err == nil && code != 204 {
@@ -159,6 +160,7 @@ func TestPageHTTP(t *testing.T) {
 
 // docs/applications/python.md
 func TestPagePython(t *testing.T) {
+	t.Parallel()
 	c, shared := example(t, "python.md", "python3", answers)
 	write(t, filepath.Join(shared, "files", "hello.txt"), "hello")
 	next := crash(t, c)
@@ -252,6 +254,7 @@ func dialMQTT(addr, id string) (*mqtt, net.Conn, error) {
 // docs/applications/mqtt.md: a message that the broker has taken reaches a subscriber of a kept session although the active node
 // dies in between.
 func TestPageMQTT(t *testing.T) {
+	t.Parallel()
 	c, _ := example(t, "mqtt.md", "mosquitto", func(addr string) error {
 		_, nc, err := dialMQTT(addr, "ready")
 		if err == nil {
@@ -346,6 +349,7 @@ func dialWebMQTT(addr, id string) (*mqtt, *frames, error) {
 
 // docs/applications/websocket.md
 func TestPageWebSocket(t *testing.T) {
+	t.Parallel()
 	c, _ := example(t, "websocket.md", "mosquitto", func(addr string) error {
 		_, f, err := dialWebMQTT(addr, "ready")
 		if err == nil {
@@ -389,6 +393,7 @@ func TestPageWebSocket(t *testing.T) {
 
 // docs/applications/grpc.md: calls of all kinds, a watch that streams both ways, and a crash in between.
 func TestPageGRPC(t *testing.T) {
+	t.Parallel()
 	dial := func(addr string) (*clientv3.Client, error) {
 		return clientv3.New(clientv3.Config{Endpoints: []string{"http://" + addr}, DialTimeout: 5 * time.Second, DialOptions: []grpc.DialOption{grpc.WithNoProxy()}})
 	}

@@ -100,6 +100,7 @@ func dialSocket(t *testing.T, addr string) (net.Conn, *bufio.Reader) {
 // Issue 5, point 5: "Connections to a node that is no longer active are ended the way the protocol has for it": a planned
 // step-down tells both ends of a WebSocket, ends an event stream cleanly, and waits for neither.
 func TestEndlessInASwitchover(t *testing.T) {
+	t.Parallel()
 	closes := make(chan []byte, 10)
 	c := start(t, application(echo(t, closes), ""), answers)
 	var sockets []*bufio.Reader
@@ -162,6 +163,7 @@ func TestEndlessInASwitchover(t *testing.T) {
 // When the active node crashes, a standby tells its clients' WebSockets in the protocol; an event stream breaks, so that nobody
 // takes it for whole.
 func TestEndlessInACrash(t *testing.T) {
+	t.Parallel()
 	c := start(t, application(echo(t, make(chan []byte, 10)), ""), answers)
 	active, _ := c.Active(within(t, 5*time.Second))
 	standby := c.Nodes[0]
@@ -190,6 +192,7 @@ func TestEndlessInACrash(t *testing.T) {
 
 // HTTP/1.1 connections from before a step-down are closed after their next answer, HTTP/2 ones by GOAWAY.
 func TestConnectionsAreEnded(t *testing.T) {
+	t.Parallel()
 	_, url := counting(t)
 	c := start(t, application(url, ""), answers)
 	active, _ := c.Active(within(t, 5*time.Second))
@@ -236,6 +239,7 @@ func TestConnectionsAreEnded(t *testing.T) {
 // A byte stream reaches the application through every node, half-close included, with the client's address; it waits for a new
 // active node at connect, and is ended when leadership changes.
 func TestByteStream(t *testing.T) {
+	t.Parallel()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

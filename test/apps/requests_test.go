@@ -48,6 +48,7 @@ func post(n *cluster.Node, path, key, body string) (status int, answer string, h
 
 // design.md "Keyed requests": the same key again, at any node, before and after a change of the active node.
 func TestIdempotencyKey(t *testing.T) {
+	t.Parallel()
 	var orders atomic.Int32
 	hang := make(chan struct{})
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -113,6 +114,7 @@ func TestIdempotencyKey(t *testing.T) {
 
 // Issue 5, point 8, and interfaces.md §5: 307 to the application's address on the active node, path and query untouched.
 func TestRedirectMode(t *testing.T) {
+	t.Parallel()
 	_, url := counting(t)
 	c := start(t, application(url, "  mode = \"redirect\""), func(addr string) error {
 		resp, err := http.Get("http://" + addr + "/")

@@ -7,7 +7,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/locum-ha/locum/test/cluster"
@@ -26,6 +28,7 @@ type hop struct {
 	http  string
 	grpc  string
 	rates map[string]*crossing // by kind and connections
+	pids  []int                // of the proxies on the way
 }
 
 // applications compares the way through Locum's nodes with nginx and HAProxy doing the same hops.
@@ -35,7 +38,7 @@ func applications(ctx context.Context, o options) (*Section, error) {
 			"the active node's own proxy, and a standby, from which requests go to the active node over TLS, and from there to the application. " +
 			"Real nodes and servers, each a process of its own, two worker processes or threads each; connections to the application are kept alive everywhere. Closed loop. " +
 			"The gRPC client (grpc-go, one connection per caller) costs more than any proxy, which brings the ratios of gRPC together.",
-		Header: []string{"way", "kind", "connections", "per second", "p50", "p99"}}
+		Header: []string{"way", "kind", "connections", "per second", "p50", "p99", "CPU per request, proxies"}}
 	hops, stop, err := startHops(ctx, o.dir)
 	defer stop()
 	if err != nil {
@@ -67,7 +70,7 @@ func applications(ctx context.Context, o options) (*Section, error) {
 		for _, kind := range []string{"HTTP/1.1", "gRPC"} {
 			for _, n := range []int{1, 16, 64} {
 				m := h.rates[key(kind, n)]
-				s.Rows = append(s.Rows, []string{h.name, kind, strconv.Itoa(n), Show(m.rate, whole), Show(m.p50, micros), Show(m.p99, micros)})
+				s.Rows = append(s.Rows, []string{h.name, kind, strconv.Itoa(n), Show(m.rate, whole), Show(m.p50, micros), Show(m.p99, micros), Show(m.cpu, whole) + " µs"})
 			}
 		}
 	}
@@ -85,16 +88,17 @@ func applications(ctx context.Context, o options) (*Section, error) {
 
 func key(kind string, n int) string { return kind + " " + strconv.Itoa(n) }
 
-func (h *hop) note(kind string, n int, rate float64, p50, p99 time.Duration) {
+func (h *hop) note(kind string, n int, rate float64, p50, p99 time.Duration, each float64) {
 	m := h.rates[key(kind, n)]
 	if m == nil {
 		m = &crossing{}
 		h.rates[key(kind, n)] = m
 	}
-	m.rate, m.p50, m.p99 = append(m.rate, rate), append(m.p50, p50), append(m.p99, p99)
+	m.rate, m.p50, m.p99, m.cpu = append(m.rate, rate), append(m.p50, p50), append(m.p99, p99), append(m.cpu, each)
 }
 
 func (h *hop) measureHTTP(n int, length time.Duration) error {
+	before := cpuTrees(h.pids)
 	r, err := load.Saturate([]string{h.http}, n, length, load.GET("/", ""))
 	if err == nil && (r.Failed > 0 || r.Requests == 0) {
 		err = fmt.Errorf("%d of %d requests failed", r.Failed, r.Requests)
@@ -102,16 +106,17 @@ func (h *hop) measureHTTP(n int, length time.Duration) error {
 	if err != nil {
 		return fmt.Errorf("%s, HTTP/1.1: %w", h.name, err)
 	}
-	h.note("HTTP/1.1", n, r.Rate(), r.Quantile(.5), r.Quantile(.99))
+	h.note("HTTP/1.1", n, r.Rate(), r.Quantile(.5), r.Quantile(.99), perRequest(cpuTrees(h.pids)-before, r.Requests))
 	return nil
 }
 
 func (h *hop) measureGRPC(ctx context.Context, n int, length time.Duration) error {
+	before := cpuTrees(h.pids)
 	r, err := saturateGRPC(ctx, h.grpc, n, length)
 	if err != nil {
 		return fmt.Errorf("%s, gRPC: %w", h.name, err)
 	}
-	h.note("gRPC", n, r.rate, r.p50, r.p99)
+	h.note("gRPC", n, r.rate, r.p50, r.p99, perRequest(cpuTrees(h.pids)-before, r.n))
 	return nil
 }
 
@@ -162,8 +167,38 @@ func startHops(ctx context.Context, dir string) (hops []*hop, stop func(), err e
 	if c, err = startNodes(ctx, dir); err != nil {
 		return nil, stop, err
 	}
-	hops, err = hopsThrough(ctx, c)
+	hops, err = hopsThrough(ctx, c, processes[2].Pid(), processes[3].Pid())
 	return hops, stop, err
+}
+
+// cpuTrees is the processor time of processes and their children.
+func cpuTrees(pids []int) time.Duration {
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		return 0
+	}
+	ticks := 0
+	for _, name := range stats {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			continue // it has ended
+		}
+		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(name)))
+		text := string(data)
+		fields := strings.Fields(text[strings.LastIndexByte(text, ')')+1:]) // from the third on
+		parent, _ := strconv.Atoi(fields[1])
+		if slices.Contains(pids, pid) || slices.Contains(pids, parent) {
+			user, _ := strconv.Atoi(fields[11])
+			system, _ := strconv.Atoi(fields[12])
+			ticks += user + system
+		}
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond
+}
+
+// perRequest is in microseconds.
+func perRequest(d time.Duration, n int) float64 {
+	return float64(d.Nanoseconds()) / 1e3 / float64(max(n, 1))
 }
 
 func at(port int) string { return fmt.Sprintf("%s:%d", appIP, port) }
@@ -176,7 +211,7 @@ func startNodes(ctx context.Context, dir string) (*cluster.Cluster, error) {
 }
 
 // hopsThrough names all ways, and waits until each leads to the application.
-func hopsThrough(ctx context.Context, c *cluster.Cluster) ([]*hop, error) {
+func hopsThrough(ctx context.Context, c *cluster.Cluster, nginx, haproxy int) ([]*hop, error) {
 	active, err := c.WaitActive(ctx, nil)
 	if err != nil {
 		return nil, err
@@ -185,16 +220,17 @@ func hopsThrough(ctx context.Context, c *cluster.Cluster) ([]*hop, error) {
 	if standby == active {
 		standby = c.Nodes[1]
 	}
-	way := func(name, http, grpc string) *hop {
-		return &hop{name: name, http: http, grpc: grpc, rates: map[string]*crossing{}}
+	way := func(name, http, grpc string, pids ...int) *hop {
+		return &hop{name: name, http: http, grpc: grpc, rates: map[string]*crossing{}, pids: pids}
 	}
-	node := func(name string, n *cluster.Node) *hop {
-		return way(name, fmt.Sprintf("%s:%d", n.IP, appPort), fmt.Sprintf("%s:%d", n.IP, appPort+1))
+	node := func(name string, n *cluster.Node, pids ...int) *hop {
+		return way(name, fmt.Sprintf("%s:%d", n.IP, appPort), fmt.Sprintf("%s:%d", n.IP, appPort+1), pids...)
 	}
+	first, second := active.Process().Pid(), standby.Process().Pid()
 	hops := []*hop{
 		way("direct", at(9000), at(9001)),
-		way("nginx", at(9010), at(9011)), way("HAProxy", at(9020), at(9021)), node("Locum, active node", active),
-		way("nginx, two", at(9012), at(9013)), way("HAProxy, two", at(9022), at(9023)), node("Locum, standby", standby),
+		way("nginx", at(9010), at(9011), nginx), way("HAProxy", at(9020), at(9021), haproxy), node("Locum, active node", active, first),
+		way("nginx, two", at(9012), at(9013), nginx), way("HAProxy, two", at(9022), at(9023), haproxy), node("Locum, standby", standby, first, second),
 	}
 	limit, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()

@@ -39,6 +39,7 @@ func serveGRPC(ctx context.Context, address string) error {
 
 // calls is what saturateGRPC measured.
 type calls struct {
+	n        int
 	rate     float64
 	p50, p99 time.Duration
 }
@@ -86,5 +87,5 @@ func saturateGRPC(ctx context.Context, address string, callers int, length time.
 	if err := errors.Join(errs...); err != nil || len(sorted) == 0 {
 		return calls{}, errors.Join(err, ctx.Err())
 	}
-	return calls{rate: float64(len(sorted)) / elapsed.Seconds(), p50: sorted[len(sorted)/2], p99: sorted[len(sorted)*99/100]}, nil
+	return calls{n: len(sorted), rate: float64(len(sorted)) / elapsed.Seconds(), p50: sorted[len(sorted)/2], p99: sorted[len(sorted)*99/100]}, nil
 }
