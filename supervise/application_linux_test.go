@@ -363,3 +363,32 @@ func TestExternal(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Health by a command: its exit code counts, and nothing of it stays.
+func TestHealthCommand(t *testing.T) {
+	well := filepath.Join(t.TempDir(), "well")
+	marker := newMarker()
+	cfg := appConfig(t, "good")
+	cfg.Health = Health{Command: []string{"sh", "-c", "(setsid sleep " + marker + " &); test -e " + well}, Interval: 20 * time.Millisecond, Failures: 2, Timeout: time.Second}
+	cfg.Command, cfg.StartTimeout = []string{"sleep", "600"}, 300*time.Millisecond
+	a := run(t, cfg)
+	if err := a.Activate(t.Context(), 1); !errors.Is(err, errNotHealthy) || !errors.Is(err, ErrRefused) {
+		t.Errorf("%v", err)
+	}
+	a.Kill(errors.New("activation failed"))
+	if err := os.WriteFile(well, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Activate(t.Context(), 2); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(well); err != nil {
+		t.Fatal(err)
+	}
+	starts := a.State().Starts
+	await(t, "it is started again", 10*time.Second, func() bool { return a.State().Starts > starts })
+	if err := a.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+	await(t, "the checks' leftovers are gone", 5*time.Second, func() bool { return len(marked(marker)) == 0 })
+}

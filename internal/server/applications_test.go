@@ -118,7 +118,9 @@ func TestExternalApplication(t *testing.T) {
 		a := config.NewApplication("legacy")
 		a.Upstream, a.Health.Path, a.Health.Interval, a.Health.Failures = app.URL, "/", 20*time.Millisecond, 1
 		a.Restarts, a.StartTimeout = 0, 300*time.Millisecond
-		n.config.Applications = []config.Application{a}
+		other := config.NewApplication("other") // of two applications, the one that fails moves both
+		other.Upstream = app.URL
+		n.config.Applications = []config.Application{other, a}
 	}
 	for _, n := range nodes {
 		n.start()

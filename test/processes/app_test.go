@@ -56,6 +56,7 @@ func app(dir string) error {
 	signal.Ignore(syscall.SIGTERM, syscall.SIGHUP)
 	node, term := os.Getenv("LOCUM_NODE"), os.Getenv("LOCUM_TERM")
 	if _, err := os.Stat(filepath.Join(dir, "fail-"+node)); err == nil {
+		_ = os.WriteFile(filepath.Join(dir, fmt.Sprintf("attempt-%s-%d", node, boot())), nil, 0o600)
 		return errors.New("told to fail")
 	}
 	name := filepath.Join(dir, fmt.Sprintf("run-%s-%s-%d", node, term, boot()))

@@ -180,6 +180,49 @@ func TestFailingApplication(t *testing.T) {
 	oneAtATime(t, dir)
 }
 
+// "all nodes failing in turn ends in a slow, visible retry and not in a storm", and in service again once it is mended.
+func TestFailingEverywhere(t *testing.T) {
+	c, dir := protected(t, func(*cluster.Node, string) string { return "  restarts = 0\n" })
+	n := active(t, c)
+	await(t, n, n)
+	for _, o := range c.Nodes {
+		fail(t, dir, o)
+	}
+	_, _ = ask(n, "/exit")
+	attempts := func() int {
+		files, err := filepath.Glob(filepath.Join(dir, "attempt-*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(files)
+	}
+	err := cluster.Poll(within(t, 30*time.Second), "all nodes have tried", func() error {
+		if attempts() < 3 {
+			return fmt.Errorf("%d attempts", attempts())
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := attempts()
+	pause(4 * time.Second)
+	if more := attempts() - before; more > 9 {
+		t.Errorf("%d attempts in 4s: a storm", more)
+	} else {
+		t.Logf("%d attempts in 4s", more)
+	}
+	for _, o := range c.Nodes {
+		if err := os.Remove(filepath.Join(dir, "fail-"+o.Name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := cluster.Poll(within(t, 60*time.Second), "it is served again", func() error { _, err := ask(n, "/"); return err }); err != nil {
+		t.Error(err)
+	}
+	oneAtATime(t, dir)
+}
+
 func fail(t *testing.T, dir string, n *cluster.Node) {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join(dir, "fail-"+n.Name), nil, 0o600); err != nil {
