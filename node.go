@@ -166,9 +166,10 @@ func (n *Node) Run(ctx context.Context) error {
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	failed := make(chan error, len(n.serves))
+	defer n.working.Wait()
+	defer n.closeSoon()
 	for _, s := range n.serves {
 		if err := s.listener.Open(); err != nil {
-			n.close(context.Background())
 			return err
 		}
 	}
@@ -181,8 +182,6 @@ func (n *Node) Run(ctx context.Context) error {
 		})
 	}
 	err := n.server.Run(ctx, context.Background())
-	n.close(context.Background())
-	n.working.Wait()
 	select {
 	case broken := <-failed:
 		return errors.Join(broken, err)
@@ -259,6 +258,13 @@ func (n *Node) open(ctx context.Context, _ *config.Config, host physical.Host) (
 	}
 	opened.Lock = lock.Lock
 	return opened, nil
+}
+
+// closeSoon closes what is open still when Run ends before the node could hand over.
+func (n *Node) closeSoon() {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	n.close(ctx)
 }
 
 // close ends what the program listens on. The second time it does nothing.

@@ -13,6 +13,7 @@
 //	stepdown.go    the waiting side of a step-down
 //	orders.go      pause of automatic failover, maintenance of a node
 //	status.go      what every node answers from memory (P10)
+//	program.go     the Go program that a node is built into, by package locum; locking.go: its way to the named locks
 //
 // Two locks matter. Server.ops is held by init, unseal, seal and join, one at a time, over I/O; nothing on a request's way
 // takes it. unsealed.role makes "this node becomes or ceases to be active" and "this node follows another" exclude each
