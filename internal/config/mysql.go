@@ -34,7 +34,7 @@ type MySQLStorage struct {
 	// "locum_".
 	TablePrefix string `hcl:"table_prefix"`
 
-	// MaxConnections is how many connections a node opens. Default: 24.
+	// MaxConnections is how many connections a node opens for entries, besides three for the lock. Default: 24.
 	MaxConnections int `hcl:"max_connections"`
 
 	// SingleWriter promises that all nodes reach the same one of several servers that take writes: Galera, or group

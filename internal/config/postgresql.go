@@ -27,7 +27,8 @@ type PostgreSQLStorage struct {
 	// Default: "locum_".
 	TablePrefix string `hcl:"table_prefix"`
 
-	// MaxConnections is how many connections a node opens, besides the one that listens. Default: 12.
+	// MaxConnections is how many connections a node opens for entries, besides two for the lock and one that listens.
+	// Default: 12.
 	MaxConnections int `hcl:"max_connections"`
 
 	// Pooler says whether connection_url leads to a transaction pooler such as PgBouncer: "yes" or "no". Default: found

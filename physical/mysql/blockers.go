@@ -15,7 +15,7 @@ const blockedFor = time.Second
 // raise runs the statement that raises the fence, and meanwhile ends the sessions that block it.
 func (s *Store) raise(ctx context.Context, text string, args ...any) (raised bool, err error) {
 	for {
-		err = s.on(ctx, true, func(conn *sql.Conn) error {
+		err = s.on(ctx, s.calls, true, func(conn *sql.Conn) error {
 			var id int64
 			if err := conn.QueryRowContext(ctx, "SELECT CONNECTION_ID()").Scan(&id); err != nil {
 				return err
@@ -61,7 +61,7 @@ func (s *Store) unblock(ctx context.Context, id int64) {
 			continue
 		}
 		for _, session := range sessions {
-			_, err := s.db.ExecContext(ctx, fmt.Sprintf("KILL CONNECTION %d", session))
+			_, err := s.calls.ExecContext(ctx, fmt.Sprintf("KILL CONNECTION %d", session))
 			s.cfg.Logger.Warn("ended a session that blocked the fence", "session", session, "ended", err == nil)
 		}
 	}
@@ -90,11 +90,11 @@ func (s *Store) blockers(ctx context.Context, id int64) (sessions []int64, err e
 // idle lists the sessions of this user that have done nothing for more than a second: without the right to see
 // transactions, one of them may be the one. Their clients, if they live, connect anew.
 func (s *Store) idle(ctx context.Context) ([]int64, error) {
-	return s.sessions(ctx, "SELECT ID FROM information_schema.PROCESSLIST WHERE COMMAND = 'Sleep' AND TIME >= 1 AND DB = DATABASE() AND ID <> ?", 0)
+	return s.sessions(ctx, "SELECT ID FROM information_schema.PROCESSLIST WHERE COMMAND = 'Sleep' AND TIME >= 1 AND DB = DATABASE() AND USER = ? AND ID <> CONNECTION_ID()", s.cfg.Username)
 }
 
 func (s *Store) sessions(ctx context.Context, query string, args ...any) (ids []int64, err error) {
-	rows, err := s.db.QueryContext(ctx, query, args...)
+	rows, err := s.calls.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}

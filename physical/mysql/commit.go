@@ -39,7 +39,7 @@ const deadlockTries = 8
 func (s *Store) send(ctx context.Context, fence physical.Fence, commits [][]physical.Op) []error {
 	text, args := s.schema.commit(fence, commits)
 	var verdict, conditions string
-	err := s.on(ctx, true, func(conn *sql.Conn) (err error) {
+	err := s.on(ctx, s.db, true, func(conn *sql.Conn) (err error) {
 		for try := range deadlockTries {
 			err = conn.QueryRowContext(ctx, text, args...).Scan(&verdict, &conditions)
 			if number(err) != errnoDeadlock {

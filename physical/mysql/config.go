@@ -41,7 +41,7 @@ type Config struct {
 	TLS       bool
 	ClientTLS physical.ClientTLS
 
-	// MaxConns is how many connections one node opens. Default 24.
+	// MaxConns is how many connections one node opens for entries. Three more are for the lock. Default 24.
 	MaxConns int
 
 	// SingleWriter promises that all nodes reach the same one of several servers that take writes (Galera, group

@@ -18,7 +18,7 @@ func (s *Store) Get(ctx context.Context, key string) (*physical.Entry, error) {
 		return nil, err
 	}
 	e := &physical.Entry{Key: key}
-	if err := s.query(ctx, false, "SELECT v FROM "+s.schema.entries+" WHERE k = ?", []any{[]byte(key)}, &e.Value); err != nil {
+	if err := s.query(ctx, s.db, false, "SELECT v FROM "+s.schema.entries+" WHERE k = ?", []any{[]byte(key)}, &e.Value); err != nil {
 		return nil, err
 	}
 	return e, nil
@@ -73,7 +73,7 @@ func (s *Store) List(ctx context.Context, prefix, after string, limit int) ([]st
 
 // page reads the next keys.
 func (s *Store) page(ctx context.Context, from, end string, limit int) (keys []string, err error) {
-	err = s.on(ctx, false, func(conn *sql.Conn) error {
+	err = s.on(ctx, s.db, false, func(conn *sql.Conn) error {
 		keys = keys[:0]
 		rows, err := conn.QueryContext(ctx, "SELECT k FROM "+s.schema.entries+" WHERE k >= ? AND k < ? ORDER BY k LIMIT ?", []byte(from), []byte(end), limit)
 		if err != nil {
@@ -96,7 +96,7 @@ func (s *Store) page(ctx context.Context, from, end string, limit int) (keys []s
 func (s *Store) Fence(ctx context.Context) (physical.Fence, error) {
 	var f physical.Fence
 	var nonce []byte
-	err := s.query(ctx, false, "SELECT lineage, term, nonce FROM "+s.schema.fence+" WHERE id = 1", nil, &f.Lineage, &f.Term, &nonce)
+	err := s.query(ctx, s.calls, false, "SELECT lineage, term, nonce FROM "+s.schema.fence+" WHERE id = 1", nil, &f.Lineage, &f.Term, &nonce)
 	if err != nil {
 		return physical.Fence{}, err
 	}

@@ -26,7 +26,7 @@ type row struct {
 func (s *Store) look(ctx context.Context) (row, error) {
 	var r row
 	var ttl, left int64
-	err := s.query(ctx, false, s.schema.expand("SELECT holder, name, term, next, token, beat, ttl_us, clock = @server, TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), expires) FROM @lock WHERE id = 1"),
+	err := s.query(ctx, s.calls, false, s.schema.expand("SELECT holder, name, term, next, token, beat, ttl_us, clock = @server, TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), expires) FROM @lock WHERE id = 1"),
 		nil, &r.record.Holder, &r.record.Name, &r.record.Term, &r.record.Next, &r.token, &r.beat, &ttl, &r.comparable, &left)
 	if err != nil {
 		return row{}, err

@@ -70,7 +70,7 @@ type limits struct {
 }
 
 func (s *Store) ask(ctx context.Context) (l limits, err error) {
-	if err = s.query(ctx, false, "SELECT @@version, @@max_allowed_packet", nil, &l.version, &l.packet); err != nil {
+	if err = s.query(ctx, s.calls, false, "SELECT @@version, @@max_allowed_packet", nil, &l.version, &l.packet); err != nil {
 		return l, err
 	}
 	variables := map[string]string{}
@@ -94,7 +94,7 @@ func (s *Store) ask(ctx context.Context) (l limits, err error) {
 // setUp sees to it that the tables are there with their rows.
 func (s *Store) setUp(ctx context.Context) error {
 	var rows int
-	err := s.query(ctx, false, s.schema.expand("SELECT (SELECT COUNT(*) FROM @fence) + (SELECT COUNT(*) FROM @lock) + (SELECT COUNT(*) FROM @keys) + (SELECT COUNT(*) FROM @entries WHERE k = '')"), nil, &rows)
+	err := s.query(ctx, s.db, false, s.schema.expand("SELECT (SELECT COUNT(*) FROM @fence) + (SELECT COUNT(*) FROM @lock) + (SELECT COUNT(*) FROM @keys) + (SELECT COUNT(*) FROM @entries WHERE k = '')"), nil, &rows)
 	if err == nil && rows == keyLocks+2 {
 		return nil
 	}

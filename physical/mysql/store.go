@@ -27,7 +27,8 @@ type Store struct {
 	cfg    Config
 	caps   physical.Caps
 	conns  conns.Set
-	db     *sql.DB
+	db     *sql.DB // for entries
+	calls  *sql.DB // for lock and fence: a lease must not wait behind entries
 	schema schema
 	seen   observed
 	group  *grouped.Committer
@@ -56,16 +57,25 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		return nil, err
 	}
 	s.ctx, s.stop = context.WithCancelCause(context.Background())
-	s.db = sql.OpenDB(connector)
-	s.db.SetMaxOpenConns(cfg.MaxConns)
-	s.db.SetMaxIdleConns(cfg.MaxConns)
-	s.db.SetConnMaxLifetime(time.Hour)
-	s.db.SetConnMaxIdleTime(5 * time.Minute)
+	s.db, s.calls = pool(connector, cfg.MaxConns), pool(connector, lockConns)
 	if err := s.prepare(ctx); err != nil {
 		_ = s.Close()
 		return nil, err
 	}
 	return s, nil
+}
+
+// lockConns is how many connections are kept for the lock and the fence alone. A raise that is blocked needs two.
+const lockConns = 3
+
+// pool makes a pool of up to n connections.
+func pool(c driver.Connector, n int) *sql.DB {
+	db := sql.OpenDB(c)
+	db.SetMaxOpenConns(n)
+	db.SetMaxIdleConns(n)
+	db.SetConnMaxLifetime(time.Hour)
+	db.SetConnMaxIdleTime(5 * time.Minute)
+	return db
 }
 
 // prepare finds out what the server can do, and makes the tables.
@@ -111,7 +121,7 @@ func (s *Store) Close() error {
 		if s.group != nil {
 			s.group.Wait()
 		}
-		_ = s.db.Close() // the connections are closed already, which it may complain of
+		_, _ = s.db.Close(), s.calls.Close() // the connections are closed already, which they may complain of
 	})
 	<-s.finished
 	return nil
@@ -130,15 +140,15 @@ func (s *Store) enter(ctx context.Context) error {
 // freshTries bounds how many dead connections of the pool a call may meet.
 const freshTries = 4
 
-// on makes a call on a connection of the pool, and translates its error. A connection that turns out to be dead before
+// on makes a call on a connection of a pool, and translates its error. A connection that turns out to be dead before
 // anything was sent is replaced.
-func (s *Store) on(ctx context.Context, writes bool, call func(*sql.Conn) error) error {
+func (s *Store) on(ctx context.Context, db *sql.DB, writes bool, call func(*sql.Conn) error) error {
 	if err := s.enter(ctx); err != nil {
 		return err
 	}
 	var err error
 	for range freshTries {
-		conn, dialled := s.db.Conn(ctx)
+		conn, dialled := db.Conn(ctx)
 		if dialled != nil {
 			return s.notSent(ctx, dialled)
 		}
@@ -152,15 +162,15 @@ func (s *Store) on(ctx context.Context, writes bool, call func(*sql.Conn) error)
 }
 
 // query runs one statement that gives one row.
-func (s *Store) query(ctx context.Context, writes bool, text string, args []any, to ...any) error {
-	return s.on(ctx, writes, func(conn *sql.Conn) error {
+func (s *Store) query(ctx context.Context, db *sql.DB, writes bool, text string, args []any, to ...any) error {
+	return s.on(ctx, db, writes, func(conn *sql.Conn) error {
 		return conn.QueryRowContext(ctx, text, args...).Scan(to...)
 	})
 }
 
-// change runs one statement that changes rows, and returns how many, and the number that it left by LAST_INSERT_ID.
+// change runs one statement that changes the lock, and returns how many, and the number that it left by LAST_INSERT_ID.
 func (s *Store) change(ctx context.Context, text string, args ...any) (rows, id int64, err error) {
-	err = s.on(ctx, true, func(conn *sql.Conn) error {
+	err = s.on(ctx, s.calls, true, func(conn *sql.Conn) error {
 		result, err := conn.ExecContext(ctx, text, args...)
 		if err != nil {
 			return err

@@ -27,7 +27,7 @@ func (s *Store) blocked(ctx context.Context, failure error) bool {
 	if !errors.Is(failure, errBlocked) {
 		return false
 	}
-	conn, err := s.pool.Acquire(ctx)
+	conn, err := s.calls.Acquire(ctx)
 	if err != nil {
 		return false
 	}

@@ -52,7 +52,7 @@ type Config struct {
 	// Prefix is what the names of tables and functions begin with. Default "locum_".
 	Prefix string
 
-	// MaxConns is how many connections one node opens, without the one for LISTEN. Default 12.
+	// MaxConns is how many connections one node opens for entries. Two more are for the lock, and one for LISTEN. Default 12.
 	MaxConns int
 
 	// Pooler says whether URL leads to a transaction pooler. Default: found out.

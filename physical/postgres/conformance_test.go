@@ -80,6 +80,7 @@ func (p *place) harness(change func(*Config)) physicaltest.Harness {
 				return open(cfg)
 			},
 			Restart:    p.crash,
+			Late:       time.Second, // machines that test are busy
 			Isolate:    func(n int) func() { proxy(n).Stall(); return proxy(n).Heal },
 			CutAnswers: func(n int) func() { proxy(n).CutAnswers(); return proxy(n).Heal },
 		}

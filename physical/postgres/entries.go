@@ -19,7 +19,7 @@ func (s *Store) Get(ctx context.Context, key string) (*physical.Entry, error) {
 		return nil, err
 	}
 	e := &physical.Entry{Key: key}
-	err := s.query(ctx, false, "SELECT value FROM "+s.schema.entries+" WHERE key = $1", []any{key}, &e.Value)
+	err := s.query(ctx, s.pool, false, "SELECT value FROM "+s.schema.entries+" WHERE key = $1", []any{key}, &e.Value)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +120,7 @@ func (s *Store) RaiseFence(ctx context.Context, from, to physical.Fence) error {
 	args := text(from.Lineage, fromTerm, from.Nonce[:], to.Lineage, toTerm, to.Nonce[:])
 	for {
 		var raised bool
-		err := s.query(ctx, true, "SELECT "+s.schema.raise+"($1::text, $2::bigint, $3::bytea, $4::text, $5::bigint, $6::bytea)", args, &raised)
+		err := s.query(ctx, s.calls, true, "SELECT "+s.schema.raise+"($1::text, $2::bigint, $3::bytea, $4::text, $5::bigint, $6::bytea)", args, &raised)
 		switch {
 		case err == nil && raised:
 			return nil
@@ -137,7 +137,7 @@ func (s *Store) Fence(ctx context.Context) (physical.Fence, error) {
 	var f physical.Fence
 	var term int64
 	var nonce []byte
-	err := s.query(ctx, false, "SELECT lineage, term, nonce FROM "+s.schema.fence+" WHERE id = 1", nil, &f.Lineage, &term, &nonce)
+	err := s.query(ctx, s.calls, false, "SELECT lineage, term, nonce FROM "+s.schema.fence+" WHERE id = 1", nil, &f.Lineage, &term, &nonce)
 	if err != nil {
 		return physical.Fence{}, err
 	}

@@ -26,7 +26,7 @@ type row struct {
 func (s *Store) look(ctx context.Context) (row, error) {
 	var r row
 	var term, ttl, left int64
-	err := s.query(ctx, false, "SELECT * FROM "+s.schema.look+"()", text(),
+	err := s.query(ctx, s.calls, false, "SELECT * FROM "+s.schema.look+"()", text(),
 		&r.record.Holder, &r.record.Name, &term, &r.record.Next, &r.token, &r.beat, &ttl, &r.comparable, &left)
 	if err != nil {
 		return row{}, err
@@ -92,7 +92,7 @@ func (s *Store) Acquire(ctx context.Context, r physical.Record, ttl time.Duratio
 	token := make([]byte, 16)
 	_, _ = rand.Read(token) // never fails
 	var term *int64
-	err = s.query(ctx, true, "SELECT "+s.schema.acquire+"($1::text, $2::text, $3::bytea, $4::bigint, $5::bigint, $6::bytea, $7::bigint)",
+	err = s.query(ctx, s.calls, true, "SELECT "+s.schema.acquire+"($1::text, $2::text, $3::bytea, $4::bigint, $5::bigint, $6::bytea, $7::bigint)",
 		text(r.Holder, r.Name, token, ttl.Microseconds(), least, seenToken, now.beat), &term)
 	switch {
 	case err != nil:
@@ -126,7 +126,7 @@ func (s *Store) Renew(ctx context.Context, g physical.Grant) (physical.Grant, er
 		return physical.Grant{}, physical.ErrLost
 	}
 	var us *int64
-	err = s.query(ctx, true, "SELECT "+s.schema.renew+"($1::bytea, $2::bigint)", text(notNull(g.Token), term), &us)
+	err = s.query(ctx, s.calls, true, "SELECT "+s.schema.renew+"($1::bytea, $2::bigint)", text(notNull(g.Token), term), &us)
 	if err != nil {
 		return physical.Grant{}, err
 	}
@@ -147,7 +147,7 @@ func (s *Store) Release(ctx context.Context, g physical.Grant, next string) erro
 		return nil // no grant of this store
 	}
 	var released bool
-	return s.query(ctx, true, "SELECT "+s.schema.release+"($1::bytea, $2::bigint, $3::text)", text(notNull(g.Token), term, next), &released)
+	return s.query(ctx, s.calls, true, "SELECT "+s.schema.release+"($1::bytea, $2::bigint, $3::text)", text(notNull(g.Token), term, next), &released)
 }
 
 // Holder returns the record of the lock.

@@ -25,6 +25,9 @@ const (
 	maxCommit = 32 << 20
 )
 
+// lockConns is how many connections are kept for the lock and the fence alone.
+const lockConns = 2
+
 // simple is the simple query protocol: one packet there, one result back. Whatever stands in the way, poolers for
 // instance, understands it, and a call cannot be cut in the middle.
 const simple = pgx.QueryExecModeSimpleProtocol
@@ -34,7 +37,8 @@ type Store struct {
 	cfg    Config
 	caps   physical.Caps
 	conns  conns.Set
-	pool   *pgxpool.Pool
+	pool   *pgxpool.Pool // for entries
+	calls  *pgxpool.Pool // for lock and fence: a lease must not wait behind entries
 	schema schema
 	user   string
 	pooler bool
@@ -107,7 +111,7 @@ func (s *Store) connect(ctx context.Context) error {
 	if err := s.setUp(ctx, conn); err != nil {
 		return err
 	}
-	return s.ready()
+	return s.ready(ctx)
 }
 
 // try makes the pool and its first connection.
@@ -136,14 +140,25 @@ func refusesParameters(err error) bool {
 }
 
 // ready fixes what the store can do.
-func (s *Store) ready() error {
+func (s *Store) ready(ctx context.Context) error {
 	s.group = grouped.New(s.ctx, limits, s.send)
+	cfg, err := s.cfg.pool(&s.conns, s.pooler)
+	if err != nil {
+		return err
+	}
+	cfg.MaxConns = lockConns
+	if s.calls, err = pgxpool.NewWithConfig(ctx, cfg); err != nil {
+		return fmt.Errorf("postgresql: %w", plain(err))
+	}
+	if err := s.calls.Ping(ctx); err != nil { // the first call finds a connection
+		return s.notSent(ctx, err)
+	}
 	if !s.pooler || s.cfg.ListenURL != "" {
-		cfg, err := s.cfg.listen(&s.conns)
+		listen, err := s.cfg.listen(&s.conns)
 		if err != nil {
 			return err
 		}
-		s.ear = newListener(s, cfg)
+		s.ear = newListener(s, listen)
 	} else {
 		s.cfg.Logger.Warn("the database is reached through a transaction pooler: standbys poll the lock",
 			"hint", "set listen_url to the database's own address")
@@ -175,8 +190,10 @@ func (s *Store) Close() error {
 		if s.group != nil {
 			s.group.Wait()
 		}
-		if s.pool != nil {
-			s.pool.Close()
+		for _, pool := range []*pgxpool.Pool{s.pool, s.calls} {
+			if pool != nil {
+				pool.Close()
+			}
 		}
 		s.tasks.Wait()
 	})
@@ -195,11 +212,11 @@ func (s *Store) enter(ctx context.Context) error {
 }
 
 // query runs one statement that gives one row, and translates its error; writes says whether it changes anything.
-func (s *Store) query(ctx context.Context, writes bool, sql string, args []any, to ...any) error {
+func (s *Store) query(ctx context.Context, pool *pgxpool.Pool, writes bool, sql string, args []any, to ...any) error {
 	if err := s.enter(ctx); err != nil {
 		return err
 	}
-	conn, err := s.pool.Acquire(ctx)
+	conn, err := pool.Acquire(ctx)
 	if err != nil {
 		return s.notSent(ctx, err)
 	}
