@@ -98,7 +98,7 @@ func (s *Server) newServing(a config.Application) (*serving, error) {
 func (sv *serving) listen() error {
 	for _, address := range sv.cfg.Listen {
 		if sv.up.Stream() {
-			l, err := newStreamListener(address, sv.router, sv.s.log.With("application", sv.cfg.Name))
+			l, err := newStreamListener(address, http.HandlerFunc(sv.serve), sv.s.log.With("application", sv.cfg.Name))
 			if err != nil {
 				return err
 			}
@@ -130,6 +130,11 @@ func (sv *serving) listen() error {
 // serve is what a client's request passes first. A connection from before this node ceased to be active is ended as its
 // protocol has it, after the answer (HTTP/1.1) or by GOAWAY (HTTP/2): its client may find a shorter way.
 func (sv *serving) serve(w http.ResponseWriter, r *http.Request) {
+	if sv.s.static == nil && sv.s.Sealed() {
+		// Until somebody comes with the shares: no request waits for that. A node that opens itself does so in a moment.
+		answerJSON(w, http.StatusServiceUnavailable, map[string]any{"errors": []string{"this node is sealed"}, "processed": "no"})
+		return
+	}
 	if left := sv.left.Load(); left != nil && listener.Connected(r).Before(*left) {
 		w.Header()["Connection"] = []string{"close"}
 	}
