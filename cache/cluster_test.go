@@ -292,6 +292,7 @@ func TestSizes(t *testing.T) {
 
 // TestRestarts: a restarted node gets the state back from the others, again and again, leader or not (P11).
 func TestRestarts(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	c := newCluster(t, 3, Config{})
 	put := func(host, key string) {
 		t.Helper()
@@ -324,6 +325,7 @@ func TestRestarts(t *testing.T) {
 
 // TestQuorumLost: within a bounded time a node without the others is empty, refuses, says so, and comes back.
 func TestQuorumLost(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	c := newCluster(t, 3, Config{})
 	ctx := t.Context()
 	leader := c.leader()
@@ -360,6 +362,7 @@ func TestQuorumLost(t *testing.T) {
 
 // TestTotalRestart: when all, or a majority, is restarted at once, a new and empty cache forms by itself.
 func TestTotalRestart(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	for _, n := range []int{2, 3} {
 		t.Run(fmt.Sprint(n, " of 3"), func(t *testing.T) {
 			c := newCluster(t, 3, Config{})

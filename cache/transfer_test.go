@@ -55,11 +55,12 @@ func TestTransfer(t *testing.T) {
 	c.crash(host)
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
+	busy := c.nodes[leader].Cache("c")
 	for w := range 4 {
 		wg.Go(func() {
 			for i := 0; ctx.Err() == nil; i++ {
 				key := fmt.Sprintf("more-%d-%d", w, i%1000)
-				if _, err := c.nodes[leader].Cache("c").Put(ctx, key, make([]byte, 100), NoExpiry, Quorum); err != nil && ctx.Err() == nil {
+				if _, err := busy.Put(ctx, key, make([]byte, 100), NoExpiry, Quorum); err != nil && ctx.Err() == nil {
 					t.Error(err)
 				}
 			}

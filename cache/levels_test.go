@@ -1,0 +1,111 @@
+package cache
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+)
+
+// TestDirect: a direct put is there on its node at once, on the others soon, and gives way to a write of the
+// key that the log had before: an older value never overwrites a newer one.
+func TestDirect(t *testing.T) {
+	c := newCluster(t, 3, Config{})
+	ctx := t.Context()
+	leader := c.leader()
+	follower := c.others(leader)[0]
+	here, there := c.nodes[follower].Cache("c"), c.nodes[leader].Cache("c")
+	if _, err := here.Put(ctx, "k", []byte("v0"), NoExpiry, Quorum); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 50 { // one's own direct puts come in order
+		value := fmt.Sprint("d", i)
+		if _, err := here.Put(ctx, "k", []byte(value), NoExpiry, Direct); err != nil {
+			t.Fatal(err)
+		}
+		if item, err := here.Get(ctx, "k", Local); err != nil || string(item.Value) != value {
+			t.Fatalf("on its node at once: %q, %v", item.Value, err)
+		}
+	}
+	waitFor(t, 5*time.Second, "the last direct put everywhere", func() bool {
+		for _, h := range c.hosts {
+			if item, err := c.nodes[h].Cache("c").Get(ctx, "k", Consistent); err != nil || string(item.Value) != "d49" {
+				return false
+			}
+		}
+		return true
+	})
+
+	// The follower cannot reach the leader for a moment; the leader's write is the newer one.
+	c.nw.set(follower, leader, true)
+	if _, err := here.Put(ctx, "k", []byte("old"), NoExpiry, Direct); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := there.Put(ctx, "k", []byte("new"), NoExpiry, Quorum); err != nil {
+		t.Fatal(err)
+	}
+	c.nw.set(follower, leader, false)
+	c.await(15*time.Second, Good, c.hosts...)
+	waitFor(t, 5*time.Second, "the newer value", func() bool {
+		item, err := here.Get(ctx, "k", Local)
+		return err == nil && string(item.Value) == "new"
+	})
+	if item, err := there.Get(ctx, "k", Consistent); err != nil || string(item.Value) != "new" {
+		t.Fatalf("the older value came through: %q, %v", item.Value, err)
+	}
+	// What was removed since is not brought back.
+	var m *member
+	waitFor(t, 10*time.Second, "the follower to serve", func() bool {
+		m = c.nodes[follower].member.Load()
+		return m != nil && c.nodes[follower].view() != nil
+	})
+	op := Op{Kind: OpPut, Cache: "c", Key: "k", Value: []byte("old"), base: m.fsm.st.rev.Load(), from: m.id}
+	if _, err := there.Delete(ctx, "k", Quorum); err != nil {
+		t.Fatal(err)
+	}
+	if out := m.submit(ctx, Quorum, request{ops: []Op{op}}); out.err != nil || out.resp.results[0].Done {
+		t.Fatalf("a late direct put: %+v, %v", out.resp.results, out.err)
+	}
+}
+
+// TestOrderOfLevels: at every level, from any node, a later write stands after an earlier acknowledged one.
+func TestOrderOfLevels(t *testing.T) {
+	c := newCluster(t, 3, Config{})
+	ctx := t.Context()
+	for i := range 60 {
+		level, host := []Level{Quorum, Once, Leader}[i%3], c.hosts[i%2]
+		value := fmt.Sprint(i)
+		if _, err := c.nodes[host].Cache("c").Put(ctx, "k", []byte(value), NoExpiry, level); err != nil {
+			t.Fatal(err)
+		}
+		if item, err := c.nodes[host].Cache("c").Get(ctx, "k", OwnWrites); err != nil || string(item.Value) != value {
+			t.Fatalf("own write at %v: %q after %s, %v", level, item.Value, value, err)
+		}
+	}
+}
+
+// TestErrors: a write that was certainly not carried out is told from one that nobody knows of.
+func TestErrors(t *testing.T) {
+	c := newCluster(t, 3, Config{OperationTimeout: 300 * time.Millisecond})
+	ctx := t.Context()
+	leader := c.leader()
+	cache := c.nodes[leader].Cache("c")
+	c.nw.isolate(leader, c.hosts, true)
+	_, err := cache.Put(ctx, "k", []byte("v"), NoExpiry, Quorum)
+	if !errors.Is(err, ErrUnknown) && !errors.Is(err, ErrNotDone) {
+		t.Fatalf("a leader that is alone: %v", err)
+	}
+	if errors.Is(err, ErrUnknown) && errors.Is(err, ErrNotDone) {
+		t.Fatalf("both: %v", err)
+	}
+	if _, err := cache.Get(ctx, "k", Consistent); err == nil || errors.Is(err, ErrNotFound) {
+		t.Fatalf("a consistent read on a leader that is alone: %v", err)
+	}
+	c.nw.isolate(leader, c.hosts, false)
+	if _, err := cache.Put(ctx, "", make([]byte, maxValue+1), NoExpiry, Quorum); !errors.Is(err, ErrTooLarge) || !errors.Is(err, ErrNotDone) {
+		t.Fatalf("a value that is too large: %v", err)
+	}
+	if _, err := cache.node.Cache("").Put(ctx, "k", nil, NoExpiry, Quorum); !errors.Is(err, ErrInvalid) || !errors.Is(err, ErrNotDone) {
+		t.Fatalf("a cache without a name: %v", err)
+	}
+}
