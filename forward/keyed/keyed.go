@@ -13,6 +13,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/locum-ha/locum/forward"
@@ -37,6 +38,10 @@ type Config struct {
 	TTL     time.Duration // how long a key is known. Default 24 h
 	MaxSize int           // of a keyed request's body, and of an answer that is kept; bytes. Default 256 KiB
 
+	// MaxRunning is how many keyed requests are carried out at a time; more wait at the router. Each may keep a body and an answer
+	// in memory. Default 1024.
+	MaxRunning int
+
 	// Deposed is told that the store refused a write, or did not say what became of it: the request goes on at the node that is
 	// active by then.
 	Deposed func(r *http.Request, err error)
@@ -58,6 +63,8 @@ type Handler struct {
 	cfg    Config
 	prefix string
 
+	running atomic.Int64
+
 	mu      sync.Mutex
 	working map[string]struct{} // names of the keys that are carried out here and now
 }
@@ -67,7 +74,7 @@ func New(cfg Config) (*Handler, error) {
 	if cfg.Application == "" || cfg.Store == nil || cfg.Term == 0 || cfg.Deliver == nil {
 		return nil, errors.New("keyed: Application, Store, Term and Deliver are required")
 	}
-	if cfg.TTL < 0 || cfg.MaxSize < 0 {
+	if cfg.TTL < 0 || cfg.MaxSize < 0 || cfg.MaxRunning < 0 {
 		return nil, errors.New("keyed: limits must not be negative")
 	}
 	if cfg.TTL == 0 {
@@ -75,6 +82,9 @@ func New(cfg Config) (*Handler, error) {
 	}
 	if cfg.MaxSize == 0 {
 		cfg.MaxSize = 256 << 10
+	}
+	if cfg.MaxRunning == 0 {
+		cfg.MaxRunning = 1024
 	}
 	if cfg.Deposed == nil {
 		cfg.Deposed = func(r *http.Request, _ error) { forward.Disown(r.Context()) }
@@ -110,6 +120,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		h.cfg.Observer.Decided("refused")
 		fail(w, http.StatusBadRequest, err.Error(), "no")
+		return
+	}
+	defer h.running.Add(-1)
+	if h.running.Add(1) > int64(h.cfg.MaxRunning) {
+		forward.Decline(r.Context())
+		fail(w, http.StatusServiceUnavailable, "too many requests with an Idempotency-Key at a time", "no")
 		return
 	}
 	body, ok := h.body(w, r)

@@ -312,3 +312,22 @@ func TestExpiry(t *testing.T) {
 		t.Errorf("%d keys and %d hours are left", k, d)
 	}
 }
+
+// P12: what is carried out at a time is bounded; behind a router, more wait.
+func TestBounded(t *testing.T) {
+	w := newWorld(t)
+	enter, leave := make(chan struct{}), make(chan struct{})
+	w.app = func(http.ResponseWriter, *http.Request) {
+		close(enter)
+		<-leave
+	}
+	h := w.node(func(c *Config) { c.MaxRunning = 1 })
+	first := make(chan *httptest.ResponseRecorder)
+	go func() { first <- ask{key: "a"}.of(h) }()
+	<-enter
+	if rec := (ask{key: "b"}).of(h); rec.Code != 503 || rec.Header().Get("Retry-After") == "" || !strings.Contains(rec.Body.String(), `"processed":"no"`) {
+		t.Errorf("%d %q", rec.Code, rec.Body)
+	}
+	close(leave)
+	w.want("first", <-first, 200, "", 1)
+}
