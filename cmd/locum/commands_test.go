@@ -66,8 +66,8 @@ func TestEveryCommandIsDescribed(t *testing.T) {
 
 // Every command that reads takes -format=json. The others say what they did in a line, and are listed here.
 func TestEveryReadingCommandHasJSON(t *testing.T) {
-	write := strings.Fields(`dev server help man completion/bash completion/zsh completion/fish completion/powershell config
-		kv/delete kv/undelete kv/destroy kv/metadata/put kv/metadata/patch kv/metadata/delete
+	write := strings.Fields(`dev run server help man completion/bash completion/zsh completion/fish completion/powershell config
+		cache/del kv/delete kv/undelete kv/destroy kv/metadata/put kv/metadata/patch kv/metadata/delete
 		token/revoke policy/write policy/delete
 		operator/seal operator/raft/remove-peer operator/raft/recover operator/raft/snapshot/save operator/raft/snapshot/restore`)
 	silent := map[string]bool{}
