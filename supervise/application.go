@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -356,7 +357,22 @@ func (a *Application) environment(role Role, token string) []string {
 	if network, address, err := dialTarget(a.cfg.Health.Upstream); err == nil && network == "tcp" {
 		env = append(env, "PORT="+address[strings.LastIndexByte(address, ':')+1:])
 	}
-	return env
+	return lastOfEach(env)
+}
+
+// lastOfEach drops what a later entry of the same name replaces: of two, most programs would take the first.
+func lastOfEach(env []string) []string {
+	seen := map[string]bool{}
+	out := make([]string, 0, len(env))
+	for _, v := range slices.Backward(env) {
+		name, _, _ := strings.Cut(v, "=")
+		if !seen[name] {
+			seen[name] = true
+			out = append(out, v)
+		}
+	}
+	slices.Reverse(out)
+	return out
 }
 
 func (a *Application) command(role Role, token string) Command {

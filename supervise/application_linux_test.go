@@ -126,6 +126,7 @@ func TestCold(t *testing.T) {
 	tokens := &mint{}
 	cfg.Token = tokens
 	cfg.RoleFile = filepath.Join(t.TempDir(), "role")
+	cfg.Env = append([]string{"LOCUM_ADDR=http://elsewhere", "PORT=1", "MODE=a", "MODE=b"}, cfg.Env...) // inherited, and replaced
 	a := run(t, cfg)
 	if _, err := get(t, a, "/healthz"); err == nil {
 		t.Fatal("a cold application runs on a standby")
@@ -151,6 +152,9 @@ func TestCold(t *testing.T) {
 		if !slices.Contains(env, want) {
 			t.Errorf("no %s in the environment", want)
 		}
+	}
+	if slices.Contains(env, "MODE=a") || !slices.Contains(env, "MODE=b") || slices.Contains(env, "PORT=1") {
+		t.Errorf("of two variables with one name the first was taken: %q", env)
 	}
 	role, _ := os.ReadFile(cfg.RoleFile)
 	if want := "LOCUM_APPLICATION=orders\nLOCUM_NODE=node-a\nLOCUM_ROLE=active\nLOCUM_TERM=7\n"; string(role) != want {

@@ -78,7 +78,7 @@ func (c container) cloneAttr() *syscall.SysProcAttr {
 
 // probeClone starts this binary in the namespace, for nothing.
 func probeClone(c container) error {
-	pid, err := syscall.ForkExec("/proc/self/exe", []string{"locum", argGuardian, argProbe}, &syscall.ProcAttr{Env: os.Environ(), Sys: c.cloneAttr()})
+	pid, err := syscall.ForkExec("/proc/self/exe", []string{"locum", argGuardian, argProbe}, &syscall.ProcAttr{Sys: c.cloneAttr()})
 	if err != nil {
 		return err
 	}
@@ -162,7 +162,7 @@ func probeCgroup(base string) error {
 	}
 	defer f.Close()
 	pid, err := syscall.ForkExec("/proc/self/exe", []string{"locum", argGuardian, argProbe}, &syscall.ProcAttr{
-		Env: os.Environ(), Sys: &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(f.Fd())},
+		Sys: &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(f.Fd())},
 	})
 	if err != nil {
 		return err

@@ -210,7 +210,8 @@ func (w *warden) try(t *tree) error {
 	defer theirs.Close()
 	name := t.command.Args[0]
 	t.pid, err = syscall.ForkExec("/proc/self/exe", []string{"locum", argGuardian, argInit, name}, &syscall.ProcAttr{
-		Env: os.Environ(), Files: []uintptr{0, 1, 2, theirs.Fd()}, Sys: in.cloneAttr(),
+		// Without the node's environment, in which secrets may be: the command can read its init's.
+		Env: []string{}, Files: []uintptr{0, 1, 2, theirs.Fd()}, Sys: in.cloneAttr(),
 	})
 	if err != nil {
 		_ = mine.conn.Close()
