@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -133,7 +134,7 @@ func (g *Guardian) Start(ctx context.Context, c Command) (Process, error) {
 		return nil, ErrGuardian
 	}
 	g.next++
-	p := &process{guardian: g, id: g.next, started: make(chan struct{}), done: make(chan struct{})}
+	p := &process{guardian: g, id: g.next, started: make(chan struct{}), done: make(chan struct{}), handle: -1}
 	g.trees[p.id] = p
 	g.mu.Unlock()
 	g.put(message{Op: opStart, ID: p.id, Command: &c})
@@ -175,15 +176,19 @@ func (g *Guardian) heard(m message) {
 	switch m.Op {
 	case opStarted:
 		p.pid, p.init = m.PID, m.Init
+		p.hold(m.Contained)
 		close(p.started)
 	case opFailed:
 		p.err = startError(m.Error)
-		close(p.done)
+		p.over()
 	case opEnded:
 		if m.Exit != nil {
 			p.exit = *m.Exit
 		}
-		close(p.done)
+		if p.asked.Load() && p.exit.Signal == syscall.SIGKILL && p.exit.Cause == "" {
+			p.exit.Cause = causeAsked // the node itself was quicker
+		}
+		p.over()
 	}
 }
 
@@ -216,7 +221,7 @@ func (g *Guardian) gone() {
 	for _, p := range left {
 		awaitEnd(p.init, p.pid)
 		p.exit, p.err = Exit{Signal: syscall.SIGKILL, Cause: causeGuardian}, ErrGuardian
-		close(p.done)
+		p.over()
 	}
 	if !planned {
 		g.cfg.Logger.Error("the guardian ended; so did what it ran", "error", err)
@@ -289,6 +294,33 @@ type process struct {
 	exit      Exit
 	err       error
 	killing   sync.Once
+	asked     atomic.Bool // by Kill
+
+	mu     sync.Mutex
+	handle int // the init of a PID namespace, as a pidfd; -1 for none
+}
+
+// hold keeps a handle on the init whose death ends the tree, so that a guardian that hangs does not keep the tree alive.
+func (p *process) hold(containment string) {
+	if containment != ContainNamespace {
+		return
+	}
+	if fd, err := unix.PidfdOpen(p.init, 0); err == nil {
+		p.mu.Lock()
+		p.handle = fd
+		p.mu.Unlock()
+	}
+}
+
+// over lets the handle go and says that nothing of the tree is left.
+func (p *process) over() {
+	p.mu.Lock()
+	if p.handle >= 0 {
+		_ = unix.Close(p.handle)
+		p.handle = -1
+	}
+	p.mu.Unlock()
+	close(p.done)
 }
 
 // PID is the command's.
@@ -308,7 +340,13 @@ func (p *process) Signal(s syscall.Signal) error {
 // Kill ends the tree. A guardian that does not see to it in time is killed: that ends the tree as well.
 func (p *process) Kill() {
 	p.killing.Do(func() {
+		p.asked.Store(true)
 		p.guardian.put(message{Op: opKill, ID: p.id})
+		p.mu.Lock()
+		if p.handle >= 0 {
+			_ = unix.PidfdSendSignal(p.handle, unix.SIGKILL, nil, 0) // it may have ended just now
+		}
+		p.mu.Unlock()
 		time.AfterFunc(guardianLate, func() {
 			select {
 			case <-p.done:

@@ -306,6 +306,36 @@ func TestKill(t *testing.T) {
 	}
 }
 
+// A guardian that hangs keeps no tree alive: the node ends it, and replaces the guardian (P2).
+func TestGuardianFrozen(t *testing.T) {
+	if !has(t, ContainNamespace) {
+		t.Skip("no PID namespaces here")
+	}
+	var late atomic.Int64
+	g, err := StartGuardian(t.Context(), GuardianConfig{Observer: GuardianObserver{Late: func() { late.Add(1) }}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	marker := newMarker()
+	p, err := start(t, g, Command{Args: []string{"sh", "-c", daemons(marker)}, Containment: ContainNamespace})
+	if err != nil {
+		t.Fatal(err)
+	}
+	await(t, "all children run", 5*time.Second, func() bool { return len(marked(marker)) >= sleepers })
+	if err := g.(*Guardian).cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	p.Kill()
+	await(t, "the tree's end", time.Second, func() bool { return len(marked(marker)) == 0 })
+	done(t, p)
+	if late.Load() != 1 {
+		t.Error("the guardian that hung was not killed")
+	}
+	if err := g.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // A command that goes to the background has ended, and so has what it left.
 func TestBackground(t *testing.T) {
 	g := guardian(t)
