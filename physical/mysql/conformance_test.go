@@ -107,6 +107,7 @@ func TestStore(t *testing.T) {
 	t.Run("RaiseEndsSessionThatBlocksIt", p.testRaiseEndsSessionThatBlocksIt)
 	t.Run("LockAfterFailoverOfTheServer", p.testLockAfterFailoverOfTheServer)
 	t.Run("MissingRights", p.testMissingRights)
+	t.Run("LeaseBesideEntries", p.testLeaseBesideEntries)
 	t.Run("TLS", p.testTLS)
 	t.Run("SecretsStaySecret", p.testSecretsStaySecret)
 	t.Run("ReadOnlyServer", p.testReadOnlyServer)

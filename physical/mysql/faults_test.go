@@ -245,3 +245,33 @@ func (p *place) testSeveralServers(t *testing.T) {
 		t.Errorf("nobody listens: %v", err)
 	}
 }
+
+// A lease does not wait behind entries: with every connection for them in use, the lock is renewed and the fence read.
+func (p *place) testLeaseBesideEntries(t *testing.T) {
+	cfg := p.config("")
+	cfg.MaxConns = 3
+	s, err := open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	g, err := s.Acquire(ctx, physical.Record{Holder: "a"}, time.Minute, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range cfg.MaxConns {
+		conn, err := s.db.Conn(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+	}
+	if _, err := s.Renew(ctx, g); err != nil {
+		t.Errorf("renew: %v", err)
+	}
+	if _, err := s.Fence(ctx); err != nil {
+		t.Errorf("fence: %v", err)
+	}
+}

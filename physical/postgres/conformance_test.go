@@ -104,6 +104,7 @@ func TestStore(t *testing.T) {
 	t.Run("Pooler", p.testPooler)
 	t.Run("SimpleProtocol", p.testSimpleProtocol)
 	t.Run("MissingRights", p.testMissingRights)
+	t.Run("LeaseBesideEntries", p.testLeaseBesideEntries)
 	t.Run("TLS", p.testTLS)
 	t.Run("SecretsStaySecret", p.testSecretsStaySecret)
 	t.Run("ReadOnlyServer", p.testReadOnlyServer)

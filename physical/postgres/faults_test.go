@@ -125,3 +125,31 @@ func (p *place) testLockAfterFailoverOfTheDatabase(t *testing.T) {
 		})
 	}
 }
+
+// A lease does not wait behind entries: with every connection for them in use, the lock is renewed and the fence read.
+func (p *place) testLeaseBesideEntries(t *testing.T) {
+	s, err := open(Config{URL: physical.Secret(p.server.URL("")), Schema: p.fresh(), MaxConns: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	g, err := s.Acquire(ctx, physical.Record{Holder: "a"}, time.Minute, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range s.cfg.MaxConns {
+		conn, err := s.pool.Acquire(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Release()
+	}
+	if _, err := s.Renew(ctx, g); err != nil {
+		t.Errorf("renew: %v", err)
+	}
+	if _, err := s.Fence(ctx); err != nil {
+		t.Errorf("fence: %v", err)
+	}
+}

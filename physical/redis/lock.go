@@ -62,7 +62,7 @@ var errReplicas = errors.New("too few replicas have it")
 // dialling reports whether err is one of making a connection.
 func dialling(err error) bool {
 	var op *net.OpError
-	return errors.As(err, &op) && op.Op == "dial" || errors.Is(err, net.ErrClosed) && errors.As(err, &op) && op.Op == "dial"
+	return errors.As(err, &op) && op.Op == "dial"
 }
 
 // script runs a script, and has its writes waited for where replicas are asked for.
@@ -144,7 +144,7 @@ func (s *Store) Acquire(ctx context.Context, r physical.Record, ttl time.Duratio
 	}, nil
 }
 
-func notOurs(key string) error { return fmt.Errorf("Redis: the key %s is not Locum's", key) }
+func notOurs(key string) error { return fmt.Errorf("redis: the key %s is not Locum's", key) }
 
 // giveBack frees a lock that too few replicas have, if it can; else it runs out.
 func (s *Store) giveBack(ctx context.Context, token []byte) {

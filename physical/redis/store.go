@@ -172,7 +172,7 @@ func refused(said string) error {
 		}
 	}
 	if strings.HasPrefix(said, "NOPERM") {
-		return fmt.Errorf("Redis: %s; the user needs: ~{prefix}:* &{prefix}:* +eval +evalsha +script|load +hget +hmget +hset +del +pexpire +pttl +publish +subscribe +wait +ping", said)
+		return fmt.Errorf("redis: %s; the user needs: ~{prefix}:* &{prefix}:* +eval +evalsha +script|load +hget +hmget +hset +del +pexpire +pttl +publish +subscribe +wait +ping", said)
 	}
-	return fmt.Errorf("Redis: %s", said)
+	return fmt.Errorf("redis: %s", said)
 }
