@@ -163,7 +163,7 @@ func (s *shell) run(ctx, inner context.Context) {
 
 // heardOpen reports whether this member heard of an open leader within the last election timeout or so.
 func (m *member) heardOpen() bool {
-	return m.opened.Load() && m.fresh.Load()-int64(m.cfg.QuorumLossTimeout)+int64(m.cfg.ElectionTimeout) >= now()
+	return m.opened.Load() && m.openAt.Load()+int64(m.cfg.ElectionTimeout) >= now()
 }
 
 func (s *shell) step(ev any) {

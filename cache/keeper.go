@@ -198,6 +198,7 @@ func (l *lead) judge() {
 	m.hosts.Store(bits)
 	if open {
 		m.fresh.Store(at + int64(m.cfg.QuorumLossTimeout))
+		m.openAt.Store(at)
 		m.opened.Store(true)
 	}
 	if l.open.Swap(open) != open {

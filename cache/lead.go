@@ -353,7 +353,7 @@ type readRound struct {
 	err   error
 }
 
-// readIndex returns up to where a node must have applied the log for a read that begins now: after a
+// readIndex returns up to where a node must have applied the log for a read that begins now, this one too: after a
 // majority of the hosts has confirmed that they know of no later leader.
 func (l *lead) readIndex(ctx context.Context) (uint64, error) {
 	l.reading.Lock()
@@ -385,7 +385,9 @@ func (l *lead) confirm(r *readRound) {
 		return
 	}
 	begin := now()
-	r.index = l.m.fsm.progress.at.Load()
+	// Not what is applied here: a follower may have applied an entry before this node knows that it is
+	// committed (see commitEarly), and who has read it there must read it everywhere. It is in this node's log.
+	r.index = l.m.log.last()
 	if next := l.m.fsm.next.Load(); next != 0 && next <= l.time() {
 		if r.index, r.err = l.command(Op{Kind: opTick}); r.err != nil {
 			r.err = errNotLeader

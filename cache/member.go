@@ -38,8 +38,12 @@ type member struct {
 	leader  leaderWatch
 	lastOwn atomic.Uint64 // index of the last write acknowledged here
 	heard   atomic.Bool   // a leader has sent something
-	opened  atomic.Bool   // the cluster had a majority of the hosts at some time
-	hosts   atomic.Uint64 // that are connected, a bit for each place in the list, as the leader says
+	openAt  atomic.Int64  // when an open leader was heard last, see now
+
+	markCommit uint64 // how far the log was committed at markAt, as the leader said; with fsm.mu
+	markAt     int64
+	opened     atomic.Bool   // the cluster had a majority of the hosts at some time
+	hosts      atomic.Uint64 // that are connected, a bit for each place in the list, as the leader says
 
 	linkMu sync.Mutex
 	link   *leaderLink
@@ -301,9 +305,17 @@ func (m *member) pulsed(from string, p pulse) (ok bool, applied uint64) {
 		return true, applied
 	}
 	m.hosts.Store(p.hosts)
-	m.fresh.Store(now() + int64(m.cfg.QuorumLossTimeout))
+	m.openAt.Store(now())
 	m.opened.Store(true)
 	m.fsm.mu.Lock()
+	switch patience := int64(m.cfg.QuorumLossTimeout); {
+	case applied >= p.commit:
+		m.fresh.Store(now() + patience)
+		m.markCommit, m.markAt = p.commit, now()
+	case applied >= m.markCommit: // the data are at least those of when the leader said that
+		m.fresh.Store(max(m.fresh.Load(), m.markAt+patience))
+		m.markCommit, m.markAt = p.commit, now()
+	}
 	m.fsm.st.ahead.Store(p.clock - now()/int64(time.Millisecond))
 	m.fsm.mu.Unlock()
 	if m.node.current.Load() == nil && applied >= p.commit && m.votes() {

@@ -19,6 +19,7 @@ type memLog struct {
 	config hraft.Configuration // the latest in the log, or in what came before it
 	cfgAt  uint64
 	older  []configAt // those before, still in the log
+	seen   uint64     // index of the last entry that the state will see: a command or a configuration
 
 	stable map[string][]byte
 	number map[string]uint64
@@ -83,6 +84,9 @@ func (l *memLog) StoreLogs(logs []*hraft.Log) error {
 		}
 		l.logs = append(l.logs, *e)
 		l.bytes += int64(len(e.Data)) + logCost
+		if e.Type == hraft.LogCommand || e.Type == hraft.LogConfiguration {
+			l.seen = e.Index
+		}
 		if e.Type == hraft.LogConfiguration {
 			l.older = append(l.older, configAt{l.cfgAt, l.config})
 			l.config, l.cfgAt = hraft.DecodeConfiguration(e.Data), e.Index
@@ -121,6 +125,13 @@ func (l *memLog) DeleteRange(from, to uint64) error {
 	case to == last:
 		clear(l.logs[from-l.first:])
 		l.logs = l.logs[:from-l.first]
+		l.seen = min(l.seen, from-1)
+		for i := len(l.logs) - 1; i >= 0; i-- {
+			if t := l.logs[i].Type; t == hraft.LogCommand || t == hraft.LogConfiguration {
+				l.seen = l.logs[i].Index
+				break
+			}
+		}
 		for l.cfgAt >= from && len(l.older) > 0 {
 			n := len(l.older) - 1
 			l.cfgAt, l.config = l.older[n].index, l.older[n].config
@@ -140,6 +151,13 @@ func (l *memLog) latest() (hraft.Configuration, uint64) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return l.config, l.cfgAt
+}
+
+// last returns the index of the last entry that the state will see.
+func (l *memLog) last() uint64 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.seen
 }
 
 // begin sets the configuration that a snapshot brought.
