@@ -18,6 +18,7 @@ import (
 func TestApplicationTokens(t *testing.T) {
 	nodes := testCluster(t, 2)
 	for _, n := range nodes {
+		n.config.Forwarding.Mode = "redirect" // which is for clients
 		n.start()
 	}
 	root := initialise(t, nodes[0])
@@ -138,4 +139,32 @@ func TestExternalApplication(t *testing.T) {
 	healthy[0].Store(true)
 	healthy[1].Store(false)
 	eventually(t, "node-1 is active again", func() bool { return isActive(nodes[0]) })
+}
+
+// An application may store its last state while its node steps down, when all others' requests are held already.
+func TestLocalAddressWhileDraining(t *testing.T) {
+	nodes := testCluster(t, 1)
+	n := nodes[0]
+	app := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(app.Close)
+	a := config.NewApplication("orders")
+	a.Upstream = app.URL
+	n.config.Applications = []config.Application{a}
+	n.start()
+	root := initialise(t, n)
+	ready(t, n)
+	u := n.server.life.Load()
+	l := u.leading.Load()
+	l.draining.Store(true)
+	if err := u.router.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	local := &testNode{t: t, url: n.server.localAddress()}
+	value := map[string]any{"data": map[string]any{"last": "state"}}
+	if code, answer := local.call("POST", "/v1/secret/data/applications/orders/state", root, value); code != 200 {
+		t.Errorf("a write at LOCUM_ADDR while draining: %d %v", code, answer)
+	}
+	if code, answer := local.call("GET", "/v1/sys/leader", "", nil); code != 200 || answer["is_self"] != true {
+		t.Errorf("leader: %d %v", code, answer)
+	}
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/locum-ha/locum/auth"
+	"github.com/locum-ha/locum/forward"
 )
 
 // What an application's token is good for: its own place among the entries, its own locks, its own cache. %s is its name.
@@ -109,6 +110,7 @@ func (t *applicationTokens) RenewEvery() time.Duration { return applicationToken
 
 // askActive sends a request of this node's own the way that clients' requests go.
 func (s *Server) askActive(ctx context.Context, method, path, token string, body []byte) ([]byte, error) {
+	ctx = forward.WithPolicy(ctx, forward.Policy{NoRedirect: true, Repeat: true}) // twice made, one token runs out unused
 	r, err := http.NewRequestWithContext(ctx, method, path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
