@@ -58,9 +58,10 @@ func (n *Node) runCluster(ctx context.Context) error {
 	n.engine.Store(&p)
 
 	inner, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	s.list = hashList(*n.hosts.Load())
+	s.renew() // before anybody asks, or is asked
 	s.work.Go(func() { s.accept(inner) })
 	s.relist(inner)
-	s.renew()
 	s.run(ctx, inner)
 
 	s.quiet()
