@@ -41,6 +41,7 @@ type Committer struct {
 	mu     sync.Mutex
 	queue  []*waiting
 	flying int
+	ended  bool // by Wait
 }
 
 // waiting is a commit on its way.
@@ -65,7 +66,12 @@ func New(life context.Context, limits Limits, send Send) *Committer {
 }
 
 // Wait returns when all flights have ended, after life has.
-func (c *Committer) Wait() { c.tasks.Wait() }
+func (c *Committer) Wait() {
+	c.mu.Lock()
+	c.ended = true
+	c.mu.Unlock()
+	c.tasks.Wait()
+}
 
 // Commit sends ops, together with others where others wait, and returns their own result. If ctx ends first, what was not sent
 // yet will not be; of the rest the outcome is unknown.
@@ -89,7 +95,7 @@ func (c *Committer) Commit(ctx context.Context, fence physical.Fence, ops []phys
 func (c *Committer) enqueue(w *waiting) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.life.Err() != nil {
+	if c.ended || c.life.Err() != nil {
 		return false
 	}
 	c.queue = append(c.queue, w)

@@ -152,7 +152,7 @@ const pollEvery = 100 * time.Millisecond
 
 // Wait returns when there may be a newer revision than this, or when ctx ends.
 func (k *key) Wait(ctx context.Context, version string) error {
-	k.start.Do(func() { k.store.tasks.Go(k.run) })
+	k.start.Do(func() { k.store.spawn(k.run) })
 	var seen uint64
 	if version != "" {
 		var err error

@@ -23,7 +23,7 @@ type Store struct {
 	conns conns.Set
 	conn  *client.Conn
 
-	mu    sync.Mutex
+	mu    sync.Mutex    // also held to start a goroutine, and to stop
 	again chan struct{} // closed and made anew when the connection has been made again
 
 	ctx      context.Context // ends with Close
@@ -66,7 +66,7 @@ func (s *Store) connect(ctx context.Context, cfg Config) error {
 		s.again = make(chan struct{})
 	}))
 	done := make(chan error, 1)
-	s.tasks.Go(func() {
+	s.spawn(func() {
 		conn, err := client.Connect(strings.Join(cfg.URLs, ","), options...)
 		s.conn = conn
 		done <- err
@@ -140,11 +140,29 @@ func (s *Store) Watch(ctx context.Context, seen physical.Record) (physical.Recor
 	return cell.Watch(ctx, s.Lock, s.key, seen)
 }
 
+// spawn starts a goroutine that Close waits for; not once the store is closed.
+func (s *Store) spawn(task func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ctx.Err() != nil {
+		return false
+	}
+	s.tasks.Go(task)
+	return true
+}
+
+// end lets no goroutine begin any more, and tells those that run.
+func (s *Store) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stop(physical.ErrClosed)
+}
+
 // Close ends all calls under way and the connection. A lock that is held is left to run out.
 func (s *Store) Close() error {
 	s.closing.Do(func() {
 		defer close(s.finished)
-		s.stop(physical.ErrClosed)
+		s.end()
 		if s.Lock != nil {
 			_ = s.Lock.Close()
 		}

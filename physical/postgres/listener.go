@@ -31,7 +31,7 @@ func (l *listener) changes() <-chan struct{} {
 	if l == nil {
 		return nil
 	}
-	l.start.Do(func() { l.store.tasks.Go(l.run) })
+	l.start.Do(func() { l.store.spawn(l.run) })
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.up {

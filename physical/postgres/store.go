@@ -48,6 +48,7 @@ type Store struct {
 
 	ctx      context.Context // ends with Close
 	stop     context.CancelCauseFunc
+	mu       sync.Mutex     // held to start a goroutine, and to stop
 	tasks    sync.WaitGroup // of the goroutines that outlive a call
 	closing  sync.Once
 	finished chan struct{}
@@ -181,11 +182,29 @@ func Caps() physical.Caps {
 // Caps says what the store can do.
 func (s *Store) Caps() physical.Caps { return s.caps }
 
+// spawn starts a goroutine that Close waits for; not once the store is closed.
+func (s *Store) spawn(task func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ctx.Err() != nil {
+		return false
+	}
+	s.tasks.Go(task)
+	return true
+}
+
+// end lets no goroutine begin any more, and tells those that run.
+func (s *Store) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stop(physical.ErrClosed)
+}
+
 // Close ends all calls under way and all connections.
 func (s *Store) Close() error {
 	s.closing.Do(func() {
 		defer close(s.finished)
-		s.stop(physical.ErrClosed)
+		s.end()
 		s.conns.Close()
 		if s.group != nil {
 			s.group.Wait()

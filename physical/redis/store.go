@@ -25,6 +25,7 @@ type Store struct {
 
 	ctx      context.Context // ends with Close
 	stop     context.CancelCauseFunc
+	mu       sync.Mutex     // held to start a goroutine, and to stop
 	tasks    sync.WaitGroup // of the goroutines that may outlive a call
 	closing  sync.Once
 	finished chan struct{}
@@ -97,11 +98,29 @@ func Caps() physical.Caps {
 // Caps says what the store can do.
 func (s *Store) Caps() physical.Caps { return Caps() }
 
+// spawn starts a goroutine that Close waits for; not once the store is closed.
+func (s *Store) spawn(task func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ctx.Err() != nil {
+		return false
+	}
+	s.tasks.Go(task)
+	return true
+}
+
+// end lets no goroutine begin any more, and tells those that run.
+func (s *Store) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stop(physical.ErrClosed)
+}
+
 // Close ends all calls under way and all connections. A lock that is held is left to run out.
 func (s *Store) Close() error {
 	s.closing.Do(func() {
 		defer close(s.finished)
-		s.stop(physical.ErrClosed)
+		s.end()
 		s.conns.Close()
 		_ = s.client.Close() // the connections are closed already, which it may complain of
 		s.tasks.Wait()
@@ -119,7 +138,9 @@ func (s *Store) run(ctx context.Context, writes bool, call func(ctx context.Cont
 		return err
 	}
 	done := make(chan error, 1)
-	s.tasks.Go(func() { done <- call(ctx) })
+	if !s.spawn(func() { done <- call(ctx) }) {
+		return physical.ErrClosed
+	}
 	var err error
 	select {
 	case err = <-done:

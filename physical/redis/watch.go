@@ -68,7 +68,7 @@ type listener struct {
 // changes returns a channel that is closed when the lock may have changed after this call, or nil while the server
 // cannot tell.
 func (l *listener) changes() <-chan struct{} {
-	l.start.Do(func() { l.store.tasks.Go(l.run) })
+	l.start.Do(func() { l.store.spawn(l.run) })
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.up {
