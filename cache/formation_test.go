@@ -27,7 +27,6 @@ type simNode struct {
 	starts  int
 	id      string
 	readyAt int64 // it has caught up then
-	inSync  map[string]bool
 }
 
 type sim struct {

@@ -86,6 +86,7 @@ func (f *fsm) Restore(content io.ReadCloser) error {
 	}
 	f.st, f.config, f.configAt = p.st, p.meta.Configuration, p.meta.ConfigurationIndex
 	f.index, f.term = p.meta.Index, p.meta.Term
+	f.log.begin(f.config, f.configAt)
 	f.st.over, f.st.agreed = f.over, f.agreed
 	if f.agreed != nil && len(f.st.hosts) > 0 {
 		f.agreed(f.st.hosts)

@@ -62,7 +62,6 @@ type leaderWatch struct {
 	mu      sync.Mutex
 	id      string
 	host    string
-	term    uint64
 	changed chan struct{}
 }
 

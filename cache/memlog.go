@@ -164,7 +164,9 @@ func (l *memLog) last() uint64 {
 func (l *memLog) begin(config hraft.Configuration, index uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.config, l.cfgAt, l.older = config, index, nil
+	if index >= l.cfgAt {
+		l.config, l.cfgAt, l.older = config, index, nil
+	}
 }
 
 // usage returns entries and bytes kept.
