@@ -182,6 +182,9 @@ func (l *cacheLayer) hosts() []string {
 	var hosts []string
 	ids := map[string]string{}
 	for _, p := range peers {
+		if p.Addr == "" {
+			return nil // a member was taken in, and where it is has not come here yet
+		}
 		if ids[p.Addr] == "" {
 			hosts = append(hosts, p.Addr)
 		}
