@@ -41,9 +41,9 @@ func TestMemberCache(t *testing.T) {
 	for i, n := range nodes {
 		n.raw("PUT", fmt.Sprintf("/v1/cache/codes/%d", i), token, []byte("x"), 204)
 	}
-	if page := string(nodes[1].raw("GET", "/v1/sys/metrics", "", nil, 200)); !strings.Contains(page, `locum_cache_entries{cache="codes"} 4`) {
-		t.Error("the metrics do not count four entries")
-	}
+	eventually(t, "the metrics count four entries", func() bool { // a quorum need not be this node
+		return strings.Contains(string(nodes[1].raw("GET", "/v1/sys/metrics", "", nil, 200)), `locum_cache_entries{cache="codes"} 4`)
+	})
 	if code, _ := nodes[0].call("GET", "/v1/cache/codes/1", "hvs.nobody", nil); code != 403 {
 		t.Errorf("with a foreign token: %d", code)
 	}
