@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net/url"
 	"strings"
-	"time"
 
 	"github.com/locum-ha/locum/physical"
 )
@@ -24,9 +23,6 @@ type Config struct {
 	Token physical.Secret
 	// TLS is for endpoints with https://.
 	TLS physical.ClientTLS
-	// MinTTL is the shortest lease that the servers give: one and a half of their election time-out, in whole seconds.
-	// It only shows in Caps; a shorter TTL is lengthened by the servers. Default: 2 s.
-	MinTTL time.Duration
 	// Logger takes what the client library has to say. Default: nothing is logged.
 	Logger *slog.Logger
 }
@@ -36,9 +32,6 @@ func (c *Config) ensureDefaults() {
 		c.Path = "locum"
 	}
 	c.Path = strings.Trim(c.Path, "/") + "/"
-	if c.MinTTL == 0 {
-		c.MinTTL = 2 * time.Second
-	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}

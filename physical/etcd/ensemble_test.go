@@ -44,7 +44,7 @@ func TestEnsemble(t *testing.T) {
 				defer cancel()
 				var addresses []string
 				all(n, func(p *storeserver.Proxy) { addresses = append(addresses, "http://"+p.Addr()) })
-				return etcd.Open(ctx, etcd.Config{Endpoints: addresses, Path: path, MinTTL: time.Second})
+				return etcd.Open(ctx, etcd.Config{Endpoints: addresses, Path: path})
 			},
 			Restart: func() error {
 				server := servers[victim.Add(1)%int64(len(servers))]

@@ -66,7 +66,7 @@ func (w *world) addr(n int) string {
 func (w *world) open(n int) (*etcd.Store, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	return etcd.Open(ctx, etcd.Config{Endpoints: []string{"http://" + w.addr(n)}, Path: w.path, MinTTL: time.Second})
+	return etcd.Open(ctx, etcd.Config{Endpoints: []string{"http://" + w.addr(n)}, Path: w.path})
 }
 
 func harness(server *storeserver.Etcd) physicaltest.Harness {

@@ -46,7 +46,7 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 		fence:   config.Path + "fence",
 		holder:  config.Path + "lock/holder",
 		term:    config.Path + "lock/term",
-		caps:    capsOf(config),
+		caps:    Caps(),
 	}
 	s.ctx, s.end = context.WithCancelCause(context.Background())
 	if err := s.connect(ctx); err != nil {
@@ -95,21 +95,32 @@ func (s *Store) connect(ctx context.Context) error {
 	if _, err := s.Fence(ctx); err != nil {
 		return errors.Join(err, client.Close())
 	}
+	if err := s.learnTTL(ctx); err != nil {
+		return errors.Join(err, client.Close())
+	}
 	return nil
 }
 
-// Caps is what the store can do unless it is configured otherwise.
-func Caps() physical.Caps {
-	var config Config
-	config.ensureDefaults()
-	return capsOf(config)
+// learnTTL finds out the shortest lease that the servers give, one and a half of their election time-out in whole seconds,
+// by asking for less.
+func (s *Store) learnTTL(ctx context.Context) error {
+	lease, err := s.client.Grant(ctx, 1)
+	if err != nil {
+		return failure(ctx, err, false)
+	}
+	_, _ = s.client.Revoke(ctx, lease.ID) // else it runs out
+	s.caps.MinTTL = time.Duration(lease.TTL) * time.Second
+	s.caps.DefaultTTL = max(5*time.Second, s.caps.MinTTL)
+	return nil
 }
 
-func capsOf(config Config) physical.Caps {
+// Caps is what the store can do with servers that are configured as they come: Open finds out the shortest TTL of those
+// that it meets.
+func Caps() physical.Caps {
 	return physical.Caps{
 		Name: "etcd", Entries: true, HA: true, Watch: true, Shared: true,
 		MaxOps: maxOps, MaxValue: maxCommit - 4<<10, MaxCommit: maxCommit, MaxKey: 4 << 10,
-		MinTTL: config.MinTTL, DefaultTTL: max(5*time.Second, config.MinTTL),
+		MinTTL: 2 * time.Second, DefaultTTL: 5 * time.Second,
 		Failover: "Nothing is lost: etcd acknowledges what a majority has on disk; while it elects a leader (about 1 s) requests wait, and leases are counted anew.",
 	}
 }

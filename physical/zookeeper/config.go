@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"strings"
-	"time"
 
 	"github.com/locum-ha/locum/physical"
 )
@@ -24,9 +23,6 @@ type Config struct {
 	// UseTLS connects over TLS, to the servers' secureClientPort.
 	UseTLS bool
 	TLS    physical.ClientTLS
-	// MinTTL is the shortest session that the servers give: twice their tickTime unless configured. It only shows in Caps;
-	// a shorter TTL is lengthened by the servers. Default: 4 s.
-	MinTTL time.Duration
 }
 
 func (c *Config) ensureDefaults() {
@@ -34,9 +30,6 @@ func (c *Config) ensureDefaults() {
 		c.Path = "/locum"
 	}
 	c.Path = "/" + strings.Trim(c.Path, "/")
-	if c.MinTTL == 0 {
-		c.MinTTL = 4 * time.Second
-	}
 }
 
 // Validate reports all that is wrong with the configuration, without I/O.

@@ -44,7 +44,7 @@ func TestEnsemble(t *testing.T) {
 				defer cancel()
 				var addresses []string
 				all(n, func(p *storeserver.Proxy) { addresses = append(addresses, p.Addr()) })
-				return zookeeper.Open(ctx, zookeeper.Config{Servers: addresses, Path: path, MinTTL: 400 * time.Millisecond})
+				return zookeeper.Open(ctx, zookeeper.Config{Servers: addresses, Path: path})
 			},
 			Restart: func() error {
 				server := servers[victim.Add(1)%int64(len(servers))]

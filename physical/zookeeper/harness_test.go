@@ -24,9 +24,6 @@ type world struct {
 	proxies map[int]*storeserver.Proxy
 }
 
-// minTTL is the shortest session of a server with a tick of 100 ms.
-const minTTL = 200 * time.Millisecond
-
 var (
 	paths     atomic.Int64
 	lastWorld atomic.Pointer[world] // that a harness made
@@ -57,7 +54,7 @@ func (w *world) addr(n int) string {
 func (w *world) open(n int) (*zookeeper.Store, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	return zookeeper.Open(ctx, zookeeper.Config{Servers: []string{w.addr(n)}, Path: w.path, MinTTL: minTTL})
+	return zookeeper.Open(ctx, zookeeper.Config{Servers: []string{w.addr(n)}, Path: w.path})
 }
 
 func harness(server *storeserver.ZooKeeper) physicaltest.Harness {

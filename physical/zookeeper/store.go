@@ -58,7 +58,7 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 		rights: acl{"world", "anyone"},
 		writes: newGate(),
 		hints:  newHints(),
-		caps:   capsOf(config),
+		caps:   Caps(),
 	}
 	s.dialer.servers, s.dialer.dial = config.Servers, s.conns.Dial
 	s.dialer.turn.Store(rand.Uint32())
@@ -76,7 +76,11 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	s.ctx, s.end = context.WithCancelCause(context.Background())
 	ctx, cancel := context.WithTimeout(ctx, openTime)
 	defer cancel()
-	if err := s.initialise(ctx); err != nil {
+	err := s.initialise(ctx)
+	if err == nil {
+		err = s.learnTTL(ctx)
+	}
+	if err != nil {
 		_ = s.Close() // always nil
 		return nil, fmt.Errorf("zookeeper at %v: %w", config.Servers, err)
 	}
@@ -85,6 +89,19 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 
 // openTime is how long Open waits for a server, unless its context is shorter.
 const openTime = 10 * time.Second
+
+// learnTTL finds out the shortest session that the servers give, two of their ticks unless configured, by asking for less.
+func (s *Store) learnTTL(ctx context.Context) error {
+	c, err := s.dialer.attach(ctx, credentials{}, time.Millisecond, 0)
+	if err != nil {
+		return translate(ctx, err, false)
+	}
+	defer c.close()
+	_, _ = c.call(ctx, opCloseSession, nil) // else it runs out
+	s.caps.MinTTL = c.timeout
+	s.caps.DefaultTTL = max(5*time.Second, c.timeout)
+	return nil
+}
 
 // initialise makes the nodes that are needed. The node "none" of a fence that was never raised is made with all others
 // in one step, so that it cannot come back.
@@ -127,18 +144,13 @@ func (s *Store) create(ctx context.Context, path string) error {
 	return translate(ctx, err, false)
 }
 
-// Caps is what the store can do unless it is configured otherwise.
+// Caps is what the store can do with servers that are configured as they come: Open finds out the shortest TTL of those
+// that it meets.
 func Caps() physical.Caps {
-	var config Config
-	config.ensureDefaults()
-	return capsOf(config)
-}
-
-func capsOf(config Config) physical.Caps {
 	return physical.Caps{
 		Name: "zookeeper", Entries: true, HA: true, Watch: true, Shared: true,
 		MaxOps: maxOps, MaxKey: maxKey, MaxValue: maxValue, MaxCommit: maxCommit,
-		MinTTL: config.MinTTL, DefaultTTL: max(5*time.Second, config.MinTTL),
+		MinTTL: 4 * time.Second, DefaultTTL: 5 * time.Second,
 		Failover: "Nothing is lost: ZooKeeper acknowledges what a majority has on disk; while it elects a leader requests wait, and sessions are counted anew.",
 	}
 }
