@@ -57,7 +57,8 @@ type Config struct {
 type Observer struct {
 	// Connected: so many clients are connected now.
 	Connected func(clients int)
-	// Refused: a connection was closed for a reason, one of "maxclients", "protocol", "auth", "slow subscriber".
+	// Refused: a connection was closed for a reason, one of "maxclients", "protocol", "auth", "slow subscriber",
+	// "messages were missed".
 	Refused func(why string)
 }
 

@@ -67,7 +67,7 @@ func (c *conn) queue(cmd *command, args [][]byte) {
 	c.w.simple("QUEUED")
 }
 
-// leave ends MULTI and WATCH.
+// leaveMulti ends MULTI and WATCH.
 func (c *conn) leaveMulti() {
 	c.multi, c.watch = nil, nil
 	c.describe(func(l *label) { l.queued = -1 })
