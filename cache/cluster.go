@@ -54,8 +54,6 @@ func (n *Node) runCluster(ctx context.Context) error {
 	addr := s.dialer.layer.Addr()
 	n.listenAddr.Store(&addr)
 	s.advise()
-	s.list = hashList(*n.hosts.Load())
-	s.renew()
 	var p proposer = clustered{n}
 	n.engine.Store(&p)
 
