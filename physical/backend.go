@@ -50,6 +50,13 @@ type Backend interface {
 	Close() error
 }
 
+// Gatherer is implemented by stores that put commits which wait into one transaction by themselves. For the others the node
+// does it, within their limits.
+type Gatherer interface {
+	// GathersCommits does nothing: that it is there says so.
+	GathersCommits()
+}
+
 // Entry is one stored value with its name.
 type Entry struct {
 	Key   string

@@ -216,6 +216,9 @@ func (s *Server) prepare() error {
 	}
 	store := s.storage
 	if s.ha && s.raft == nil {
+		if !s.gathers {
+			store = newMerger(store)
+		}
 		s.reads = newEntryCache(store)
 		store = s.reads
 	}
@@ -398,7 +401,11 @@ func (s *Server) closeStorage() error {
 		}
 	}
 	if s.storage != nil {
-		if e := s.storage.Close(); e != nil {
+		closing := s.storage
+		if s.reads != nil {
+			closing = s.reads
+		}
+		if e := closing.Close(); e != nil {
 			err = errors.Join(err, fmt.Errorf("close storage: %w", e))
 		}
 	}

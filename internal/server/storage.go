@@ -54,6 +54,7 @@ func (s *Server) openStorage() error {
 	if engine, ok := opened.Storage.(embedded); ok {
 		s.raft, s.id = engine, engine.ID()
 	}
+	_, s.gathers = opened.Storage.(physical.Gatherer)
 	s.storage = s.metrics.Storage(opened.Storage)
 	switch s.ha = opened.Lock != nil; {
 	case !s.ha:
