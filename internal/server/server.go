@@ -87,6 +87,7 @@ type Server struct {
 	lock    physical.HABackend
 	apart   physical.HABackend // the lock's store where it is another one than the storage; else nil
 	raft    embedded           // nil unless the storage runs in the nodes themselves
+	gathers bool               // the storage puts commits that wait into one transaction by itself
 	reads   *entryCache        // between storage and barrier, where the storage is a round trip away; else nil
 	barrier *barrier.Barrier
 	cache   *cachePart    // nil unless the configuration has a cache block
