@@ -81,7 +81,7 @@ func TestCache(t *testing.T) {
 	step("DELETE", "/v1/cache/codes/b", "", 412, "If-Match", version)
 
 	// Times and levels.
-	w = step("PUT", "/v1/cache/codes/t?ttl=1h&ack=leader", "x", 204)
+	step("PUT", "/v1/cache/codes/t?ttl=1h&ack=leader", "x", 204)
 	if ttl := step("GET", "/v1/cache/codes/t", "", 200).Header().Get(ttlHeader); len(ttl) != 7 || !strings.HasPrefix(ttl, "3") {
 		t.Errorf("an hour's TTL is shown as %q", ttl)
 	}

@@ -128,16 +128,6 @@ func (a *applications) note() {
 	a.ran.Store(len(a.all) > 0 && a.all[0].State().PID != 0)
 }
 
-// find returns the application with this name; nil if there is none.
-func (a *applications) find(name string) *supervise.Application {
-	for _, app := range a.all {
-		if app.Name() == name {
-			return app
-		}
-	}
-	return nil
-}
-
 // each does something with all of them at once, and gathers what went wrong.
 func (a *applications) each(do func(*supervise.Application) error) error {
 	errs := make([]error, len(a.all))
