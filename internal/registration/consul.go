@@ -130,8 +130,16 @@ func status(s State) (status, output string) {
 	return "passing", "ready, " + s.role()
 }
 
-// Tell registers the service as it is now, in place of what was registered.
+// Tell registers the service as it is now, in place of what was registered. A check that was there keeps its status,
+// whatever is registered: so that is told too.
 func (c *Consul) Tell(ctx context.Context, s State) error {
+	if err := c.register(ctx, s); err != nil {
+		return err
+	}
+	return c.Alive(ctx, s)
+}
+
+func (c *Consul) register(ctx context.Context, s State) error {
 	health, output := status(s)
 	return c.put(ctx, "/v1/agent/service/register", "replace-existing-checks=true", map[string]any{
 		"ID": c.id, "Name": c.config.Service, "Address": c.host, "Port": c.port,

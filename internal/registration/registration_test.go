@@ -24,7 +24,7 @@ import (
 func run(t *testing.T, catalog registration.Catalog, state *atomic.Pointer[registration.State]) (stop func() error) {
 	t.Helper()
 	r, err := registration.New(registration.Config{
-		Catalog: catalog, State: func() registration.State { return *state.Load() }, Alive: 300 * time.Millisecond,
+		Catalog: catalog, State: func() registration.State { return *state.Load() },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -126,7 +126,7 @@ func TestConsul(t *testing.T) {
 	if resp, err := http.DefaultClient.Do(req); err != nil || resp.StatusCode != http.StatusOK {
 		t.Fatalf("deregister: %v, %v", resp, err)
 	}
-	within(t, 3*time.Second, "removed", shows(server.Addr, "passing", "active", "blue"))
+	within(t, 5*time.Second, "removed", shows(server.Addr, "passing", "active", "blue"))
 
 	if err := server.Restart(); err != nil {
 		t.Fatal(err)
