@@ -17,7 +17,8 @@ import (
 	"github.com/locum-ha/locum/physical"
 )
 
-// releaseLimit bounds how long the lock's store is tried after the node's death: by then the lock has run out by itself.
+// releaseLimit bounds how long the lock's store is tried after the node's death; twice the TTL does as a rule: by then the lock has run
+// out by itself.
 const releaseLimit = time.Minute
 
 // stubborn is how long an init may take to end its tree before the guardian does it itself.
@@ -421,7 +422,7 @@ func (w *warden) free(g physical.Grant) {
 	}
 	plan, release, freed := w.plan, w.release, w.freed
 	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), min(max(2*g.TTL, 5*time.Second), releaseLimit))
+		ctx, cancel := context.WithTimeout(context.Background(), min(max(2*g.TTL, time.Second), releaseLimit))
 		defer cancel()
 		for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 			err := release(ctx, plan, g)
