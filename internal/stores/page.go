@@ -43,6 +43,12 @@ const pageTail = `
 All nodes of a cluster must look for the lock at the same place. The cluster keeps a note of it, and a node that is configured for
 another one does not unseal. To move the lock, or all entries, end all nodes and run ` + "`locum operator migrate`" + `.
 
+## What the active node does for itself
+
+Where the storage is a round trip away, the active node answers reads of what it has read or written in its term from memory (64 MiB at most):
+nobody else writes during a term. As on the embedded store, its lease makes such an answer current. Commits that wait share one transaction of
+the store, within the limits above. A standby asks the store once a second, however many requests it passes on.
+
 ## How they are tested
 
 Every store passes the same suites (` + "`physical/physicaltest`" + `), and whole clusters run on each that keeps entries (` + "`test/stores`" + `): under

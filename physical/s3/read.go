@@ -212,10 +212,9 @@ const rereads = 10
 // reading calls read with the present index, and again while objects of it are gone, which a newer one has replaced.
 func (s *Store) reading(ctx context.Context, read func(context.Context, view) error) error {
 	ctx, leave := s.enter(ctx)
-	err := errNoObject
 	for range rereads {
-		var v view
-		if v, err = s.views.present(ctx); err == nil {
+		v, err := s.views.present(ctx)
+		if err == nil {
 			err = read(ctx, v)
 		}
 		if !errors.Is(err, errNoObject) {
