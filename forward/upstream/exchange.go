@@ -120,7 +120,7 @@ func (x *exchange) finish() {
 func (x *exchange) upload(chunked bool) error {
 	buf := copyBuffers.Get().(*[]byte)
 	defer copyBuffers.Put(buf)
-	const room = 10 // for a chunk's length, before it
+	const room = chunkRoom
 	b := *buf
 	left := x.r.ContentLength
 	for {
@@ -128,7 +128,7 @@ func (x *exchange) upload(chunked bool) error {
 		if n > 0 {
 			part := b[room : room+n]
 			if chunked {
-				part = chunk(b, room, n)
+				part = chunk(b, n)
 			}
 			left -= int64(n)
 			if _, werr := x.c.Write(part); werr != nil {
@@ -152,17 +152,18 @@ func (x *exchange) upload(chunked bool) error {
 	}
 }
 
-// chunk puts the length before the n bytes that lie at room in b, and the end behind them.
-func chunk(b []byte, room, n int) []byte {
-	var digits [room16]byte
-	head := append(strconv.AppendInt(digits[:0], int64(n), 16), '\r', '\n')
-	start := room - len(head)
-	copy(b[start:], head)
-	copy(b[room+n:], "\r\n")
-	return b[start : room+n+2]
-}
+// chunkRoom is what the length of a chunk may take, before it.
+const chunkRoom = 10
 
-const room16 = 10
+// chunk puts the length before the n bytes that lie behind the room for it in b, and the end behind them.
+func chunk(b []byte, n int) []byte {
+	var digits [chunkRoom]byte
+	head := append(strconv.AppendInt(digits[:0], int64(n), 16), '\r', '\n')
+	start := chunkRoom - len(head)
+	copy(b[start:], head)
+	copy(b[chunkRoom+n:], "\r\n")
+	return b[start : chunkRoom+n+2]
+}
 
 func (x *exchange) lastChunk() []byte {
 	b := []byte("0\r\n")
