@@ -104,6 +104,13 @@ func TestMergerShares(t *testing.T) {
 	errs := make([]error, commits)
 	var all sync.WaitGroup
 	for i := range commits {
+		if i <= mergeLanes { // the first ones keep the lanes busy, one each
+			eventually(t, "the lanes are busy", func() bool {
+				held.mu.Lock()
+				defer held.mu.Unlock()
+				return len(held.sizes) == i
+			})
+		}
 		all.Go(func() {
 			ops := []physical.Op{physical.RequireAbsent(fmt.Sprint("k", i)), physical.Put(fmt.Sprint("k", i), []byte("1"))}
 			switch {
