@@ -35,6 +35,7 @@ type part struct {
 // options are the same for every part.
 type options struct {
 	quick bool
+	bao   string // a binary of OpenBao, or ""
 	dir   string // for data; on the disk that is measured
 }
 
@@ -57,6 +58,7 @@ var parts = []part{
 	{"readyourwrites", readYourWrites},
 	{"reads", reads},
 	{"writes", writes},
+	{"entries", entries},
 	{"stores", externalStores},
 	{"size", size},
 	{"cache", cachePart},
@@ -83,6 +85,7 @@ func run(ctx context.Context) error {
 	only := flag.String("only", "", "parts to measure, separated by commas: "+strings.Join(names(), ", "))
 	quick := flag.Bool("quick", false, "two short rounds of everything")
 	out := flag.String("out", "", "file to write the markdown to as well; default docs/benchmarks.md for a full run")
+	bao := flag.String("bao", os.Getenv("BAO"), "`binary` of OpenBao, to be measured beside Locum")
 	flag.Parse()
 	if *out == "" && *only == "" && !*quick {
 		*out = filepath.Join(cluster.Root(), "docs", "benchmarks.md")
@@ -108,7 +111,7 @@ func run(ctx context.Context) error {
 			continue
 		}
 		fmt.Fprintf(os.Stderr, "measuring %s…\n", p.name)
-		section, err := p.run(ctx, options{quick: *quick, dir: filepath.Join(dir, p.name)})
+		section, err := p.run(ctx, options{quick: *quick, bao: *bao, dir: filepath.Join(dir, p.name)})
 		if err != nil { // shown in the report: nothing is left out because it went wrong
 			failed = errors.Join(failed, fmt.Errorf("%s: %w", p.name, err))
 			report.Broken = append(report.Broken, fmt.Sprintf("%s: %v", p.name, err))

@@ -100,15 +100,20 @@ func writes(ctx context.Context, o options) (*Section, error) {
 
 var writeRun atomic.Int64
 
-func writeLocum(c *cluster.Cluster, n *cluster.Node, connections int, length time.Duration, value string) (written, error) {
+// writing is a write of a fresh entry, another one each time.
+func writing(token, value string) load.Request {
 	run := writeRun.Add(1)
 	body := fmt.Sprintf(`{"data":{"v":%q}}`, value)
-	tail := fmt.Sprintf(" HTTP/1.1\r\nHost: bench\r\nX-Vault-Token: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", c.Token, len(body), body)
-	before := cpu(processes(c)...)
-	r, err := load.Saturate([]string{n.Address()}, connections, length, func(b []byte, conn, i int) []byte {
+	tail := fmt.Sprintf(" HTTP/1.1\r\nHost: bench\r\nX-Vault-Token: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", token, len(body), body)
+	return func(b []byte, conn, i int) []byte {
 		b = fmt.Appendf(b, "POST /v1/secret/data/bench/%d-%d-%d", run, conn, i)
 		return append(b, tail...)
-	})
+	}
+}
+
+func writeLocum(c *cluster.Cluster, n *cluster.Node, connections int, length time.Duration, value string) (written, error) {
+	before := cpu(processes(c)...)
+	r, err := load.Saturate([]string{n.Address()}, connections, length, writing(c.Token, value))
 	if err != nil {
 		return written{}, err
 	}
