@@ -10,7 +10,6 @@ type planned struct {
 	ops    int // how many of the gathered ops are its own
 	answer func(*writer, []Result, planned)
 	fail   string // instead: it has no ops
-	number int64  // for answer
 	alone  bool   // it has conditions of its own, or ops that must be in a step alone
 }
 

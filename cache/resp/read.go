@@ -45,9 +45,6 @@ type partial struct {
 	spans [][2]int // the arguments so far, offsets from start
 }
 
-// buffered reports whether something has come that was not taken yet.
-func (r *reader) buffered() bool { return r.start < len(r.buf) }
-
 // fill reads more from the stream. It moves what is left to the front, so it ends the validity of all arguments.
 func (r *reader) fill() error {
 	rest := len(r.buf) - r.start

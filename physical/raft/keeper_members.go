@@ -85,15 +85,22 @@ func (k *keeper) rule(c hraft.Configuration, server hraft.Server, term uint64) (
 	return "", nil
 }
 
+// addingGrace is how long a member that was added may be without an address.
+const addingGrace = 10 * time.Second
+
 // expendable reports whether a silent member may be removed by rule: it was replaced by another that
 // votes now, or has been silent for the configured time; and without it three voters or more remain, all
 // of them there.
 func (k *keeper) expendable(c hraft.Configuration, server hraft.Server, term uint64) bool {
 	s := k.store
 	id := string(server.ID)
-	replaced := s.state.header().addrs[id] == "" // another has its address now
 	if s.healthy(id, term) {
 		return false
+	}
+	replaced := s.state.header().addrs[id] == "" // another has its address now
+	if replaced && server.Suffrage != hraft.Voter {
+		// Or it is just being added, and its address is not agreed on yet.
+		replaced = k.silentFor(id, term, addingGrace)
 	}
 	voters, there, coming := 0, 0, 0
 	for _, other := range c.Servers {

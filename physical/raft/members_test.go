@@ -3,6 +3,7 @@ package raft
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -278,5 +279,24 @@ func TestGroupCommit(t *testing.T) {
 	}
 	for w := range 64 {
 		wantValue(t, l.Store, fmt.Sprintf("w/%d/19", w), "x")
+	}
+}
+
+// A member that is just being added, and has no address yet, is not taken for one that was replaced.
+func TestMemberWithoutAddress(t *testing.T) {
+	c := newCluster(t, 3, nil)
+	l := c.leader()
+	run := l.running()
+	const id = "coming"
+	must(t, run.raft.AddNonvoter(id, nominal(id), 0, time.Second).Error())
+	tick := time.NewTicker(l.timing.heartbeat / 2)
+	defer tick.Stop()
+	for range 10 { // rounds of the keeper's rules
+		<-tick.C
+	}
+	peers, err := l.Peers()
+	must(t, err)
+	if !slices.ContainsFunc(peers, func(p Peer) bool { return p.ID == id }) {
+		t.Fatalf("the member was removed before its address was agreed on: %+v", peers)
 	}
 }
