@@ -118,6 +118,9 @@ func (s *side) write(p []byte) error {
 		if s.closed {
 			return nil
 		}
+		if s.closing != nil && s.frames.Boundary() {
+			return s.writeClose()
+		}
 		n := len(p)
 		switch {
 		case s.frames == nil:
@@ -137,11 +140,17 @@ func (s *side) write(p []byte) error {
 	return nil
 }
 
-// tell has a close frame written, at once if no frame is under way.
-func (s *side) tell(frame []byte) {
+// plan has a close frame follow the frame that is under way.
+func (s *side) plan(frame []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closing = frame
+}
+
+// tell writes the close frame that was planned, at once if no frame is under way.
+func (s *side) tell() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.frames.Boundary() && !s.closed {
 		_ = s.writeClose() // a broken connection ends by itself
 	}
@@ -175,9 +184,12 @@ func (t *tunnel) sayGoodbye() {
 	_ = t.client.SetDeadline(deadline)
 	_ = t.app.SetDeadline(deadline)
 	const reason = "another node takes over"
+	// Both are planned before either is told: the application's answer to its own must not reach the client first.
+	t.down.plan(websocket.CloseFrame(websocket.ServiceRestart, reason, false))
+	t.up.plan(websocket.CloseFrame(websocket.ServiceRestart, reason, true))
 	var both sync.WaitGroup
-	both.Go(func() { t.down.tell(websocket.CloseFrame(websocket.ServiceRestart, reason, false)) })
-	both.Go(func() { t.up.tell(websocket.CloseFrame(websocket.ServiceRestart, reason, true)) })
+	both.Go(t.down.tell)
+	both.Go(t.up.tell)
 	both.Wait()
 	t.await(deadline, func() bool { return t.up.over() && t.down.over() })
 	closeWrite(t.client)
