@@ -305,3 +305,16 @@ func TestWriterOfAnOldTerm(t *testing.T) {
 	}
 	expect(t, nodes[1], token, "a", "1")
 }
+
+// An init that is faster than the rest of the node's start is not done over by it: a node has one life at a time.
+func TestInitBeforeTheStartIsOver(t *testing.T) {
+	nodes := testCluster(t, 1)
+	nodes[0].start()
+	initialise(t, nodes[0])
+	ready(t, nodes[0])
+	life := nodes[0].server.life.Load()
+	nodes[0].server.begin() // as if it came only now
+	if nodes[0].server.life.Load() != life {
+		t.Fatal("the node was unsealed twice")
+	}
+}

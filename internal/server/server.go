@@ -335,6 +335,7 @@ func (s *Server) begin() {
 	defer s.ops.Unlock()
 	st := s.sealing.Load()
 	switch {
+	case s.life.Load() != nil: // the API is there already: somebody was faster
 	case s.raft == nil && s.ha && !st.initialized && s.opts.Program.Found:
 		s.wg.Go(func() { s.found(s.lifetime) })
 	case s.raft == nil && s.ha:
