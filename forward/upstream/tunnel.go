@@ -68,8 +68,11 @@ func (t *tunnel) run() {
 		t.up.frames, t.down.frames = &websocket.Tracker{}, &websocket.Tracker{}
 	}
 	t.last.Store(time.Now().UnixNano())
-	var ends sync.WaitGroup
-	stop := context.AfterFunc(t.ctx, func() { ends.Go(t.end) })
+	ended := make(chan struct{})
+	stop := context.AfterFunc(t.ctx, func() {
+		defer close(ended)
+		t.end()
+	})
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -78,7 +81,7 @@ func (t *tunnel) run() {
 	t.flow(t.down, t.app, t.fromApp)
 	<-done
 	if !stop() {
-		ends.Wait()
+		<-ended
 	}
 	_ = t.app.Close()
 	_ = t.client.Close()
