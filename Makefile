@@ -17,8 +17,9 @@ TIMEOUT  ?= 10m
 FUZZTIME ?= 10s
 
 # The packages whose tests also run under the race detector in CI: those that goroutines meet in. The stores that are other
-# servers' clients are left to "make race RACE=physical": their tests mostly wait for those.
-RACE ?= api|barrier|cache|cluster|election|forward|kv|lock|seal|supervise|internal|physical/(file|memory|raft|s3)
+# servers' clients are left to "make race RACE=physical", and supervise to "make race RACE=supervise": their tests mostly wait for those
+# servers, and for processes to start.
+RACE ?= api|barrier|cache|cluster|election|forward|kv|lock|seal|internal|physical/(file|memory|raft|s3)
 
 .PHONY: help
 help: ## this list
