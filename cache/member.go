@@ -10,6 +10,8 @@ import (
 	"time"
 
 	hraft "github.com/hashicorp/raft"
+
+	"github.com/locum-ha/locum/internal/enginelog"
 )
 
 // member is one incarnation of this node in one cluster: raft with its log, the state, and the ways to the
@@ -159,7 +161,7 @@ func (m *member) raftConfig() *hraft.Config {
 	c.NoLegacyTelemetry = true
 	c.NoSnapshotRestoreOnStart = true
 	c.ShutdownOnRemove = false
-	c.Logger = newEngineLog(m.cfg.Logger)
+	c.Logger = enginelog.New(m.cfg.Logger)
 	return c
 }
 

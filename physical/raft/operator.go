@@ -13,6 +13,7 @@ import (
 	hraft "github.com/hashicorp/raft"
 	"go.etcd.io/bbolt"
 
+	"github.com/locum-ha/locum/internal/enginelog"
 	"github.com/locum-ha/locum/physical"
 )
 
@@ -257,7 +258,7 @@ func Recover(path string, peers []Peer) error {
 }
 
 func recoverLog(dir dataDir, id string, log *logStore, cluster hraft.Configuration, addrs map[string]string) error {
-	s := &Store{id: id, timing: timingFor(1), engineLog: newEngineLog(Config{}.ensureDefaults().Logger)}
+	s := &Store{id: id, timing: timingFor(1), engineLog: enginelog.New(Config{}.ensureDefaults().Logger)}
 	snaps, err := hraft.NewFileSnapshotStoreWithLogger(dir.raft(), 2, s.engineLog)
 	if err != nil {
 		return fmt.Errorf("recover: %w", err)

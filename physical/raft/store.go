@@ -14,6 +14,7 @@ import (
 	hraft "github.com/hashicorp/raft"
 
 	"github.com/locum-ha/locum/internal/boottime"
+	"github.com/locum-ha/locum/internal/enginelog"
 	"github.com/locum-ha/locum/physical"
 )
 
@@ -25,7 +26,7 @@ type Store struct {
 	cfg       Config
 	timing    timing
 	logger    *slog.Logger
-	engineLog *engineLog
+	engineLog *enginelog.Log
 	dir       dataDir
 	id        string
 
@@ -77,7 +78,7 @@ func Open(cfg Config) (*Store, error) {
 	s := &Store{
 		failure: failure{ch: make(chan struct{})},
 		cfg:     cfg, timing: timingFor(cfg.Performance), logger: cfg.Logger,
-		engineLog: newEngineLog(cfg.Logger), dir: dataDir{path: cfg.Path},
+		engineLog: enginelog.New(cfg.Logger), dir: dataDir{path: cfg.Path},
 	}
 	s.voteDelay.Store(int64(cfg.VoteDelay))
 	var err error

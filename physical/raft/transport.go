@@ -14,6 +14,7 @@ import (
 	hraft "github.com/hashicorp/raft"
 
 	"github.com/locum-ha/locum/internal/boottime"
+	"github.com/locum-ha/locum/internal/enginelog"
 )
 
 var (
@@ -30,7 +31,7 @@ type transport struct {
 	gate    *gate
 	peers   *peerBook
 	timing  timing
-	logger  *engineLog
+	logger  *enginelog.Log
 	refused func(what string)
 
 	voteDelay atomic.Int64 // nanoseconds, see Config.VoteDelay
