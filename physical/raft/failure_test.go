@@ -3,8 +3,12 @@ package raft
 import (
 	"bytes"
 	"errors"
+	"io"
 	"testing"
 	"time"
+
+	hraft "github.com/hashicorp/raft"
+	"go.etcd.io/bbolt"
 )
 
 // P12: a store whose disk fails says so, so that its process ends and does not stay as a standby that knows nothing.
@@ -62,4 +66,35 @@ func TestSlowSnapshotHoldsNobodyUp(t *testing.T) {
 	if err := s.Snapshot(t.Context(), &whole); err != nil || whole.Len() == 0 {
 		t.Fatalf("%d bytes, %v", whole.Len(), err)
 	}
+}
+
+// A follower to which the leader sends its state while a snapshot of its own is begun takes it at once (P12: nothing waits without a
+// bound). The engine begins a snapshot, then waits for its main loop, which waits for the restore.
+func TestRestoreWaitsForNoSnapshot(t *testing.T) {
+	m, snaps := openTestState(t), hraft.NewInmemSnapshotStore()
+	sink := func() hraft.SnapshotSink {
+		s, err := snaps.Create(1, 2, 1, hraft.Configuration{}, 1, nil)
+		must(t, err)
+		return s
+	}
+	var sent bytes.Buffer
+	must(t, m.state.view(func(tx *bbolt.Tx) error { return writeSnapshot(&sent, tx) }))
+	begun, err := m.Snapshot()
+	must(t, err)
+	done := make(chan error, 1)
+	go func() { done <- m.Restore(io.NopCloser(&sent)) }()
+	select {
+	case err := <-done:
+		must(t, err)
+	case <-time.After(10 * time.Second):
+		t.Fatal("the restore waits for a snapshot that waits for it")
+	}
+	if err := begun.Persist(sink()); !errors.Is(err, errSuperseded) {
+		t.Errorf("writing a snapshot of what is gone: %v", err)
+	}
+	begun.Release()
+	next, err := m.Snapshot()
+	must(t, err)
+	must(t, next.Persist(sink()))
+	next.Release()
 }

@@ -2,6 +2,7 @@ package raft
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -30,6 +31,8 @@ type machine struct {
 	changed func(header) // called after fence or lock changed, or entries were exchanged; may be nil
 	fail    func(error)  // called when the state cannot be written
 	hurry   atomic.Bool  // the node stops: a snapshot that is being written is given up
+
+	begun *stateSnapshot // the last one that was begun; it and its transaction may be over. Only raft's FSM goroutine uses it.
 }
 
 // Apply applies one entry.
@@ -163,50 +166,84 @@ func (m *machine) Snapshot() (hraft.FSMSnapshot, error) {
 		m.state.mu.RUnlock()
 		return nil, err
 	}
-	s := &stateSnapshot{tx: tx, hurry: &m.hurry}
-	s.end = sync.OnceFunc(func() {
-		_ = tx.Rollback()
-		m.state.mu.RUnlock()
-	})
-	return s, nil
+	m.begun = &stateSnapshot{tx: tx, hurry: &m.hurry, unlock: m.state.mu.RUnlock}
+	return m.begun, nil
 }
 
-// stateSnapshot is a read transaction that outlives the call in which it began.
+// stateSnapshot is a read transaction that outlives the call in which it began. Until it ends, the state's file cannot be exchanged.
 type stateSnapshot struct {
-	tx    *bbolt.Tx
-	hurry *atomic.Bool
-	end   func()
+	hurry  *atomic.Bool
+	unlock func()
+
+	mu    sync.Mutex // held while the snapshot is written
+	tx    *bbolt.Tx  // nil once it is over
+	stale atomic.Bool
 }
 
 // Persist writes the snapshot. It also ends it: not every caller calls Release.
 func (s *stateSnapshot) Persist(sink hraft.SnapshotSink) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.tx == nil {
+		_ = sink.Cancel()
+		return errSuperseded
+	}
 	defer s.end()
-	if err := writeSnapshot(&hurriedWriter{w: sink, hurry: s.hurry}, s.tx); err != nil {
+	if err := writeSnapshot(&hurriedWriter{w: sink, hurry: s.hurry, stale: &s.stale}, s.tx); err != nil {
 		_ = sink.Cancel()
 		return err
 	}
 	return sink.Close()
 }
 
-// hurriedWriter gives up when the node stops.
+// Release ends the transaction.
+func (s *stateSnapshot) Release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.end()
+}
+
+// end is called with mu held.
+func (s *stateSnapshot) end() {
+	if s.tx != nil {
+		_ = s.tx.Rollback()
+		s.tx = nil
+		s.unlock()
+	}
+}
+
+// supersede ends the snapshot because the state is about to be replaced by a newer one. It waits for nobody but a writer, who gives up:
+// the engine's snapshot goroutine, before it writes, asks the main loop for the configuration, and the main loop waits for the
+// restore, so a restore that waited for the snapshot would wait for ever.
+func (s *stateSnapshot) supersede() {
+	s.stale.Store(true)
+	s.Release()
+}
+
+var errSuperseded = errors.New("the state was replaced by a newer one meanwhile")
+
+// hurriedWriter gives up when the node stops, or the snapshot is of no use any more.
 type hurriedWriter struct {
-	w     io.Writer
-	hurry *atomic.Bool
+	w            io.Writer
+	hurry, stale *atomic.Bool
 }
 
 func (h *hurriedWriter) Write(b []byte) (int, error) {
-	if h.hurry.Load() {
+	switch {
+	case h.hurry.Load():
 		return 0, errStopping
+	case h.stale.Load():
+		return 0, errSuperseded
 	}
 	return h.w.Write(b)
 }
 
-// Release ends the transaction.
-func (s *stateSnapshot) Release() { s.end() }
-
 // Restore replaces the state by a snapshot's. The old state stays until the new one is whole.
 func (m *machine) Restore(r io.ReadCloser) error {
 	defer func() { _ = r.Close() }()
+	if m.begun != nil {
+		m.begun.supersede()
+	}
 	if err := m.state.restore(r); err != nil {
 		return err
 	}
