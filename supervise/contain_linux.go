@@ -24,7 +24,7 @@ type container struct {
 func probeContainers() []container {
 	var all []container
 	var refused []string
-	if err := probeClone(container{kind: ContainNamespace}); err == nil {
+	if err := try(container{kind: ContainNamespace}.cloneAttr()); err == nil {
 		all = append(all, container{kind: ContainNamespace})
 	} else {
 		refused = append(refused, fmt.Sprintf("a PID namespace: %v", err))
@@ -40,7 +40,7 @@ func probeContainers() []container {
 	}
 	// Not where the node has rights over the host: a user namespace would take them from the command.
 	if noCapabilities() {
-		if err := probeClone(container{kind: ContainNamespace, user: true}); err == nil {
+		if err := try(container{kind: ContainNamespace, user: true}.cloneAttr()); err == nil {
 			all = append(all, container{kind: ContainNamespace, user: true})
 		} else {
 			refused = append(refused, fmt.Sprintf("a PID namespace in a user namespace: %v", err))
@@ -76,25 +76,13 @@ func (c container) cloneAttr() *syscall.SysProcAttr {
 	return attr
 }
 
-// probeClone starts this binary in the namespace, for nothing.
-func probeClone(c container) error {
-	pid, err := syscall.ForkExec("/proc/self/exe", []string{"locum", argGuardian, argProbe}, &syscall.ProcAttr{Sys: c.cloneAttr()})
-	if err != nil {
-		return err
+// try makes a process with attr, for nothing: its command does not exist, and the error tells that it got as far as that.
+func try(attr *syscall.SysProcAttr) error {
+	_, err := syscall.ForkExec("/proc/self/exe/nothing", nil, &syscall.ProcAttr{Sys: attr})
+	if errors.Is(err, syscall.ENOTDIR) {
+		return nil
 	}
-	for {
-		var status syscall.WaitStatus
-		_, err = syscall.Wait4(pid, &status, 0, nil)
-		switch {
-		case errors.Is(err, syscall.EINTR):
-		case err != nil:
-			return err
-		case !status.Exited() || status.ExitStatus() != 0:
-			return fmt.Errorf("a trial ended with status %d", status)
-		default:
-			return nil
-		}
-	}
+	return err
 }
 
 // noCapabilities reports whether this process has no right beyond its user's.
@@ -146,7 +134,7 @@ func cgroupBase() (string, error) {
 	return "", errors.New("cgroup version 2 is not mounted")
 }
 
-// probeCgroup makes one and starts this binary in it, for nothing.
+// probeCgroup makes one and tries to start a process in it.
 func probeCgroup(base string) error {
 	dir, err := newCgroup(base, 0)
 	if err != nil {
@@ -161,18 +149,7 @@ func probeCgroup(base string) error {
 		return err
 	}
 	defer f.Close()
-	pid, err := syscall.ForkExec("/proc/self/exe", []string{"locum", argGuardian, argProbe}, &syscall.ProcAttr{
-		Sys: &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(f.Fd())},
-	})
-	if err != nil {
-		return err
-	}
-	var status syscall.WaitStatus
-	for {
-		if _, err := syscall.Wait4(pid, &status, 0, nil); !errors.Is(err, syscall.EINTR) {
-			return err
-		}
-	}
+	return try(&syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(f.Fd())})
 }
 
 // newCgroup makes the cgroup of one tree. What an earlier guardian of the same number left behind is empty, and taken over.

@@ -16,11 +16,10 @@ import (
 	"github.com/locum-ha/locum/physical"
 )
 
-// The hidden command lines of this binary: locum guardian, locum guardian init NAME, locum guardian probe.
+// The hidden command lines of this binary: locum guardian, locum guardian init NAME.
 const (
 	argGuardian = "guardian"
 	argInit     = "init"
-	argProbe    = "probe"
 )
 
 // controlFD is where a guardian and an init find their socket.
@@ -37,8 +36,6 @@ func Main(args []string, release Release) (code int, mine bool) {
 	}
 	runtime.LockOSThread() // children die with the thread that started them: it is the main one, and lives to the end
 	switch {
-	case len(args) == 3 && args[2] == argProbe:
-		return 0, true
 	case len(args) >= 3 && args[2] == argInit:
 		return runInit(), true
 	case len(args) == 2:

@@ -8,12 +8,14 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/locum-ha/locum/internal/boottime"
+	"github.com/locum-ha/locum/internal/footprint"
 	"github.com/locum-ha/locum/physical"
 )
 
@@ -93,7 +95,12 @@ func runGuardian(release Release) int {
 	}()
 	best := w.containers[0]
 	_ = l.send(message{Op: opReady, Contained: best.kind, Why: best.why})
+	life, end := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { footprint.AfterStart(life) })
 	w.loop(dead)
+	end()
+	wg.Wait()
 	return w.code
 }
 

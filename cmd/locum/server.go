@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/locum-ha/locum/internal/config"
+	"github.com/locum-ha/locum/internal/footprint"
 	"github.com/locum-ha/locum/internal/notify"
 	"github.com/locum-ha/locum/internal/stores"
 )
@@ -119,6 +120,7 @@ func (a *app) keep(ctx context.Context, logger *slog.Logger, level *slog.LevelVa
 	over := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() { systemd.Watch(skipping) })
+	wg.Go(func() { footprint.AfterStart(skipping) })
 	wg.Go(func() {
 		watchSignals(over, passOn, signals{
 			pass: pass,

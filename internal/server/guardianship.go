@@ -32,29 +32,38 @@ type guardianship struct {
 
 const guardianRetry = time.Second
 
-// startGuardian gives the node its guardian, if it is to have one: for the processes of applications, and so that a crash of this
-// node need not be waited out (P7).
-func (s *Server) startGuardian(ctx context.Context) error {
-	if s.opts.Guardian == nil || !s.ha && !s.runsCommands() {
-		return nil
+// callGuardian begins to start the node's guardian, if it is to have one: for the processes of applications, and so that a crash of
+// this node need not be waited out (P7). The func that it returns waits until it is there.
+func (s *Server) callGuardian(ctx context.Context) (await func() error) {
+	if s.opts.Guardian == nil || !s.cfg.HAEnabled() && !s.runsCommands() {
+		return func() error { return nil }
 	}
 	g := &guardianship{server: s, begin: s.opts.Guardian, there: make(chan struct{})}
-	guard, err := g.begin(ctx, supervise.GuardianConfig{Logger: s.log.With("part", "guardian"), Observer: s.guardianObserver()})
-	if err != nil && !s.runsCommands() {
-		s.log.Warn("no guardian: a crash of this node is noticed by time-outs alone", "error", err)
+	var guard supervise.Guard
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		guard, err = g.begin(ctx, supervise.GuardianConfig{Logger: s.log.With("part", "guardian"), Observer: s.guardianObserver()})
+	}()
+	return func() error {
+		<-done
+		if err != nil && !s.runsCommands() {
+			s.log.Warn("no guardian: a crash of this node is noticed by time-outs alone", "error", err)
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("the guardian: %w", err)
+		}
+		g.install(guard)
+		s.guardian = g
+		kind, why := guard.Containment()
+		if kind == supervise.ContainGroup && s.runsCommands() {
+			s.cfg.Warnings = append(s.cfg.Warnings, "what an application starts is held together by a subreaper and process groups alone: if this node, its guardian and the "+
+				"application's init are killed in the same instant, processes can be left behind. This host grants nothing better: "+why)
+		}
 		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("the guardian: %w", err)
-	}
-	g.install(guard)
-	s.guardian = g
-	kind, why := guard.Containment()
-	if kind == supervise.ContainGroup && s.runsCommands() {
-		s.cfg.Warnings = append(s.cfg.Warnings, "what an application starts is held together by a subreaper and process groups alone: if this node, its guardian and the "+
-			"application's init are killed in the same instant, processes can be left behind. This host grants nothing better: "+why)
-	}
-	return nil
 }
 
 // runsCommands reports whether applications have something to be run.

@@ -197,8 +197,27 @@ func (s *Server) Run(ctx, skip context.Context) error {
 	return errors.Join(err, s.closeStorage())
 }
 
-// prepare opens everything that can fail at start.
+// prepare opens everything that can fail at start. The guardian, a process of its own, starts meanwhile.
 func (s *Server) prepare() error {
+	guardian := s.callGuardian(s.lifetime)
+	if err := errors.Join(s.build(), guardian()); err != nil {
+		return err
+	}
+	if err := s.openLocal(); err != nil {
+		return err
+	}
+	if err := s.listen(); err != nil {
+		return err
+	}
+	if err := s.openServing(); err != nil {
+		s.closeListeners(s.lifetime)
+		return err
+	}
+	return nil
+}
+
+// build opens the storage and makes what stands on it.
+func (s *Server) build() error {
 	var err error
 	if s.static, err = staticSeal(s.cfg.Seal, s.opts.Program.Key); err != nil {
 		return err
@@ -211,9 +230,6 @@ func (s *Server) prepare() error {
 	}
 	if err := s.openStorage(); err != nil {
 		return fmt.Errorf("storage %q: %w", s.cfg.Storage.Type, err)
-	}
-	if err := s.startGuardian(s.lifetime); err != nil {
-		return err
 	}
 	store := s.storage
 	if s.ha && s.raft == nil {
@@ -253,16 +269,6 @@ func (s *Server) prepare() error {
 		return err
 	}
 	s.sealing.Store(st)
-	if err := s.openLocal(); err != nil {
-		return err
-	}
-	if err := s.listen(); err != nil {
-		return err
-	}
-	if err := s.openServing(); err != nil {
-		s.closeListeners(s.lifetime)
-		return err
-	}
 	return nil
 }
 
