@@ -85,7 +85,7 @@ func (e external) measure(ctx context.Context, o options, s *Section) (err error
 	}()
 	server := e.start(t)
 	c, err := cluster.Start(ctx, func() cluster.Options {
-		options := stores.NewSite(t, server, nil).Options()
+		options := server.Direct()
 		options.Dir = filepath.Join(o.dir, strings.Fields(e.name)[0])
 		return options
 	}())

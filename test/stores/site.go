@@ -40,6 +40,14 @@ func NewSite(t T, entries Server, lock *Server) *Site {
 	return &Site{t: t, entries: entries, lock: lock, store: map[int][]*storeserver.Proxy{}, peers: map[int]*storeserver.Proxy{}}
 }
 
+// Direct is for a cluster without proxies: they would take their part of what a benchmark measures.
+func (s Server) Direct() cluster.Options {
+	return cluster.Options{Storage: func(*cluster.Node) string {
+		label, body := s.Block(s.Addr)
+		return fmt.Sprintf("storage %q {\n%s}\n", label, body)
+	}}
+}
+
 // Options are for a cluster on this site.
 func (s *Site) Options() cluster.Options {
 	return cluster.Options{Storage: s.storage, Advertise: s.advertise, Extra: func(*cluster.Node) string {
