@@ -14,6 +14,7 @@ const (
 	dataHeader = 1 + 8
 
 	flagCASRequired = 1 << 0
+	flagInline      = 1 << 1
 	flagDestroyed   = 1 << 0
 	flagDeletion    = 1 << 1
 	minVersionSize  = 3 // bytes of the shortest encoded version
@@ -21,9 +22,10 @@ const (
 
 // encodeMeta writes: format | current oldest swept max (uvarints) | flags (1 B) | delete after, created, updated (varints,
 // ns) | number of custom pairs, then key and value of each, by key | number of versions, then of each: number (uvarint),
-// created (varint), flags (1 B), and with flagDeletion its deletion less created (varint). Strings are a uvarint length and their bytes.
+// created (varint), flags (1 B), and with flagDeletion its deletion less created (varint) | with flagInline the current version's
+// data. Strings are a uvarint length and their bytes.
 func encodeMeta(m *metadata) []byte {
-	size := 64 + 24*len(m.versions)
+	size := 64 + 24*len(m.versions) + len(m.inline)
 	for k, v := range m.custom {
 		size += len(k) + len(v) + 6
 	}
@@ -32,7 +34,7 @@ func encodeMeta(m *metadata) []byte {
 	for _, n := range [...]uint64{m.current, m.oldest, m.swept, m.maxVersions} {
 		b = binary.AppendUvarint(b, n)
 	}
-	b = append(b, flag(m.casRequired, flagCASRequired))
+	b = append(b, flag(m.casRequired, flagCASRequired)|flag(m.inline != nil, flagInline))
 	for _, n := range [...]int64{int64(m.deleteAfter), m.created, m.updated} {
 		b = binary.AppendVarint(b, n)
 	}
@@ -49,6 +51,9 @@ func encodeMeta(m *metadata) []byte {
 			b = binary.AppendVarint(b, v.deletion-v.created)
 		}
 	}
+	if m.inline != nil {
+		b = appendString(b, m.inline)
+	}
 	return b
 }
 
@@ -59,11 +64,11 @@ func flag(on bool, bit byte) byte {
 	return 0
 }
 
-func appendString(b []byte, s string) []byte {
+func appendString[T string | Object](b []byte, s T) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
-// decodeMeta is the reverse of encodeMeta: ErrNewerFormat, ErrDamaged.
+// decodeMeta is the reverse of encodeMeta: ErrNewerFormat, ErrDamaged. Data of the current version lie in data.
 func decodeMeta(data []byte) (*metadata, error) {
 	if len(data) > 0 && data[0] > metaFormat {
 		return nil, fmt.Errorf("metadata: %w: format %d, this build knows %d", ErrNewerFormat, data[0], metaFormat)
@@ -72,11 +77,10 @@ func decodeMeta(data []byte) (*metadata, error) {
 		return nil, fmt.Errorf("metadata: %w", ErrDamaged)
 	}
 	r := reader{rest: data[1:]}
-	m := &metadata{
-		current: r.uvarint(), oldest: r.uvarint(), swept: r.uvarint(), maxVersions: r.uvarint(),
-		casRequired: r.byte()&flagCASRequired != 0,
-		deleteAfter: time.Duration(r.varint()), created: r.varint(), updated: r.varint(),
-	}
+	m := &metadata{current: r.uvarint(), oldest: r.uvarint(), swept: r.uvarint(), maxVersions: r.uvarint()}
+	flags := r.byte()
+	m.casRequired = flags&flagCASRequired != 0
+	m.deleteAfter, m.created, m.updated = time.Duration(r.varint()), r.varint(), r.varint()
 	if n := r.count(2); n > 0 {
 		m.custom = make(map[string]string, n)
 		for range n {
@@ -97,6 +101,9 @@ func decodeMeta(data []byte) (*metadata, error) {
 		r.bad = r.bad || v.number <= last
 		last = v.number
 		m.versions = append(m.versions, v)
+	}
+	if flags&flagInline != 0 {
+		m.inline = r.bytes()
 	}
 	if r.bad || len(r.rest) > 0 || last > m.current {
 		return nil, fmt.Errorf("metadata: %w", ErrDamaged)
@@ -149,15 +156,17 @@ func (r *reader) count(size int) int {
 	return int(n)
 }
 
-func (r *reader) string() string {
+func (r *reader) string() string { return string(r.bytes()) }
+
+func (r *reader) bytes() []byte {
 	n := r.uvarint()
 	if r.bad || n > uint64(len(r.rest)) {
 		r.bad = true
-		return ""
+		return nil
 	}
-	s := string(r.rest[:n])
+	b := r.rest[:n:n]
 	r.rest = r.rest[n:]
-	return s
+	return b
 }
 
 func encodeData(created int64, object Object) []byte {

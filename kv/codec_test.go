@@ -19,6 +19,7 @@ type vectors struct {
 	Meta []struct {
 		Stored string
 		Shown  json.RawMessage
+		Inline string
 	}
 	Data []struct {
 		Stored  string
@@ -40,7 +41,7 @@ func TestVectors(t *testing.T) {
 	must(t, err)
 	var v vectors
 	must(t, json.Unmarshal(raw, &v))
-	if len(v.Meta) < 3 || len(v.Data) < 1 || len(v.Keys) < 5 || len(v.Config) < 2 {
+	if len(v.Meta) < 4 || len(v.Data) < 1 || len(v.Keys) < 5 || len(v.Config) < 2 {
 		t.Fatal("vectors are missing")
 	}
 	for i, c := range v.Meta {
@@ -52,6 +53,9 @@ func TestVectors(t *testing.T) {
 		must(t, json.NewEncoder(&want).Encode(c.Shown))
 		if got, _ := json.Marshal(m.export()); string(got)+"\n" != want.String() {
 			t.Errorf("meta %d: %s, want %s", i, got, want.String())
+		}
+		if string(m.inline) != c.Inline {
+			t.Errorf("meta %d: data %q, want %q", i, m.inline, c.Inline)
 		}
 		if again := hex.EncodeToString(encodeMeta(m)); again != c.Stored {
 			t.Errorf("meta %d is now stored as %s", i, again)
@@ -105,6 +109,9 @@ func drawMeta(t *rapid.T) *metadata {
 			number: m.current, created: rapid.Int64Range(1, 1<<62).Draw(t, "created"),
 			deletion: rapid.Int64Range(0, 1<<62).Draw(t, "deletion"), destroyed: rapid.Bool().Draw(t, "destroyed"),
 		})
+	}
+	if rapid.Bool().Draw(t, "inline") {
+		m.inline = Object(rapid.StringN(2, 200, -1).Draw(t, "data"))
 	}
 	return m
 }

@@ -36,7 +36,7 @@ func (s *Store) Write(ctx context.Context, path string, data Object, o WriteOpti
 		return nil, err
 	}
 	var answer VersionMetadata
-	err = s.change(ctx, path, o.Request, &answer, func(m *metadata) (plan, error) {
+	err = s.change(ctx, path, o.Request, &answer, true, func(m *metadata) (plan, error) {
 		if m == nil {
 			m = &metadata{}
 		}
@@ -65,7 +65,7 @@ func (s *Store) Patch(ctx context.Context, path string, patch Object, o WriteOpt
 		return nil, err
 	}
 	var answer VersionMetadata
-	err = s.change(ctx, path, o.Request, &answer, func(m *metadata) (plan, error) {
+	err = s.change(ctx, path, o.Request, &answer, false, func(m *metadata) (plan, error) {
 		if m == nil {
 			return plan{}, ErrNotFound
 		}
@@ -76,7 +76,7 @@ func (s *Store) Patch(ctx context.Context, path string, patch Object, o WriteOpt
 		if err != nil {
 			return plan{}, err
 		}
-		old, err := s.readData(ctx, path, v)
+		old, err := s.dataOf(ctx, path, m, v)
 		if err != nil {
 			return plan{}, err
 		}
@@ -95,13 +95,29 @@ func (s *Store) Patch(ctx context.Context, path string, patch Object, o WriteOpt
 	return &answer, nil
 }
 
+// inlineMost is the size of data up to which a path's current version lies with its metadata. It is small against what a
+// store takes, inlineShare times at least: the next write carries it once more as its condition, and once as it moves it.
+const (
+	inlineMost  = 2 << 10
+	inlineShare = 64
+)
+
 // addVersion plans a new version, and the end of those that it pushes out.
 func (s *Store) addVersion(path string, m *metadata, config Config, data Object, answer *VersionMetadata) (plan, error) {
 	now := s.now().UnixNano()
+	escaped := escapePath(path)
+	before, inline := m.current, m.inline
 	v := m.add(now, m.deletionTime(config, now), m.keep(config))
 	*answer = m.describe(v)
-	escaped := escapePath(path)
-	ops := []physical.Op{physical.Put(dataKey(escaped, v.number), encodeData(v.created, data))}
+	var ops []physical.Op
+	if old := m.find(before); inline != nil && old != nil { // it is still kept: it gets an entry of its own
+		ops = append(ops, physical.Put(dataKey(escaped, before), encodeData(old.created, inline)))
+	}
+	if m.inline = nil; len(data) <= s.inline {
+		m.inline = data
+	} else {
+		ops = append(ops, physical.Put(dataKey(escaped, v.number), encodeData(v.created, data)))
+	}
 	for _, n := range m.sweep(s.removes) {
 		ops = append(ops, physical.Delete(dataKey(escaped, n)))
 	}
@@ -153,7 +169,7 @@ func (s *Store) Read(ctx context.Context, path string, number uint64) (*Secret, 
 		if err != nil {
 			return nil, err
 		}
-		data, err := s.readData(ctx, path, v)
+		data, err := s.dataOf(ctx, path, m, v)
 		if err != nil {
 			return nil, err
 		}
@@ -167,9 +183,12 @@ func (s *Store) Read(ctx context.Context, path string, number uint64) (*Secret, 
 	}
 }
 
-// readData returns the data of exactly this version, or nil if the store has them not, or those of another life of the
+// dataOf returns the data of exactly this version, or nil if the store has them not, or those of another life of the
 // path.
-func (s *Store) readData(ctx context.Context, path string, v version) (Object, error) {
+func (s *Store) dataOf(ctx context.Context, path string, m *metadata, v version) (Object, error) {
+	if m.inline != nil && v.number == m.current {
+		return m.inline, nil
+	}
 	key := dataKey(escapePath(path), v.number)
 	e, err := s.entries.Get(ctx, key)
 	if errors.Is(err, physical.ErrNotFound) {

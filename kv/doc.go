@@ -11,7 +11,8 @@
 // # Stored formats
 //
 //	kv/config                     settings for all paths (JSON)
-//	kv/meta/<path>                format 1, then all that is known of the path and its versions (varints, see codec.go)
+//	kv/meta/<path>                format 1, then all that is known of the path and its versions (varints, see codec.go), and the
+//	                              current version's data where they are short
 //	kv/data/<path>/<version>      format 1 (1 B) | created, Unix time in ns (8 B, big endian) | the JSON object as it was given
 //
 // A segment of a path that a store may not take as it is — empty, "." or "..", with control characters or bytes that are
@@ -25,6 +26,12 @@
 // from. So an attempt whose outcome was unknown, and which lands late, cannot land on top of another: whichever is
 // second fails and begins anew, and finds the first one's slot. Writers of a path take turns besides, because a
 // conflict costs more than a wait.
+//
+// Short data of the current version lie with the metadata: so a write of a new path is two entries with its slot, and a read is one.
+// The next write moves them into an entry of their own, in its own commit.
+//
+// Where a read is a round trip, a path that is written is taken for new without a look once many in a row were: the commit's
+// condition finds out if it is not.
 //
 // Readers take no locks. A version's data never change, and carry their time of creation, which the metadata has too;
 // if the two do not fit, the path was deleted and made again between the two reads, and the reader starts over.

@@ -77,6 +77,12 @@ func newStore(t testing.TB, limits ...physical.Caps) (*Store, *plainView) {
 	return s, v
 }
 
+// apart has s keep all data in entries of their own, as those that are too long to lie with the metadata.
+func apart(s *Store) *Store {
+	s.inline = -1
+	return s
+}
+
 type clock struct {
 	mu sync.Mutex
 	t  time.Time

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/locum-ha/locum/physical"
+	"pgregory.net/rapid"
 )
 
 func TestWriteAndRead(t *testing.T) {
@@ -132,6 +133,7 @@ func TestCheckAndSet(t *testing.T) {
 
 func TestDeleteUndeleteDestroy(t *testing.T) {
 	s, v := newStore(t)
+	apart(s)
 	ctx := t.Context()
 	for _, d := range []string{`{"v":1}`, `{"v":2}`, `{"v":3}`} {
 		write(t, s, "a", d)
@@ -179,6 +181,7 @@ func TestDeleteUndeleteDestroy(t *testing.T) {
 
 func TestWindowOfVersions(t *testing.T) {
 	s, v := newStore(t)
+	apart(s)
 	ctx := t.Context()
 	for i := range 25 {
 		write(t, s, "a", fmt.Sprintf(`{"i":%d}`, i+1))
@@ -210,7 +213,8 @@ func TestWindowOfVersions(t *testing.T) {
 
 // Where a commit is bounded, what is too much is removed later, and nothing is forgotten.
 func TestFewOpsInACommit(t *testing.T) {
-	s, v := newStore(t, physical.Caps{MaxOps: 6})
+	s, v := newStore(t, physical.Caps{MaxOps: 7})
+	apart(s)
 	ctx := t.Context()
 	must(t, s.UpdateConfig(ctx, ConfigUpdate{MaxVersions: ptr(20)}, Request{}))
 	for range 20 {
@@ -455,6 +459,7 @@ func TestLimitsOfTheStore(t *testing.T) {
 
 func TestDamage(t *testing.T) {
 	s, v := newStore(t)
+	apart(s)
 	ctx := t.Context()
 	write(t, s, "a", `{}`)
 	write(t, s, "b", `{}`)
@@ -472,4 +477,60 @@ func TestDamage(t *testing.T) {
 	if _, err := New(v).Write(ctx, "x", Object(`{}`), WriteOptions{}); !errors.Is(err, ErrNewerFormat) || !strings.Contains(err.Error(), "format 2, this build knows 1") {
 		t.Error(err)
 	}
+}
+
+// Where the current version's data lie changes nothing that can be seen but the number of entries.
+func TestDataBesideMetadata(t *testing.T) {
+	rapid.Check(t, func(r *rapid.T) {
+		one, v := newStore(t)
+		other, _ := newStore(t)
+		apart(other)
+		ctx := t.Context()
+		big := strings.Repeat("x", inlineMost)
+		for i := range rapid.IntRange(1, 25).Draw(r, "steps") {
+			versions := rapid.SliceOfN(rapid.Uint64Range(1, 12), 1, 3).Draw(r, "versions")
+			what := rapid.IntRange(0, 9).Draw(r, "what")
+			for _, s := range []*Store{one, other} {
+				var err error
+				switch what {
+				case 0:
+					err = s.DeleteLatest(ctx, "a", Request{})
+				case 1:
+					err = s.Delete(ctx, "a", versions, Request{})
+				case 2:
+					err = s.Undelete(ctx, "a", versions, Request{})
+				case 3:
+					err = s.Destroy(ctx, "a", versions, Request{})
+				case 4:
+					err = s.UpdateMetadata(ctx, "a", MetadataUpdate{MaxVersions: ptr(int(versions[0]))}, Request{})
+				case 5:
+					if versions[0] == 1 {
+						err = s.DeleteMetadata(ctx, "a", Request{})
+					}
+				case 6:
+					_, err = s.Write(ctx, "a", Object(fmt.Sprintf(`{"big":%q,"i":%d}`, big, i)), WriteOptions{})
+				case 7:
+					if _, err = s.Patch(ctx, "a", Object(fmt.Sprintf(`{"patch":%d}`, i)), WriteOptions{}); errors.Is(err, ErrNotFound) || errors.Is(err, ErrDeleted) {
+						err = nil
+					}
+				default:
+					_, err = s.Write(ctx, "a", Object(fmt.Sprintf(`{"i":%d}`, i)), WriteOptions{})
+				}
+				if err != nil {
+					r.Fatal(err)
+				}
+			}
+			for n := range uint64(30) {
+				if got, want := read(t, one, "a", n), read(t, other, "a", n); got != want {
+					r.Fatalf("version %d is %.60s, want %.60s", n, got, want)
+				}
+			}
+		}
+		for _, s := range []*Store{one, other} {
+			must(t, s.DeleteMetadata(ctx, "a", Request{}))
+		}
+		if left := append(keys(t, v, dataPrefix), keys(t, v, metaPrefix)...); len(left) > 0 {
+			r.Fatal("left behind:", left)
+		}
+	})
 }

@@ -35,6 +35,7 @@ type metadata struct {
 	updated     int64
 	custom      map[string]string
 	versions    []version // by rising number
+	inline      Object    // data of the current version, where they lie with the metadata; nil: in an entry of their own
 }
 
 func (m *metadata) find(number uint64) *version {

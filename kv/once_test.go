@@ -328,7 +328,7 @@ func TestWaitIsBounded(t *testing.T) {
 	<-done
 }
 
-// A write is one commit, and a read is two reads.
+// A write is one commit, and a read is one read, or two where the data are long.
 func TestCosts(t *testing.T) {
 	s, v := newStore(t)
 	commits := 0
@@ -344,7 +344,84 @@ func TestCosts(t *testing.T) {
 	}
 	v.gets = 0
 	read(t, s, "a", 0)
+	if v.gets != 1 {
+		t.Errorf("%d reads", v.gets)
+	}
+	write(t, s, "long", `{"v":"`+strings.Repeat("x", inlineMost)+`"}`)
+	v.gets = 0
+	read(t, s, "long", 0)
 	if v.gets != 2 {
 		t.Errorf("%d reads", v.gets)
+	}
+}
+
+// remote has s take its store for one that is a round trip away, and guess from the first write on.
+func remote(s *Store) *Store {
+	s.remote = true
+	s.fresh.Store(guessAfter)
+	return s
+}
+
+// A path that is taken for new without a look is found out by the commit's own condition.
+func TestGuess(t *testing.T) {
+	s, v := newStore(t)
+	ctx := t.Context()
+	write(t, s, "old", `{"v":1}`)
+	remote(s)
+	v.gets = 0
+	write(t, s, "new", `{}`)
+	if v.gets != 0 {
+		t.Errorf("%d reads", v.gets)
+	}
+	if m := write(t, s, "old", `{"v":2}`); m.Version != 2 || s.fresh.Load() != 0 {
+		t.Errorf("%+v, %d", m, s.fresh.Load())
+	}
+	v.gets = 0
+	for i := range 2 * guessAfter {
+		write(t, s, fmt.Sprint("new", i), `{}`)
+	}
+	if v.gets != guessAfter {
+		t.Errorf("%d reads", v.gets)
+	}
+	if _, err := s.Write(ctx, "old", Object(`{}`), WriteOptions{CAS: ptr(0)}); !errors.Is(err, ErrCASMismatch) {
+		t.Error(err)
+	}
+	if m, err := remote(s).Write(ctx, "old", Object(`{}`), WriteOptions{CAS: ptr(2)}); err != nil || m.Version != 3 {
+		t.Errorf("%+v, %v", m, err)
+	}
+	if _, err := remote(s).Write(ctx, "none", Object(`{}`), WriteOptions{CAS: ptr(1)}); !errors.Is(err, ErrCASMismatch) {
+		t.Error(err)
+	}
+}
+
+// P6: a write of a path that was taken for new is carried out once, whatever becomes of its attempts.
+func TestGuessExactlyOnce(t *testing.T) {
+	for seed := range uint64(30) {
+		s, v := newStore(t)
+		u := &unclear{rng: rand.New(rand.NewPCG(seed, 7))}
+		v.setCommit(u.commit)
+		for i := range 40 {
+			req := Request{ID: fmt.Sprint("id-", i), Slot: fmt.Sprint("n/1/", i)}
+			for {
+				_, err := remote(s).Write(t.Context(), fmt.Sprint("p", i), Object(`{}`), WriteOptions{Request: req})
+				if err == nil {
+					break
+				}
+				if !errors.Is(err, physical.ErrUnknown) {
+					t.Fatal(err)
+				}
+				req.Repeat = true
+			}
+		}
+		v.setCommit(nil)
+		for _, commit := range u.late {
+			_ = commit()
+		}
+		for i := range 40 {
+			m, err := s.ReadMetadata(t.Context(), fmt.Sprint("p", i))
+			if err != nil || m.CurrentVersion != 1 {
+				t.Errorf("seed %d: %+v, %v", seed, m, err)
+			}
+		}
 	}
 }

@@ -95,7 +95,7 @@ func (s *Store) settings(ctx context.Context, path string, req Request, maxVersi
 	if after != nil && *after < 0 {
 		return invalidf("delete_version_after must not be negative")
 	}
-	return s.change(ctx, path, req, nil, func(m *metadata) (plan, error) {
+	return s.change(ctx, path, req, nil, false, func(m *metadata) (plan, error) {
 		m, err := custom(m)
 		if err != nil {
 			return plan{}, err

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/locum-ha/locum/internal/slots"
@@ -17,7 +18,7 @@ const (
 	stripes     = 256
 	attempts    = 8   // of a write that meets another's
 	defaultOps  = 128 // in a commit, where the store has no limit
-	reservedOps = 4   // besides removed data: condition, metadata, new data, slot
+	reservedOps = 5   // besides removed data: condition, metadata, new data, data that are moved, slot
 	minOps      = reservedOps + 1
 )
 
@@ -42,6 +43,10 @@ type Store struct {
 	now     func() time.Time
 	caps    physical.Caps
 	removes int // data removed in one commit at the most
+	inline  int // data of at most so many bytes lie with the metadata while they are the current version's
+
+	remote bool         // a read costs a round trip
+	fresh  atomic.Int32 // how many writes in a row found no such path; see guess
 
 	seed  maphash.Seed
 	locks [stripes]chan struct{} // writers of a path take turns; a wait ends with its context
@@ -57,6 +62,11 @@ func New(entries Entries) *Store {
 		ops = defaultOps
 	}
 	s.removes = max(ops, minOps) - reservedOps
+	s.inline = inlineMost
+	if s.caps.MaxValue > 0 {
+		s.inline = min(s.inline, s.caps.MaxValue/inlineShare)
+	}
+	s.remote = s.caps.Shared && !s.caps.LocalReads
 	s.config.turn = make(chan struct{}, 1)
 	for i := range s.locks {
 		s.locks[i] = make(chan struct{}, 1)
@@ -86,8 +96,8 @@ type plan struct {
 
 // change carries out one write of a path. It shows decide the path's metadata as they are (nil: there is no such path; it
 // may change them in place) and commits the plan, on condition that they still are. A request that was carried out
-// before is not again; its answer is decoded into answer.
-func (s *Store) change(ctx context.Context, path string, req Request, answer any, decide func(*metadata) (plan, error)) error {
+// before is not again; its answer is decoded into answer. makes: it can make the path.
+func (s *Store) change(ctx context.Context, path string, req Request, answer any, makes bool, decide func(*metadata) (plan, error)) error {
 	if err := s.checkLength(path); err != nil {
 		return err
 	}
@@ -96,11 +106,20 @@ func (s *Store) change(ctx context.Context, path string, req Request, answer any
 		return err
 	}
 	defer unlock()
+	key := metaKey(escapePath(path))
+	if makes && s.guess(req) {
+		if done, err := s.create(ctx, key, req, decide); done {
+			return err
+		}
+		req.Repeat = true
+	}
 	for left := attempts; left > 0; {
-		key := metaKey(escapePath(path))
 		before, m, err := s.readMeta(ctx, key)
 		if err != nil {
 			return err
+		}
+		if makes {
+			s.found(m != nil)
 		}
 		// After the metadata: an attempt that lands in between changes them, and the commit fails.
 		if done, err := s.slots.Answered(ctx, req, answer); done || err != nil {
@@ -125,6 +144,47 @@ func (s *Store) change(ctx context.Context, path string, req Request, answer any
 		}
 	}
 	return fmt.Errorf("%w: %d other writes of the path came first", physical.ErrUnavailable, attempts)
+}
+
+// guessAfter is how many new paths in a row let the next one be taken for new, too.
+const guessAfter = 16
+
+// guess reports whether to take a path for new without asking the store: the commit's own condition finds out if it is not,
+// and costs a failed transaction then.
+func (s *Store) guess(req Request) bool {
+	return s.remote && !req.Repeat && s.fresh.Load() >= guessAfter
+}
+
+// found notes whether a path that was to be written was there.
+func (s *Store) found(there bool) {
+	switch {
+	case there:
+		s.fresh.Store(0)
+	case s.fresh.Load() < guessAfter:
+		s.fresh.Add(1)
+	}
+}
+
+// create carries out a write as if there were no such path. done is false if that must be looked up after all; then nothing was
+// written, unless by an earlier attempt of the same request.
+func (s *Store) create(ctx context.Context, key string, req Request, decide func(*metadata) (plan, error)) (done bool, err error) {
+	if done, err := s.slots.Answered(ctx, req, nil); done || err != nil {
+		return err != nil, err // a repeat of it is known: see what it did
+	}
+	p, err := decide(nil)
+	if err != nil || p.nothing {
+		return false, nil
+	}
+	ops, err := p.commit(key, nil, req)
+	if err != nil {
+		return true, err
+	}
+	err = s.entries.Commit(ctx, ops...)
+	if errors.Is(err, physical.ErrConflict) {
+		s.found(true)
+		return false, nil
+	}
+	return true, err
 }
 
 // commit puts the plan into ops.

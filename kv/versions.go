@@ -53,7 +53,7 @@ func (s *Store) mark(ctx context.Context, path string, req Request, versions []u
 	if err := checkPath(path); err != nil {
 		return err
 	}
-	return s.change(ctx, path, req, nil, func(m *metadata) (plan, error) {
+	return s.change(ctx, path, req, nil, false, func(m *metadata) (plan, error) {
 		if m == nil {
 			return plan{nothing: true}, nil
 		}
@@ -80,7 +80,7 @@ func (s *Store) Destroy(ctx context.Context, path string, versions []uint64, req
 		return err
 	}
 	escaped := escapePath(path)
-	return s.change(ctx, path, req, nil, func(m *metadata) (plan, error) {
+	return s.change(ctx, path, req, nil, false, func(m *metadata) (plan, error) {
 		if m == nil {
 			return plan{nothing: true}, nil
 		}
@@ -95,6 +95,9 @@ func (s *Store) Destroy(ctx context.Context, path string, versions []uint64, req
 				break
 			}
 			v.destroyed = true
+			if n == m.current {
+				m.inline = nil
+			}
 			p.ops = append(p.ops, physical.Delete(dataKey(escaped, n)))
 		}
 		p.nothing = len(p.ops) == 0
@@ -108,7 +111,7 @@ func (s *Store) DeleteMetadata(ctx context.Context, path string, req Request) er
 		return err
 	}
 	escaped := escapePath(path)
-	return s.change(ctx, path, req, nil, func(m *metadata) (plan, error) {
+	return s.change(ctx, path, req, nil, false, func(m *metadata) (plan, error) {
 		if m == nil {
 			return plan{nothing: true}, nil
 		}
@@ -127,6 +130,9 @@ func (s *Store) DeleteMetadata(ctx context.Context, path string, req Request) er
 			gone++
 		}
 		if m.swept < m.oldest || gone < len(m.versions) { // a part: the oldest go first, as if by age
+			if gone == len(m.versions) {
+				m.inline = nil
+			}
 			m.versions = slices.Delete(m.versions, 0, gone)
 			if len(m.versions) > 0 && gone > 0 {
 				m.oldest = m.versions[0].number

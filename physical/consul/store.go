@@ -31,7 +31,7 @@ const (
 	maxOps    = 63 // and the fence
 	maxKey    = 512
 	maxCommit = 352 << 10
-	maxValue  = 350 << 10
+	maxValue  = 344 << 10
 )
 
 // Open connects to the agent. It returns an error if the agent, or Consul behind it, does not answer before ctx ends, and

@@ -36,7 +36,7 @@ var (
 const (
 	maxPacket = 1<<20 - 1
 	maxCommit = 900 << 10 // leaves the rest for what frames the keys and values
-	maxValue  = 896 << 10
+	maxValue  = 892 << 10
 	maxKey    = 512
 	maxOps    = 128
 )
