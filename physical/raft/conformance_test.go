@@ -95,8 +95,22 @@ func (p *persistent) Acquire(ctx context.Context, r physical.Record, ttl time.Du
 
 func TestBackendSuite(t *testing.T) { physicaltest.Backend(t, harness(3)) }
 
-func TestBackendSuiteAlone(t *testing.T) { physicaltest.Backend(t, harness(1)) }
+func TestBackendSuiteAlone(t *testing.T) {
+	skipShort(t)
+	physicaltest.Backend(t, harness(1))
+}
 
 func TestLockSuite(t *testing.T) { physicaltest.HABackend(t, harness(3)) }
 
-func TestLockSuiteAlone(t *testing.T) { physicaltest.HABackend(t, harness(1)) }
+func TestLockSuiteAlone(t *testing.T) {
+	skipShort(t)
+	physicaltest.HABackend(t, harness(1))
+}
+
+// skipShort leaves out of the runs under the race detector what a cluster of three has shown already.
+func skipShort(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("a cluster of three goes the same ways and more")
+	}
+}
