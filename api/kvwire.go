@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
+	"sync"
 
 	"github.com/locum-ha/locum/kv"
 )
@@ -13,6 +15,11 @@ import (
 
 // envelopeSize is about what the envelope and a version's metadata take.
 const envelopeSize = 512
+
+// bodies holds buffers for answers, which nobody keeps once they are written.
+var bodies = sync.Pool{New: func() any { return new([]byte) }}
+
+const maxBody = 64 << 10 // of a buffer that is used again
 
 // appendEnvelope begins the envelope, up to its data.
 func appendEnvelope(b []byte, requestID string) []byte {
@@ -46,20 +53,21 @@ func (a *active) replySecret(w http.ResponseWriter, r *http.Request, name string
 }
 
 func (a *active) writeSecret(w http.ResponseWriter, r *http.Request, code int, name string, data []byte, meta kv.VersionMetadata) {
-	described, err := meta.MarshalJSON()
-	if err != nil {
-		a.fail(w, r, err)
-		return
-	}
-	b := appendEnvelope(make([]byte, 0, len(data)+envelopeSize), a.cfg.RequestInfo(r.Context()).ID)
+	buf := bodies.Get().(*[]byte)
+	b := appendEnvelope(slices.Grow((*buf)[:0], len(data)+envelopeSize), a.cfg.RequestInfo(r.Context()).ID)
 	b = append(b, `{"`...)
 	b = append(b, name...)
 	b = append(b, `":`...)
 	b = append(b, data...)
 	b = append(b, `,"metadata":`...)
-	b = append(b, described...)
+	b = meta.AppendJSON(b)
 	b = append(b, '}')
-	raw(w, code, append(b, envelopeEnd...))
+	b = append(b, envelopeEnd...)
+	raw(w, code, b)
+	if cap(b) <= maxBody {
+		*buf = b
+		bodies.Put(buf)
+	}
 }
 
 // replyVersion answers a write with the version that it made.
@@ -68,13 +76,8 @@ func (a *active) replyVersion(w http.ResponseWriter, r *http.Request, meta *kv.V
 		a.failEntry(w, r, "data", err)
 		return
 	}
-	described, err := meta.MarshalJSON()
-	if err != nil {
-		a.fail(w, r, err)
-		return
-	}
 	b := appendEnvelope(make([]byte, 0, envelopeSize), a.cfg.RequestInfo(r.Context()).ID)
-	b = append(b, described...)
+	b = meta.AppendJSON(b)
 	raw(w, http.StatusOK, append(b, envelopeEnd...))
 }
 

@@ -128,8 +128,30 @@ type jsonVersion struct {
 }
 
 // MarshalJSON writes times as RFC 3339 with nanoseconds, and "" for none.
-func (v VersionMetadata) MarshalJSON() ([]byte, error) {
-	return json.Marshal(jsonVersion{formatTime(v.CreatedTime), orNull(v.CustomMetadata), formatTime(v.DeletionTime), v.Destroyed, v.Version})
+func (v VersionMetadata) MarshalJSON() ([]byte, error) { return v.AppendJSON(nil), nil }
+
+// AppendJSON is MarshalJSON behind b: every read of an entry shows one.
+func (v VersionMetadata) AppendJSON(b []byte) []byte {
+	b = appendTime(append(b, `{"created_time":`...), v.CreatedTime)
+	b = append(b, `,"custom_metadata":`...)
+	if len(v.CustomMetadata) == 0 {
+		b = append(b, "null"...)
+	} else {
+		custom, _ := json.Marshal(v.CustomMetadata) // of strings: cannot fail
+		b = append(b, custom...)
+	}
+	b = appendTime(append(b, `,"deletion_time":`...), v.DeletionTime)
+	b = strconv.AppendBool(append(b, `,"destroyed":`...), v.Destroyed)
+	b = strconv.AppendUint(append(b, `,"version":`...), v.Version, 10)
+	return append(b, '}')
+}
+
+func appendTime(b []byte, t time.Time) []byte {
+	b = append(b, '"')
+	if !t.IsZero() {
+		b = t.UTC().AppendFormat(b, time.RFC3339Nano)
+	}
+	return append(b, '"')
 }
 
 // UnmarshalJSON is the reverse of MarshalJSON.

@@ -6,12 +6,15 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/locum-ha/locum/internal/quickio"
 )
 
 // conn is a client's connection. It reads the PROXY header before anything else, in the goroutine that serves the
 // connection and not in the one that accepts, and lets no write wait for ever.
 type conn struct {
 	net.Conn
+	io    io.ReadWriter // of the Conn
 	l     *Listener
 	since time.Time
 
@@ -28,7 +31,10 @@ type conn struct {
 }
 
 func (l *Listener) newConn(nc net.Conn) *conn {
-	c := &conn{Conn: nc, l: l, since: time.Now()}
+	c := &conn{Conn: nc, io: nc, l: l, since: time.Now()}
+	if s := quickio.Of(nc); s != nil {
+		c.io = s
+	}
 	if l.cfg.Proxies != nil && l.cfg.Proxies.has(nc.RemoteAddr()) {
 		c.proxied = true
 	} else {
@@ -57,7 +63,7 @@ func (c *conn) authorized() bool {
 
 func (c *conn) Read(p []byte) (int, error) {
 	if !c.proxied {
-		return c.Conn.Read(p)
+		return c.io.Read(p)
 	}
 	c.settle.Do(c.readProxy)
 	if c.settled != nil {
@@ -70,7 +76,7 @@ func (c *conn) Read(p []byte) (int, error) {
 		}
 		return n, nil
 	}
-	return c.Conn.Read(p)
+	return c.io.Read(p)
 }
 
 // readProxy reads the PROXY header, within a time and a length.
@@ -127,7 +133,7 @@ func (c *conn) Write(p []byte) (int, error) {
 	for {
 		part := p[done:min(len(p), done+writePart)]
 		c.arm()
-		n, err := c.Conn.Write(part)
+		n, err := c.io.Write(part)
 		done += n
 		if err != nil || done == len(p) {
 			return done, err
