@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 
 	hraft "github.com/hashicorp/raft"
 )
@@ -23,6 +24,9 @@ type peerState struct {
 	match   uint64
 	applied uint64
 	heard   int64 // when the pulse was sent that it answered last; see now
+	asked   int64 // when it asked for something last, for its own clients
+	resting bool  // see rest
+	rested  uint64
 }
 
 func newBook() *book { return &book{peers: map[string]*peerState{}, changed: make(chan struct{})} }
@@ -97,6 +101,42 @@ func (b *book) heard(id string, term, applied uint64, sent int64) {
 	p.heard = max(p.heard, sent)
 	p.applied = max(p.applied, applied)
 	b.wake()
+}
+
+// asks notes that a peer asked for something.
+func (b *book) asks(id string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if p := b.peers[id]; p != nil {
+		p.asked = now()
+	}
+}
+
+// rest reports whether a peer that has the log up to match now may be left without the next entries for a moment: it has not asked
+// for anything lately, and those that are not left alone are a majority, and as far as it was when this was asked last.
+func (b *book) rest(id, self string, match uint64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p := b.peers[id]
+	if p == nil {
+		return false
+	}
+	need := match
+	if p.resting {
+		need = p.rested
+	}
+	have, voters := 0, 0
+	for other, o := range b.peers {
+		if !o.voter {
+			continue
+		}
+		voters++
+		if other == self || other != id && !o.resting && o.match >= need {
+			have++
+		}
+	}
+	p.resting, p.rested = have > voters/2 && now()-p.asked > int64(time.Second), match
+	return p.resting
 }
 
 // get returns what is known of a peer.

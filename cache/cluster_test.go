@@ -391,3 +391,30 @@ func TestTotalRestart(t *testing.T) {
 		})
 	}
 }
+
+// TestLatePulse: a pulse that lay somewhere while the node stood still does not make its data fresh (P11): it is counted from when the
+// leader is known to have led, by the node's own clock.
+func TestLatePulse(t *testing.T) {
+	c := newCluster(t, 3, Config{ElectionTimeout: time.Second, QuorumLossTimeout: 10 * time.Second})
+	leader := c.leader()
+	node := c.nodes[c.others(leader)[0]]
+	c.nw.isolate(node.host, c.hosts, true)
+	m := node.member.Load()
+	p := pulse{term: m.raft.CurrentTerm(), open: true, commit: m.fsm.progress.at.Load(), clock: m.fsm.st.clock.Load()}
+	for _, one := range []struct {
+		age   time.Duration
+		fresh bool
+	}{{2 * time.Second, false}, {time.Minute, false}, {500 * time.Millisecond, true}} {
+		m.fresh.Store(0)
+		p.echo = now() - int64(one.age)
+		if ok, _ := m.pulsed(c.nodes[leader].member.Load().id, p); !ok {
+			t.Fatal("the pulse is of another term")
+		}
+		if fresh := node.view() != nil; fresh != one.fresh {
+			t.Errorf("a pulse that is %v old: the data are fresh: %v", one.age, fresh)
+		}
+		if left := m.fresh.Load() - now(); one.fresh && left > int64(node.cfg.QuorumLossTimeout-one.age) {
+			t.Errorf("a pulse that is %v old: fresh for %v", one.age, time.Duration(left))
+		}
+	}
+}

@@ -32,6 +32,7 @@ const (
 // writeServer is the leader's end of a connection for writes.
 type writeServer struct {
 	m    *member
+	peer string // who asks
 	conn net.Conn
 	over chan struct{} // closed when its requests have all been taken in
 	said chan struct{} // closed when it has ended
@@ -46,7 +47,7 @@ type writeServer struct {
 // serveWrites takes requests in until the connection ends. A newer connection from the same node ends it
 // first: so what was given up on the old one is never carried out after what is asked on the new one.
 func (m *member) serveWrites(conn net.Conn, h hello) {
-	s := &writeServer{m: m, conn: conn, over: make(chan struct{}), said: make(chan struct{}), wake: make(chan struct{}, 1)}
+	s := &writeServer{m: m, peer: h.from, conn: conn, over: make(chan struct{}), said: make(chan struct{}), wake: make(chan struct{}, 1)}
 	m.writersMu.Lock()
 	old := m.writers[h.from]
 	m.writers[h.from] = s
@@ -124,6 +125,7 @@ func (s *writeServer) read() error {
 		if frame[0] != frameRequests {
 			return fmt.Errorf("%w frame of kind %d", errFormat, frame[0])
 		}
+		s.m.book.asks(s.peer)
 		d := decoder{b: frame[1:]}
 		for len(d.b) > 0 {
 			id := d.uvarint()

@@ -21,9 +21,7 @@ func (m *member) begin(term uint64) *lead {
 	m.book.begin(term, l.early.acked)
 	m.book.members(m.config())
 	m.lead.Store(l)
-	for range lanes {
-		l.work.Go(l.lane)
-	}
+	l.work.Go(l.lane)
 	l.work.Go(l.declare)
 	l.work.Go(l.keep)
 	m.node.elections.Add(1)
@@ -141,16 +139,23 @@ func (l *lead) nudge() {
 // beat sends the pulse to one server.
 func (l *lead) beat(ctx context.Context, id string, addr hraft.ServerAddress) {
 	interval := min(l.m.cfg.ElectionTimeout/5, 100*time.Millisecond)
+	var echo int64
 	for ctx.Err() == nil {
 		l.wakeMu.Lock()
 		wake := l.wake
 		l.wakeMu.Unlock()
 		sent := now()
-		ok, applied, err := l.m.trans.pulse(id, addr, l.pulse())
-		if err == nil && ok {
-			l.m.book.heard(id, l.term, applied, sent)
+		p := l.pulse()
+		p.echo = echo
+		a, err := l.m.trans.pulse(id, addr, p)
+		if err == nil && a.ok {
+			l.m.book.heard(id, l.term, a.applied, sent)
 			if !l.open.Load() {
 				l.judge()
+			}
+			first := echo == 0
+			if echo = a.at; first {
+				continue // what it may show waits for its own time
 			}
 		}
 		timer := time.NewTimer(interval)

@@ -33,19 +33,22 @@ type lead struct {
 	queue   []*pending
 	bytes   int
 	stopped bool
-	busy    int       // lanes that carry an entry
-	flying  int       // requests in those entries
-	more    sync.Cond // on mu: a lane may have something to do
+	more    sync.Cond // on mu: the lane has something to do
+	waits   bool      // the lane does, for that
+
+	expected int   // the next entry waits for so many requests,
+	patience int64 // until then; see now
 
 	early earlyAnswers
 	work  sync.WaitGroup
 }
 
 const (
-	// lanes is how many entries may be on their way at once. The second waits until as many requests have
-	// gathered as the first has: entries of one request cost as much as entries of thirty.
-	lanes      = 2
 	batchBytes = 1 << 20 // an entry may grow so far by gathering
+	// Those who have just been answered are likely to ask again, and an entry of all costs little more than an
+	// entry of some. So the next entry waits for as many as there were, if they are many, for so long at most.
+	gatherMany = 8
+	gatherTime = 300 * time.Microsecond
 	// Requests that wait are bounded (P12).
 	queueEntries = 64 << 10
 	queueBytes   = 128 << 20
@@ -97,7 +100,9 @@ func (l *lead) submit(p *pending) {
 	}
 	l.queue = append(l.queue, p)
 	l.bytes += len(p.data)
-	l.more.Signal()
+	if l.waits && l.due() {
+		l.more.Signal()
+	}
 	l.mu.Unlock()
 }
 
@@ -128,12 +133,22 @@ func (l *lead) stop() {
 	}
 }
 
+// lane carries entries, one after the other: each follower is sent one message at a time anyway, and what comes
+// meanwhile makes the next entry.
 func (l *lead) lane() {
+	alarm := time.AfterFunc(time.Hour, func() {
+		l.mu.Lock()
+		l.more.Signal()
+		l.mu.Unlock()
+	})
+	defer alarm.Stop()
 	for {
 		l.mu.Lock()
-		for !l.stopped && (len(l.queue) == 0 || l.busy > 0 && len(l.queue) < l.flying) {
+		for !l.stopped && !l.due() {
+			l.waits = true
 			l.more.Wait()
 		}
+		l.waits = false
 		if l.stopped {
 			l.mu.Unlock()
 			return
@@ -148,18 +163,27 @@ func (l *lead) lane() {
 			l.queue = nil
 		}
 		l.bytes -= size
-		l.busy++
-		l.flying += n
 		l.mu.Unlock()
 
+		begin := now()
 		l.carry(batch, size)
+		end := now()
 
 		l.mu.Lock()
-		l.busy--
-		l.flying -= n
-		l.more.Signal()
+		if l.expected = n + len(l.queue); l.expected >= gatherMany {
+			wait := min(end-begin, int64(gatherTime))
+			l.patience = end + wait
+			alarm.Reset(time.Duration(wait))
+		} else {
+			l.patience = end
+		}
 		l.mu.Unlock()
 	}
+}
+
+// due reports whether it is time for the next entry.
+func (l *lead) due() bool {
+	return len(l.queue) > 0 && (len(l.queue) >= l.expected || l.bytes >= batchBytes || now() >= l.patience)
 }
 
 // carry puts a batch through the log and answers its requests.

@@ -42,8 +42,9 @@ type member struct {
 	heard   atomic.Bool   // a leader has sent something
 	openAt  atomic.Int64  // when an open leader was heard last, see now
 
-	markCommit uint64 // how far the log was committed at markAt, as the leader said; with fsm.mu
+	markCommit uint64 // how far the log was committed at markAt or later, as the leader said; with fsm.mu
 	markAt     int64
+	sentAt     atomic.Int64  // when the state was last sent, see now
 	opened     atomic.Bool   // the cluster had a majority of the hosts at some time
 	hosts      atomic.Uint64 // that are connected, a bit for each place in the list, as the leader says
 
@@ -302,8 +303,8 @@ func (m *member) pulsed(from string, p pulse) (ok bool, applied uint64) {
 		m.commit(from, p)
 		applied = m.fsm.progress.at.Load()
 	}
-	if !p.open {
-		return true, applied
+	if !p.open || p.echo == 0 || now()-p.echo > int64(m.cfg.ElectionTimeout) {
+		return true, applied // or it is late: what it says may be over
 	}
 	m.hosts.Store(p.hosts)
 	m.openAt.Store(now())
@@ -311,11 +312,11 @@ func (m *member) pulsed(from string, p pulse) (ok bool, applied uint64) {
 	m.fsm.mu.Lock()
 	switch patience := int64(m.cfg.QuorumLossTimeout); {
 	case applied >= p.commit:
-		m.fresh.Store(now() + patience)
-		m.markCommit, m.markAt = p.commit, now()
+		m.fresh.Store(p.echo + patience)
+		m.markCommit, m.markAt = p.commit, p.echo
 	case applied >= m.markCommit: // the data are at least those of when the leader said that
 		m.fresh.Store(max(m.fresh.Load(), m.markAt+patience))
-		m.markCommit, m.markAt = p.commit, now()
+		m.markCommit, m.markAt = p.commit, p.echo
 	}
 	m.fsm.st.ahead.Store(p.clock - now()/int64(time.Millisecond))
 	m.fsm.mu.Unlock()
@@ -390,6 +391,7 @@ func (m *member) replaced(st *state) {
 }
 
 func (m *member) stateSent(c *capture) {
+	m.sentAt.Store(now())
 	m.node.transfersOut.Add(1)
 	m.cfg.Logger.Info("sending the cache's state to a node that needs it", "entries", c.total)
 	if tell := m.cfg.Observer.Transfer; tell != nil {
@@ -407,31 +409,45 @@ func (m *member) stateArrived(p *parcel) {
 	}
 }
 
-// What is kept of the log serves nodes that were away shortly, and those that receive the state while writes
-// go on.
+// What is kept of the log serves nodes that were away shortly, and those that receive the state while writes go on.
 const (
-	logLimit = 128 << 20 // bytes at which the log is cut
-	logKept  = 64 << 20  // and what is kept of it
+	logLimit    = 128 << 20   // bytes at which the log is cut
+	logKept     = 64 << 20    // and what is kept of it then
+	logCalm     = 4 << 20     // bytes above which it is cut anyway, down to what the others can still need:
+	logTransfer = time.Minute // those to whom the state was sent need all that came since, those who were away less
 )
 
-// trim cuts the log when it has become long. A snapshot costs nothing here.
+// trim cuts the log when it has become long, or old. A snapshot costs nothing here.
 func (m *member) trim() {
 	ticker := time.NewTicker(50 * time.Millisecond)
 	defer ticker.Stop()
+	var before, lately uint64 // how long the log was some time ago: who was away for longer has emptied itself
+	noted := now()
 	for {
 		select {
 		case <-m.ctx.Done():
 			return
 		case <-ticker.C:
 		}
+		last := m.log.last()
+		if now()-noted >= int64(m.cfg.QuorumLossTimeout) {
+			before, lately, noted = lately, last, now()
+		}
 		entries, bytes := m.log.usage()
 		m.node.logEntries.Store(entries)
 		m.node.logBytes.Store(bytes)
-		if bytes < logLimit {
+		sent := m.sentAt.Load()
+		calm := sent == 0 || now()-sent > int64(logTransfer)
+		old := calm && bytes >= logCalm && last-before+64 < uint64(entries)
+		if bytes < logLimit && !old {
 			continue
 		}
+		keep := m.log.keepable(logKept)
+		if old {
+			keep = min(keep, last-before)
+		}
 		c := m.raft.ReloadableConfig()
-		c.TrailingLogs = max(m.log.keepable(logKept), 64)
+		c.TrailingLogs = max(keep, 64)
 		_ = m.raft.ReloadConfig(c) // fails only for values that are out of range
 		if err := m.raft.Snapshot().Error(); err != nil && !errors.Is(err, hraft.ErrNothingNewToSnapshot) {
 			m.cfg.Logger.Debug("the cache's log was not cut", "error", err)

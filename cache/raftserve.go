@@ -111,8 +111,9 @@ func (c *inbound) answer(kind byte, body []byte) (out []byte, keep bool, err err
 		if err != nil {
 			return nil, false, err
 		}
-		ok, applied := c.pulsed(c.peer.from, p)
-		return appendUvarint(appendBool(out, ok), applied), true, nil
+		a := pulseAnswer{at: now()}
+		a.ok, a.applied = c.pulsed(c.peer.from, p)
+		return appendPulseAnswer(out, a), true, nil
 	}
 	return nil, false, &refusalError{msg: fmt.Sprintf("a request of kind %d is not known to this version", kind)}
 }

@@ -162,7 +162,9 @@ func decodeSnapshotRequest(body []byte) (*hraft.InstallSnapshotRequest, error) {
 
 // pulse is what the leader says between its log entries: whether it has a majority of the hosts with it
 // (open), how far the log is committed, what time it is, and who leads. Its answers tell the leader who is
-// there and has not moved on to a later term, and how far they have applied the log.
+// there and has not moved on to a later term, how far they have applied the log, and what time it is by their
+// clock; the next pulse brings that back. So a node knows since when at the latest the leader led: a pulse
+// that lay somewhere while this node, or the network, stood still is not taken for a new one.
 type pulse struct {
 	term       uint64
 	open       bool
@@ -170,6 +172,14 @@ type pulse struct {
 	commitTerm uint64
 	clock      int64  // the log's time, milliseconds
 	hosts      uint64 // connected ones, a bit for each place in the leader's list
+	echo       int64  // the receiver's own time when it answered the last pulse, see now; 0 for none
+}
+
+// pulseAnswer is the answer.
+type pulseAnswer struct {
+	ok      bool // the term is the receiver's
+	applied uint64
+	at      int64 // the receiver's time when the pulse came
 }
 
 func appendPulse(b []byte, p pulse) []byte {
@@ -179,13 +189,25 @@ func appendPulse(b []byte, p pulse) []byte {
 	b = binary.AppendUvarint(b, p.commit)
 	b = binary.AppendUvarint(b, p.commitTerm)
 	b = binary.AppendVarint(b, p.clock)
-	return endFrame(binary.AppendUvarint(b, p.hosts))
+	b = binary.AppendUvarint(b, p.hosts)
+	return endFrame(binary.AppendVarint(b, p.echo))
 }
 
 func decodePulse(body []byte) (pulse, error) {
 	d := decoder{b: body}
-	p := pulse{term: d.uvarint(), open: d.bool(), commit: d.uvarint(), commitTerm: d.uvarint(), clock: d.varint(), hosts: d.uvarint()}
+	p := pulse{term: d.uvarint(), open: d.bool(), commit: d.uvarint(), commitTerm: d.uvarint(), clock: d.varint(), hosts: d.uvarint(), echo: d.varint()}
 	return p, d.end("pulse")
+}
+
+func appendPulseAnswer(b []byte, a pulseAnswer) []byte {
+	b = binary.AppendUvarint(appendBool(b, a.ok), a.applied)
+	return binary.AppendVarint(b, a.at)
+}
+
+func decodePulseAnswer(body []byte) (pulseAnswer, error) {
+	d := decoder{b: body}
+	a := pulseAnswer{ok: d.bool(), applied: d.uvarint(), at: d.varint()}
+	return a, d.end("pulse answer")
 }
 
 // snapshotPatience is how long one part of a snapshot may take.
