@@ -18,10 +18,10 @@ import (
 	"github.com/locum-ha/locum/cache"
 )
 
-// The histories check what docs/cache.md promises of quorum writes, conditional operations and consistent
+// The histories check what docs/cache.md promises. Of quorum writes, conditional operations and consistent
 // reads: one order of all operations, on whichever nodes they were called, explains every answer. An
 // operation with an unknown outcome may take effect at any time up to the end, or never; one that was not
-// done is left out.
+// done is left out. The other levels and reads are in weak_test.go.
 
 type kind uint8
 
@@ -38,9 +38,12 @@ type input struct {
 	kind  kind
 	key   string
 	value string
+	level cache.Level // put
+	read  cache.Read  // get
 }
 
 type output struct {
+	version uint64 // get
 	unknown bool
 	found   bool   // get, take: there was one; add: there was one, and nothing was written
 	value   string // get, take, add: what there was; increment: the sum
@@ -86,6 +89,8 @@ type recorder struct {
 	start time.Time
 	mu    sync.Mutex
 	keys  map[string][]porcupine.Operation
+	near  []nearRead
+	hosts map[string]map[string]string // key, value: the host at which it was put
 	done  atomic.Int64
 	open  atomic.Int64 // unknown
 	none  atomic.Int64 // not done
@@ -94,16 +99,22 @@ type recorder struct {
 }
 
 func newRecorder() *recorder {
-	return &recorder{start: time.Now(), keys: map[string][]porcupine.Operation{}}
+	return &recorder{start: time.Now(), keys: map[string][]porcupine.Operation{}, hosts: map[string]map[string]string{}}
 }
 
 // node is what a client calls, in this process or another.
 type node interface {
+	name() string
 	call(ctx context.Context, in input) (output, error)
 }
 
 // local is a node of this process.
-type local struct{ n *cache.Node }
+type local struct {
+	n    *cache.Node
+	host string
+}
+
+func (l local) name() string { return l.host }
 
 func (l local) call(ctx context.Context, in input) (output, error) { return carry(ctx, l.n, in) }
 
@@ -113,13 +124,13 @@ func carry(ctx context.Context, n *cache.Node, in input) (output, error) {
 		if errors.Is(err, cache.ErrNotFound) {
 			return output{}, nil
 		}
-		return output{found: err == nil, value: string(item.Value)}, err
+		return output{found: err == nil, value: string(item.Value), version: item.Version}, err
 	}
 	switch in.kind {
 	case get:
-		return none(c.Get(ctx, in.key, cache.Consistent))
+		return none(c.Get(ctx, in.key, in.read))
 	case put:
-		_, err := c.Put(ctx, in.key, []byte(in.value), cache.NoExpiry, cache.Quorum)
+		_, err := c.Put(ctx, in.key, []byte(in.value), cache.NoExpiry, in.level)
 		return output{}, err
 	case remove:
 		_, err := c.Delete(ctx, in.key, cache.Quorum)
@@ -160,6 +171,16 @@ func (r *recorder) do(ctx context.Context, client int, n node, in input) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if in.kind == get && in.read != cache.Consistent {
+		r.near = append(r.near, nearRead{n.name(), in.key, in.read, out, int64(began), int64(ended)})
+		return
+	}
+	if in.kind == put {
+		if r.hosts[in.key] == nil {
+			r.hosts[in.key] = map[string]string{}
+		}
+		r.hosts[in.key][in.value] = n.name()
+	}
 	r.keys[in.key] = append(r.keys[in.key], porcupine.Operation{
 		ClientId: client, Input: in, Call: int64(began), Output: out, Return: int64(ended)})
 }
@@ -174,9 +195,12 @@ func (r *recorder) clients(ctx context.Context, count int, nodes func() []node) 
 			client := i
 			for ctx.Err() == nil {
 				all := nodes()
-				in := input{kind: kind(rnd.IntN(5)), key: fmt.Sprint("k", rnd.IntN(4)), value: fmt.Sprint("v", unique.Add(1))}
-				if rnd.IntN(6) == 0 {
-					in = input{kind: []kind{increment, get}[rnd.IntN(2)], key: fmt.Sprint("n", rnd.IntN(2))}
+				in := input{kind: kind(rnd.IntN(5)), key: fmt.Sprint("k", rnd.IntN(4)), value: fmt.Sprint("v", unique.Add(1)), read: cache.Consistent}
+				switch rnd.IntN(6) {
+				case 0:
+					in = input{kind: []kind{increment, get}[rnd.IntN(2)], key: fmt.Sprint("n", rnd.IntN(2)), read: cache.Consistent}
+				case 1, 2:
+					in = anyLevel(rnd, in)
 				}
 				limit, cancel := context.WithTimeout(ctx, 3*time.Second)
 				before := r.open.Load()
@@ -209,6 +233,10 @@ func (r *recorder) check(t *testing.T, enough int64) {
 		t.Errorf("only %d operations were carried out, %d are needed for a verdict", r.done.Load(), enough)
 	}
 	for key, ops := range r.keys {
+		model := model
+		if isWeak(key) {
+			model, ops = weak.ToModel(), windows(ops)
+		}
 		verdict, info := porcupine.CheckOperationsVerbose(model, ops, 30*time.Second)
 		switch verdict {
 		case porcupine.Ok:
@@ -222,4 +250,5 @@ func (r *recorder) check(t *testing.T, enough int64) {
 			t.Errorf("no order explains the %d operations on key %s", len(ops), key)
 		}
 	}
+	r.checkNear(t)
 }

@@ -168,8 +168,8 @@ func (g *group) nodes() []node {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	var all []node
-	for _, m := range g.members {
-		all = append(all, local{m.node})
+	for host, m := range g.members {
+		all = append(all, local{m.node, host})
 	}
 	return all
 }

@@ -71,22 +71,25 @@ type Calls struct{ n *cache.Node }
 type Request struct {
 	Kind       uint8
 	Key, Value string
+	Level      cache.Level
+	Read       cache.Read
 }
 
 // Answer says in Fate what became of it: "", "not done", "unknown" or "not found".
 type Answer struct {
-	Found bool
-	Value string
-	Fate  string
-	Error string
+	Found   bool
+	Value   string
+	Version uint64
+	Fate    string
+	Error   string
 }
 
 // Do carries an operation out.
 func (c *Calls) Do(in Request, out *Answer) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
-	o, err := carry(ctx, c.n, input{kind: kind(in.Kind), key: in.Key, value: in.Value})
-	*out = Answer{Found: o.found, Value: o.value}
+	o, err := carry(ctx, c.n, input{kind(in.Kind), in.Key, in.Value, in.Level, in.Read})
+	*out = Answer{Found: o.found, Value: o.value, Version: o.version}
 	if err != nil {
 		out.Error, out.Fate = err.Error(), "unknown"
 		if errors.Is(err, cache.ErrNotDone) {
@@ -133,6 +136,8 @@ func (p *process) drop() {
 
 var errUnknown = errors.New("unknown")
 
+func (p *process) name() string { return p.host }
+
 // call calls a node in its process. What was sent to one that died has an unknown outcome.
 func (p *process) call(ctx context.Context, in input) (output, error) {
 	client, err := p.rpc()
@@ -140,7 +145,7 @@ func (p *process) call(ctx context.Context, in input) (output, error) {
 		return output{}, fmt.Errorf("%w: %w", cache.ErrNotDone, err)
 	}
 	var out Answer
-	call := client.Go("Calls.Do", Request{uint8(in.kind), in.key, in.value}, &out, make(chan *rpc.Call, 1))
+	call := client.Go("Calls.Do", Request{uint8(in.kind), in.key, in.value, in.level, in.read}, &out, make(chan *rpc.Call, 1))
 	select {
 	case <-call.Done:
 	case <-ctx.Done():
@@ -156,7 +161,7 @@ func (p *process) call(ctx context.Context, in input) (output, error) {
 	case "unknown":
 		return output{}, errUnknown
 	}
-	return output{found: out.Found, value: out.Value}, nil
+	return output{found: out.Found, value: out.Value, version: out.Version}, nil
 }
 
 type fleet struct {
@@ -346,7 +351,7 @@ func TestLeaderKilled(t *testing.T) {
 		f.start(leader)
 		f.await(40*time.Second, f.hosts...)
 		for _, key := range written {
-			if out, err := other.call(t.Context(), input{kind: get, key: key}); err != nil || out.value != key {
+			if out, err := other.call(t.Context(), input{kind: get, key: key, read: cache.Consistent}); err != nil || out.value != key {
 				t.Fatalf("%s is %+v, %v", key, out, err)
 			}
 		}
