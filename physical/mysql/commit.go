@@ -35,28 +35,31 @@ func (s *Store) Commit(ctx context.Context, fence *physical.Fence, ops ...physic
 // deadlockTries bounds how often a group of commits that was rolled back for a deadlock is tried again.
 const deadlockTries = 8
 
-// send carries out commits in one packet, and returns the result of each.
+// send carries out commits, and returns the result of each: in the short form if the fence stands and all conditions hold; else
+// each by what holds for it.
 func (s *Store) send(ctx context.Context, fence physical.Fence, commits [][]physical.Op) []error {
-	text, args := s.schema.commit(fence, commits)
-	var verdict, conditions string
-	err := s.on(ctx, s.db, true, func(conn *sql.Conn) (err error) {
-		for try := range deadlockTries {
-			err = conn.QueryRowContext(ctx, text, args...).Scan(&verdict, &conditions)
-			if number(err) != errnoDeadlock {
-				break
-			}
-			pause(ctx, try)
-		}
-		if err != nil {
-			discard(conn)
-		}
-		return err
-	})
 	results := make([]error, len(commits))
+	all, allArgs := s.schema.commitAll(fence, commits)
+	var whole bool // everything was carried out
+	var verdict, conditions string
+	err := s.on(ctx, s.db, true, func(conn *sql.Conn) error {
+		err := persist(ctx, conn, func() error {
+			_, err := conn.ExecContext(ctx, all, allArgs...)
+			return err
+		})
+		if whole = err == nil; number(err) != errnoManyRows {
+			return err
+		}
+		text, args := s.schema.commit(fence, commits)
+		return persist(ctx, conn, func() error { return conn.QueryRowContext(ctx, text, args...).Scan(&verdict, &conditions) })
+	})
 	if err != nil && !errors.Is(err, physical.ErrUnknown) && !errors.Is(err, physical.ErrUnavailable) && ctx.Err() == nil && len(commits) > 1 {
 		for i := range commits { // one of them is to blame
 			results[i] = s.send(ctx, fence, commits[i:i+1])[0]
 		}
+		return results
+	}
+	if whole {
 		return results
 	}
 	for i, ops := range commits {
@@ -75,6 +78,27 @@ func (s *Store) send(ctx context.Context, fence physical.Fence, commits [][]phys
 		}
 	}
 	return results
+}
+
+// persist makes a call again that was rolled back for a deadlock. After any other failure the session is given up; one that failed
+// for what commitAll requires is rolled back.
+func persist(ctx context.Context, conn *sql.Conn, call func() error) (err error) {
+	for try := range deadlockTries {
+		if err = call(); number(err) != errnoDeadlock {
+			break
+		}
+		pause(ctx, try)
+	}
+	if err == nil {
+		return nil
+	}
+	if number(err) == errnoManyRows {
+		if _, ended := conn.ExecContext(ctx, "ROLLBACK"); ended == nil {
+			return err
+		}
+	}
+	discard(conn)
+	return err
 }
 
 // pause waits a moment, longer each time.
@@ -98,17 +122,56 @@ func (b *builder) add(text string, args ...any) {
 	b.args = append(b.args, args...)
 }
 
-// commit makes the text of commits that share a fence and no key. It ends in a query for what became of them: "" or "f" for
-// fenced, and "+" or "c" for each commit with conditions, in order. If a statement fails, those behind it are not carried out, and
-// the session must be given up.
-func (s schema) commit(fence physical.Fence, commits [][]physical.Op) (string, []any) {
-	b := &builder{}
+// begin opens the transaction and takes the locks of commits.
+func (s schema) begin(b *builder, commits [][]physical.Op) {
 	b.add("START TRANSACTION; ")
 	if locks := hashes(commits); len(locks) > 0 {
 		b.add("SELECT COUNT(*) INTO @locum_rows FROM " + s.keys + " FORCE INDEX (PRIMARY) WHERE b IN (" + locks + ") FOR UPDATE; ")
 	}
 	// The row is shared first and read afterwards: what is read then is what holds until the commit.
 	b.add("SELECT COUNT(*) INTO @locum_rows FROM " + s.fence + " WHERE id = 1 LOCK IN SHARE MODE; ")
+}
+
+// commitAll makes the text of commits that share a fence and no key, for the case that the fence stands and all their conditions
+// hold. If not, its third statement fails, as a subquery with two rows does, and those behind it are not carried out.
+func (s schema) commitAll(fence physical.Fence, commits [][]physical.Op) (string, []any) {
+	b := &builder{}
+	s.begin(b, commits)
+	b.add("SELECT IF((SELECT COUNT(*) FROM "+s.fence+" WHERE id = 1 AND lineage = ? AND term = ? AND nonce = ?) = 1",
+		[]byte(fence.Lineage), fence.Term, fence.Nonce[:])
+	var absent, puts []any
+	deletes := &builder{}
+	for _, ops := range commits {
+		for _, op := range ops {
+			switch key := []byte(op.Key); op.Kind {
+			case physical.OpRequireAbsent:
+				absent = append(absent, key)
+			case physical.OpRequireValue:
+				b.add(" AND (SELECT COUNT(*) FROM "+s.entries+" WHERE k = ? AND v = ?) = 1", key, notNull(op.Value))
+			case physical.OpPut:
+				puts = append(puts, key, notNull(op.Value))
+			case physical.OpDelete:
+				deletes.add("DELETE FROM "+s.entries+" WHERE k = ?; ", key)
+			}
+		}
+	}
+	if len(absent) > 0 {
+		b.add(" AND (SELECT COUNT(*) FROM "+s.entries+" FORCE INDEX (PRIMARY) WHERE k IN (?"+strings.Repeat(",?", len(absent)-1)+")) = 0", absent...)
+	}
+	b.add(", 1, (SELECT 1 UNION SELECT 2)) INTO @locum_rows; ")
+	if len(puts) > 0 {
+		b.add("INSERT INTO "+s.entries+" (k, v) VALUES (?,?)"+strings.Repeat(",(?,?)", len(puts)/2-1)+" ON DUPLICATE KEY UPDATE v = VALUES(v); ", puts...)
+	}
+	b.add(deletes.String()+"COMMIT", deletes.args...)
+	return b.String(), b.args
+}
+
+// commit makes the text of commits that share a fence and no key. It ends in a query for what became of them: "" or "f" for
+// fenced, and "+" or "c" for each commit with conditions, in order. If a statement fails, those behind it are not carried out, and
+// the session must be given up.
+func (s schema) commit(fence physical.Fence, commits [][]physical.Op) (string, []any) {
+	b := &builder{}
+	s.begin(b, commits)
 	b.add("SELECT IF((SELECT COUNT(*) FROM "+s.fence+" WHERE id = 1 AND lineage = ? AND term = ? AND nonce = ?) = 0, 'f', '') INTO @locum; ",
 		[]byte(fence.Lineage), fence.Term, fence.Nonce[:])
 	var said []string

@@ -18,6 +18,7 @@ const (
 	errnoDeadlock    = 1213
 	errnoLockTimeout = 1205
 	errnoBinlog      = 1665
+	errnoManyRows    = 1242 // of a subquery that may have one: see commitAll
 )
 
 var (
