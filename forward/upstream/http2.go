@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/locum-ha/locum/forward"
+	"github.com/locum-ha/locum/internal/gather"
 )
 
 const (
@@ -48,14 +49,14 @@ func newHTTP2(u *Upstream) *http2 {
 			if err != nil {
 				return nil, &notSent{err}
 			}
-			return nc, nil
+			return gather.NewConn(nc), nil
 		},
 		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			nc, err := u.dial(ctx)
 			if err != nil {
 				return nil, &notSent{err}
 			}
-			c, err := u.secure(ctx, nc)
+			c, err := u.secure(ctx, gather.NewConn(nc))
 			if err != nil {
 				return nil, &notSent{err}
 			}

@@ -23,16 +23,21 @@ func withConn(ctx context.Context, nc net.Conn) context.Context {
 	return ctx
 }
 
+func connOf(r *http.Request) *conn {
+	c, _ := r.Context().Value(connKey{}).(*conn)
+	return c
+}
+
 // Authorized reports whether a request came straight from a proxy whose X-Forwarded-* headers are believed. It may be
 // asked in every handler behind a Listener, of that Listener's own requests.
 func Authorized(r *http.Request) bool {
-	c, _ := r.Context().Value(connKey{}).(*conn)
+	c := connOf(r)
 	return c != nil && c.authorized()
 }
 
 // Connected returns when the connection of a request was made; the zero time if that did not come through a Listener.
 func Connected(r *http.Request) time.Time {
-	c, _ := r.Context().Value(connKey{}).(*conn)
+	c := connOf(r)
 	if c == nil {
 		return time.Time{}
 	}

@@ -5,8 +5,10 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/locum-ha/locum/internal/gather"
 	"github.com/locum-ha/locum/internal/quickio"
 )
 
@@ -17,12 +19,13 @@ type conn struct {
 	io    io.ReadWriter // of the Conn
 	l     *Listener
 	since time.Time
+	in    *reads
+	out   atomic.Pointer[gather.Writer] // nil: writes leave one by one
 
 	proxied  bool      // a PROXY header comes first
 	settle   sync.Once // over the reading of it
 	settled  error     // why the connection is not served
 	client   net.Addr  // nil: the other end of the connection
-	rest     []byte    // what was read behind the header
 	believed bool      // X-Forwarded-* are
 
 	mu    sync.Mutex
@@ -35,6 +38,7 @@ func (l *Listener) newConn(nc net.Conn) *conn {
 	if s := quickio.Of(nc); s != nil {
 		c.io = s
 	}
+	c.in = &reads{Conn: nc, io: c.io}
 	if l.cfg.Proxies != nil && l.cfg.Proxies.has(nc.RemoteAddr()) {
 		c.proxied = true
 	} else {
@@ -62,21 +66,13 @@ func (c *conn) authorized() bool {
 }
 
 func (c *conn) Read(p []byte) (int, error) {
-	if !c.proxied {
-		return c.io.Read(p)
-	}
-	c.settle.Do(c.readProxy)
-	if c.settled != nil {
-		return 0, c.settled
-	}
-	if len(c.rest) > 0 {
-		n := copy(p, c.rest)
-		if c.rest = c.rest[n:]; len(c.rest) == 0 {
-			c.rest = nil
+	if c.proxied {
+		c.settle.Do(c.readProxy)
+		if c.settled != nil {
+			return 0, c.settled
 		}
-		return n, nil
 	}
-	return c.io.Read(p)
+	return c.in.Read(p)
 }
 
 // readProxy reads the PROXY header, within a time and a length.
@@ -102,7 +98,7 @@ func (c *conn) readProxy() {
 			if source.IsValid() {
 				c.client = net.TCPAddrFromAddrPort(source)
 			}
-			c.rest = buf[size:]
+			c.in.rest = buf[size:]
 			break
 		}
 	}
@@ -129,6 +125,33 @@ const writePart = 64 << 10
 
 // Write gives up when the client has taken nothing for writeStall.
 func (c *conn) Write(p []byte) (int, error) {
+	if g := c.out.Load(); g != nil {
+		return g.Write(p)
+	}
+	return c.write(p)
+}
+
+// gather has the writes of a connection that speaks HTTP/2 leave together from now on.
+func (c *conn) gather() {
+	if c.out.Load() == nil {
+		c.out.CompareAndSwap(nil, gather.New(writeFunc(c.write)))
+	}
+}
+
+type writeFunc func(p []byte) (int, error)
+
+func (f writeFunc) Write(p []byte) (int, error) { return f(p) }
+
+// Close sends what was gathered, if the client takes it, and closes.
+func (c *conn) Close() error {
+	if g := c.out.Load(); g != nil {
+		_ = c.SetWriteDeadline(time.Now().Add(gather.LastWords)) // of a closed connection: then nothing waits
+		g.Close()
+	}
+	return c.Conn.Close()
+}
+
+func (c *conn) write(p []byte) (int, error) {
 	done := 0
 	for {
 		part := p[done:min(len(p), done+writePart)]
@@ -163,6 +186,9 @@ func (c *conn) SetWriteDeadline(t time.Time) error {
 	c.limit, c.armed = t, time.Time{}
 	return c.Conn.SetWriteDeadline(t)
 }
+
+// SetReadDeadline is that of reads.
+func (c *conn) SetReadDeadline(t time.Time) error { return c.in.SetReadDeadline(t) }
 
 func (c *conn) SetDeadline(t time.Time) error {
 	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))

@@ -22,6 +22,10 @@
 // pure function over bytes, which is bounded and fuzzed here, and the connection has to be wrapped anyway, for
 // the deadlines.
 //
+// Short requests in plain do not go through net/http's server (front.go; docs/adr/0022). What makes a request short is strict, and
+// whatever is not goes to net/http with all of the connection, so there is one judge of what is unusual. Of HTTP/2, which is
+// net/http's, writes are gathered, since it sends each frame by itself.
+//
 // net/http's ReadTimeout is not used. It stays in force while a handler works, and its end cancels the request: one
 // that is held for an active node would be lost. Bodies have a watch of their own, which counts only the time that
 // somebody waited for the client.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -57,6 +58,15 @@ type Listener struct {
 	file   *socketFile
 	tls    atomic.Pointer[tls.Config]
 
+	passed  chan accepted // to net/http
+	ended   chan struct{} // closed when nothing is passed any more
+	end     sync.Once
+	closing atomic.Bool
+
+	fronts  sync.WaitGroup
+	frontMu sync.Mutex
+	open    map[*front]struct{}
+
 	bodyPeriod, bodyLinger, writeStall time.Duration
 }
 
@@ -76,6 +86,7 @@ func New(cfg Config) (*Listener, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	l := &Listener{cfg: cfg, log: cfg.Logger, bodyPeriod: bodyPeriod, bodyLinger: bodyLinger, writeStall: writeStall}
+	l.passed, l.ended, l.open = make(chan accepted), make(chan struct{}), map[*front]struct{}{}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
@@ -116,7 +127,8 @@ func (l *Listener) Addr() net.Addr {
 
 // Serve runs until Shutdown, and then returns nil at once.
 func (l *Listener) Serve() error {
-	err := l.server.Serve(accepting{l.ln, l})
+	l.fronts.Go(l.accept)
+	err := l.server.Serve(accepting{l})
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
@@ -126,6 +138,8 @@ func (l *Listener) Serve() error {
 // Shutdown takes no more connections, lets requests in flight end until ctx does, then cuts the rest and says so by an
 // error. A Unix socket's file is gone afterwards. It may be called without Open and Serve.
 func (l *Listener) Shutdown(ctx context.Context) error {
+	l.closing.Store(true)
+	l.closeFronts(false)
 	err := l.server.Shutdown(ctx)
 	if err != nil {
 		err = errors.Join(err, l.server.Close())
@@ -133,35 +147,41 @@ func (l *Listener) Shutdown(ctx context.Context) error {
 	if l.ln != nil {
 		_ = l.ln.Close() // again, unless Serve was never called
 	}
+	l.end.Do(func() { close(l.ended) })
+	err = errors.Join(err, l.awaitFronts(ctx))
 	return errors.Join(err, l.file.remove())
+}
+
+// awaitFronts returns when short requests are done too. When ctx ends first, their connections are cut, and they are not waited for.
+func (l *Listener) awaitFronts(ctx context.Context) error {
+	done := make(chan struct{})
+	go func() { // ends with them
+		l.fronts.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+	}
+	if l.closeFronts(true) > 0 {
+		return context.Cause(ctx)
+	}
+	return nil
 }
 
 // serve settles who the client is, and watches its body.
 func (l *Listener) serve(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor == 2 {
+		if c := connOf(r); c != nil {
+			c.gather()
+		}
+	}
 	if Authorized(r) {
 		l.cfg.Forwarders.settleClient(r)
 	}
-	if r.Body != nil && r.Body != http.NoBody && !(l.cfg.Streams && r.ContentLength < 0) && (l.cfg.MinBodyRate > 0 || l.cfg.ReadTimeout > 0) {
+	if _, short := r.Body.(*shortBody); !short && r.Body != nil && r.Body != http.NoBody && !(l.cfg.Streams && r.ContentLength < 0) && (l.cfg.MinBodyRate > 0 || l.cfg.ReadTimeout > 0) {
 		defer l.watch(w, r)()
 	}
 	l.cfg.Handler.ServeHTTP(w, r)
-}
-
-// accepting wraps the connections of a listener. The TLS configuration is the connection's own, and does not come from one of
-// the server's by GetConfigForClient, since then the tickets of earlier authorities' clients would be good for later ones.
-type accepting struct {
-	net.Listener
-	l *Listener
-}
-
-func (a accepting) Accept() (net.Conn, error) {
-	nc, err := a.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	c := a.l.newConn(nc)
-	if conf := a.l.tls.Load(); conf != nil {
-		return tls.Server(c, conf), nil
-	}
-	return c, nil
 }
