@@ -38,7 +38,7 @@ type writeServer struct {
 	said chan struct{} // closed when it has ended
 
 	mu     sync.Mutex
-	out    []byte // answers that wait
+	out    []byte // a frame of answers that wait
 	wake   chan struct{}
 	closed bool
 	last   uint64 // the last request taken; owned by read
@@ -106,8 +106,7 @@ func (s *writeServer) goodbye() {
 	close(s.wake)
 	var frames []byte
 	if len(s.out) > 0 {
-		frames = append(binary.LittleEndian.AppendUint32(frames, uint32(len(s.out)+1)), frameAnswers)
-		frames, s.out = append(frames, s.out...), nil
+		frames, s.out = endFrame(s.out), nil
 	}
 	bye := endFrame(binary.AppendUvarint(beginFrame(nil, frameGoodbye), s.last))
 	if s.conn.SetWriteDeadline(time.Now().Add(time.Second)) == nil {
@@ -193,7 +192,11 @@ func (s *writeServer) answer(id uint64, out outcome) {
 	if s.closed {
 		return
 	}
-	b := binary.AppendUvarint(s.out, id)
+	b := s.out
+	if len(b) == 0 {
+		b = beginFrame(b, frameAnswers)
+	}
+	b = binary.AppendUvarint(b, id)
 	switch {
 	case out.err == nil:
 		b = binary.AppendUvarint(append(b, answerDone), out.index)
@@ -228,13 +231,11 @@ func (s *writeServer) write() {
 			spare = out
 			continue
 		}
-		head := binary.LittleEndian.AppendUint32(nil, uint32(len(out)+1))
-		head = append(head, frameAnswers)
 		if err := s.conn.SetWriteDeadline(time.Now().Add(10 * time.Second)); err != nil {
 			s.close()
 			return
 		}
-		if err := writeBoth(s.conn, head, out); err != nil {
+		if _, err := s.conn.Write(endFrame(out)); err != nil {
 			s.close()
 			return
 		}
@@ -242,17 +243,6 @@ func (s *writeServer) write() {
 			spare = nil
 		}
 	}
-}
-
-// writeBoth writes two parts as one: a TLS connection would make two records of them.
-func writeBoth(conn net.Conn, head, body []byte) error {
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		parts := net.Buffers{head, body}
-		_, err := parts.WriteTo(tcp)
-		return err
-	}
-	_, err := conn.Write(append(head, body...))
-	return err
 }
 
 // leaderLink is a node's connection to the leader, shared by all its callers.

@@ -12,6 +12,8 @@ import (
 	"io"
 	"net"
 	"time"
+
+	"github.com/locum-ha/locum/internal/quickio"
 )
 
 // Two nodes begin a connection like this. Who dials sends its hello: "locumcch", a format byte, a nonce, what
@@ -237,8 +239,11 @@ func (l *tcpLayer) Close() error   { return l.ln.Close() }
 // Accept returns a connection whose TLS handshake is still to be done: by the first read, under its deadline.
 func (l *tcpLayer) Accept() (net.Conn, error) {
 	conn, err := l.ln.Accept()
-	if err != nil || l.server == nil {
-		return conn, err
+	if err != nil {
+		return nil, err
+	}
+	if conn = quickio.Conn(conn); l.server == nil {
+		return conn, nil
 	}
 	return tls.Server(conn, l.server), nil
 }
@@ -246,8 +251,11 @@ func (l *tcpLayer) Accept() (net.Conn, error) {
 func (l *tcpLayer) Dial(ctx context.Context, host string) (net.Conn, error) {
 	d := net.Dialer{KeepAliveConfig: l.keep}
 	conn, err := d.DialContext(ctx, "tcp", host)
-	if err != nil || l.client == nil {
-		return conn, err
+	if err != nil {
+		return nil, err
+	}
+	if conn = quickio.Conn(conn); l.client == nil {
+		return conn, nil
 	}
 	cfg := l.client
 	if cfg.ServerName == "" && !cfg.InsecureSkipVerify {

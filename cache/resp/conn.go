@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/locum-ha/locum/internal/quickio"
 )
 
 const (
@@ -74,9 +76,9 @@ const (
 
 func newConn(s *Server, nc net.Conn) *conn {
 	now := time.Now()
-	c := &conn{server: s, raw: nc, nc: nc, id: s.lastID.Add(1), since: now, authed: s.cfg.Password == ""}
+	c := &conn{server: s, raw: nc, nc: quickio.Conn(nc), id: s.lastID.Add(1), since: now, authed: s.cfg.Password == ""}
 	if s.cfg.TLS != nil {
-		c.nc = tls.Server(nc, s.cfg.TLS)
+		c.nc = tls.Server(c.nc, s.cfg.TLS)
 	}
 	c.in = reader{from: c.nc, maxArgs: s.cfg.MaxArgs, maxBytes: s.cfg.MaxCommand}
 	c.label = label{version: 2, queued: -1, last: now}
