@@ -25,6 +25,9 @@ type way struct {
 	try func(fd uintptr) bool // as RawConn wants it: false if it must wait. Made once
 }
 
+// most is how much is copied by one call: some ten microseconds' worth, in which the thread does nothing else.
+const most = 64 << 10
+
 // Of returns the socket of a connection; nil if it has none.
 func Of(conn net.Conn) *Socket {
 	sc, ok := conn.(syscall.Conn)
@@ -85,7 +88,7 @@ func (s *Socket) failed(call string, err syscall.Errno) error {
 
 func (w *way) read(fd uintptr) bool {
 	for {
-		n, _, err := syscall.RawSyscall(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(&w.p[0])), uintptr(len(w.p)))
+		n, _, err := syscall.RawSyscall(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(&w.p[0])), uintptr(min(len(w.p), most)))
 		switch err {
 		case 0:
 			w.n = int(n)
@@ -102,7 +105,7 @@ func (w *way) read(fd uintptr) bool {
 
 func (w *way) write(fd uintptr) bool {
 	for len(w.p) > 0 {
-		n, _, err := syscall.RawSyscall(syscall.SYS_WRITE, fd, uintptr(unsafe.Pointer(&w.p[0])), uintptr(len(w.p)))
+		n, _, err := syscall.RawSyscall(syscall.SYS_WRITE, fd, uintptr(unsafe.Pointer(&w.p[0])), uintptr(min(len(w.p), most)))
 		switch err {
 		case 0:
 			w.n += int(n)
