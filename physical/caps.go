@@ -33,7 +33,7 @@ func (c Caps) Check(ops []Op) error {
 		return &TooLargeError{What: "ops in a commit", Size: len(ops), Limit: c.MaxOps}
 	}
 	total := 0
-	written := make(map[string]bool, len(ops))
+	written, conditioned := make(map[string]bool, len(ops)), make(map[string]bool, len(ops))
 	for _, op := range ops {
 		if err := CheckKey(op.Key); err != nil {
 			return err
@@ -43,16 +43,14 @@ func (c Caps) Check(ops []Op) error {
 		default:
 			return fmt.Errorf("%w: op %d on %q", ErrInvalid, op.Kind, op.Key)
 		}
-		id := op.Key
+		kind := &written
 		if op.IsCondition() {
-			id = "?" + id
-		} else {
-			id = "!" + id
+			kind = &conditioned
 		}
-		if written[id] {
+		if (*kind)[op.Key] {
 			return fmt.Errorf("%w: two ops of one kind on %q in a commit", ErrInvalid, op.Key)
 		}
-		written[id] = true
+		(*kind)[op.Key] = true
 		if over(len(op.Key), c.MaxKey) {
 			return &TooLargeError{What: "key", Key: op.Key, Size: len(op.Key), Limit: c.MaxKey}
 		}

@@ -180,6 +180,16 @@ func (c *entryCache) committed(err error, alone bool, ops []physical.Op) {
 	}
 }
 
+// RaiseFence begins anew: commits of the term before that are still on their way are not its own any more.
+func (c *entryCache) RaiseFence(ctx context.Context, from, to physical.Fence) error {
+	err := c.Backend.RaiseFence(ctx, from, to)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.term++
+	c.clear()
+	return err
+}
+
 // Close forgets everything and closes the store.
 func (c *entryCache) Close() error {
 	c.end()

@@ -12,8 +12,8 @@ import (
 
 // merger lets commits that wait share one transaction of the store, while the ones before are on their way, as the embedded
 // store's do: a data store takes one transaction of thirty entries for little more than it takes one of one. Only commits
-// under the same fence, whose keys have nothing to do with each other, go together. If one of them does not apply, each is tried
-// by itself.
+// under the same fence, whose keys have nothing to do with each other, go together. If one of them does not apply, its half of them is
+// tried without the other.
 type merger struct {
 	physical.Backend
 
@@ -170,6 +170,11 @@ func meets(ops []physical.Op, keys map[string]bool) bool {
 func (m *merger) carryOut(batch []*waitingCommit) {
 	ctx, cancel := context.WithTimeout(m.life, mergeLimit)
 	defer cancel()
+	m.commit(ctx, batch)
+}
+
+// commit makes one transaction of a batch, or two of its halves if a condition does not hold, and so on down to whose it is.
+func (m *merger) commit(ctx context.Context, batch []*waitingCommit) {
 	var ops []physical.Op
 	for _, c := range batch {
 		ops = append(ops, c.ops...)
@@ -181,11 +186,11 @@ func (m *merger) carryOut(batch []*waitingCommit) {
 		}
 		return
 	}
-	var all sync.WaitGroup
-	for _, c := range batch {
-		all.Go(func() { c.done <- m.Backend.Commit(ctx, &c.fence, c.ops...) })
-	}
-	all.Wait()
+	half := len(batch) / 2
+	var first sync.WaitGroup
+	first.Go(func() { m.commit(ctx, batch[:half]) })
+	m.commit(ctx, batch[half:])
+	first.Wait()
 }
 
 // Close ends what is on its way, refuses what waits, and closes the store.

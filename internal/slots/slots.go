@@ -130,18 +130,31 @@ func (k *Keeper) again(r Request) bool {
 	return true
 }
 
+// appender is an answer that encodes itself, without the price of encoding/json's second look.
+type appender interface {
+	AppendJSON(b []byte) []byte
+}
+
 // Append adds the op that keeps the answer to those of the request's commit; none if the request is never repeated.
 func (r Request) Append(ops []physical.Op, answer any) ([]physical.Op, error) {
 	if r.Slot == "" {
 		return ops, nil
 	}
-	value, err := json.Marshal(struct {
-		Format int    `json:"format"`
-		ID     string `json:"id"`
-		Answer any    `json:"answer"`
-	}{format, r.ID, answer})
+	id, err := json.Marshal(r.ID)
 	if err != nil {
 		return nil, fmt.Errorf("request slot: %w", err)
 	}
+	value := append(fmt.Appendf(make([]byte, 0, 256), `{"format":%d,"id":`, format), id...)
+	value = append(value, `,"answer":`...)
+	if a, ok := answer.(appender); ok {
+		value = a.AppendJSON(value)
+	} else {
+		encoded, err := json.Marshal(answer)
+		if err != nil {
+			return nil, fmt.Errorf("request slot: %w", err)
+		}
+		value = append(value, encoded...)
+	}
+	value = append(value, '}')
 	return append(ops, physical.Put(Prefix+r.Slot, value)), nil
 }

@@ -91,7 +91,7 @@ func (s *Store) prepare(ctx context.Context) error {
 		return fmt.Errorf("mysql: max_allowed_packet is %d; set it to 16M or more", l.packet)
 	}
 	s.caps = Caps(l.packet)
-	s.group = grouped.New(s.ctx, grouped.Limits{Flights: 4, Commits: 64, Ops: maxOps, Bytes: s.caps.MaxCommit / 2}, s.send)
+	s.group = grouped.New(s.ctx, grouped.Limits{Flights: 2, Commits: 64, Ops: maxOps, Bytes: s.caps.MaxCommit / 2}, s.send)
 	return s.setUp(ctx)
 }
 
