@@ -199,6 +199,15 @@ func (c *Config) longestStop() time.Duration {
 	return longest
 }
 
+// longestHooks is longestStop with what the applications' on_standby may take besides.
+func (c *Config) longestHooks() time.Duration {
+	longest := c.longestStop()
+	for _, a := range c.Applications {
+		longest = max(longest, a.StopTimeout+time.Duration(len(a.OnStandby))*a.HookTimeout)
+	}
+	return longest
+}
+
 func (c *checker) applications() {
 	names := map[string]bool{}
 	for i := range c.Applications {

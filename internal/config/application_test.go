@@ -82,3 +82,26 @@ func TestApplicationFaults(t *testing.T) {
 		}
 	}
 }
+
+// Hooks that take as long as they may can outlast the hold: that is said, and not refused, since they rarely do.
+func TestHooksBeyondTheHold(t *testing.T) {
+	for _, tc := range []struct {
+		hooks, timeout string
+		warned         bool
+	}{
+		{`[]`, "10s", false},
+		{`["a"]`, "10s", true},
+		{`["a"]`, "5s", false},
+		{`["a", "b"]`, "5s", true},
+	} {
+		text := minimal + "application \"orders\" {\n command = [\"x\"]\n listen = \"127.0.0.1:8080\"\n upstream = \"http://127.0.0.1:9000\"\n" +
+			" on_standby = " + tc.hooks + "\n hook_timeout = \"" + tc.timeout + "\"\n}\n"
+		c, err := complete(t, text, host(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(strings.Join(c.Warnings, "\n"), "forwarding.hold_timeout is 40s"); got != tc.warned {
+			t.Errorf("on_standby = %s, hook_timeout = %s: warnings %q", tc.hooks, tc.timeout, c.Warnings)
+		}
+	}
+}

@@ -241,6 +241,11 @@ func (c *checker) ha() {
 		}
 		c.fault(path, fmt.Sprintf("hold_timeout is %s, less than drain_timeout (%s) + %s: requests would fail in a planned step-down",
 			c.Forwarding.HoldTimeout, c.HA.DrainTimeout, c.longestStop()+takeover), fmt.Sprintf("write hold_timeout = %q or more, or a shorter drain_timeout", need))
+		return
+	}
+	if most := c.HA.DrainTimeout + c.longestHooks() + takeover; c.Forwarding.HoldTimeout < most {
+		c.warn("forwarding.hold_timeout is %s: should every on_standby take its whole hook_timeout, a planned step-down takes %s, and requests fail; "+
+			"write hold_timeout = %q, or a shorter hook_timeout", c.Forwarding.HoldTimeout, most, most)
 	}
 }
 
