@@ -67,9 +67,10 @@ func (rs responder) deny(w http.ResponseWriter, r *http.Request, err error) {
 		rs.fail(w, r, err)
 		return
 	}
-	body := errorBody{Errors: []string{ErrDenied.Error()}}
+	// Whether the token is known is not told: it would help who tries some out.
+	hint := "the token has been revoked or has run out, or its policies do not allow this: look at auth/token/lookup-self and sys/capabilities-self with it"
 	if tokenOf(r) == "" {
-		body.Errors = append(body.Errors, "no token was sent: put one in the header X-Vault-Token, or Authorization: Bearer")
+		hint = "no token was sent: put one in the header X-Vault-Token, or Authorization: Bearer"
 	}
-	rs.reply(w, http.StatusForbidden, body)
+	rs.reply(w, http.StatusForbidden, errorBody{Errors: []string{ErrDenied.Error(), hint}})
 }
