@@ -3,7 +3,7 @@
 // the requests that arrived in between are held and then served, and nothing that was acknowledged is lost.
 //
 // The command in cmd/locum does this for a server in any language. This package builds it into one in Go. What each folder
-// holds stands in docs/architecture.md, what is promised (P1 to P12) in docs/guarantees.md; three whole programs, with
+// holds stands in docs/architecture.md, what is promised (P1 to P12) in docs/guarantees.md; four whole programs, with
 // their tests, lie in examples/.
 //
 // # A highly available server
