@@ -5,10 +5,13 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/locum-ha/locum/internal/quickio"
 )
 
 // readBuffer is what one Read of the application's answer may bring.
@@ -22,6 +25,7 @@ var errHead = errors.New("the head of the answer is too long")
 // conn is a connection to the application, used by one request at a time.
 type conn struct {
 	net.Conn
+	io   io.ReadWriter // of the Conn
 	u    *Upstream
 	raw  syscall.RawConn // nil where the system cannot be asked about it
 	br   *bufio.Reader
@@ -43,7 +47,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	if c.head > 0 && len(p) > c.head {
 		p = p[:c.head]
 	}
-	n, err := c.Conn.Read(p)
+	n, err := c.io.Read(p)
 	if err != nil {
 		c.ended = err
 	}
@@ -52,6 +56,8 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+func (c *conn) Write(p []byte) (int, error) { return c.io.Write(p) }
 
 // interrupt ends whatever waits on the connection.
 func (c *conn) interrupt() { _ = c.Conn.SetDeadline(time.Unix(1, 0)) }
@@ -134,13 +140,16 @@ func (p *pool) dial(ctx context.Context) (*conn, error) {
 			c.raw = raw
 		}
 	}
-	c.Conn = nc
+	c.Conn, c.io = nc, nc
+	if s := quickio.Of(nc); s != nil {
+		c.io = s
+	}
 	if p.u.tls != nil {
 		secure, err := p.u.secure(ctx, nc)
 		if err != nil {
 			return nil, err
 		}
-		c.Conn = secure
+		c.Conn, c.io = secure, secure
 	}
 	c.br = bufio.NewReaderSize(c, readBuffer)
 	return c, nil

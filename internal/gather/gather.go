@@ -14,6 +14,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/locum-ha/locum/internal/quickio"
 )
 
 // limit is how much may be waiting: beyond it a write waits.
@@ -102,7 +104,12 @@ type Conn struct {
 }
 
 // NewConn gathers what is written to nc.
-func NewConn(nc net.Conn) *Conn { return &Conn{Conn: nc, w: New(nc)} }
+func NewConn(nc net.Conn) *Conn {
+	if s := quickio.Of(nc); s != nil {
+		return &Conn{Conn: nc, w: New(s)}
+	}
+	return &Conn{Conn: nc, w: New(nc)}
+}
 
 func (c *Conn) Write(p []byte) (int, error) { return c.w.Write(p) }
 
