@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"regexp"
 	"time"
 
 	"github.com/locum-ha/locum/test/cluster"
@@ -26,74 +27,99 @@ func slowStarter(ctx context.Context, address string) error {
 	})}, false)
 }
 
-// appFailover is a planned switchover and a crash of the active node's process under load, with a cold and a warm application.
+// appFailover is a planned switchover, a crash of the active node's process and the loss of its machine under load, with a cold and
+// a warm application, on the embedded store.
 func appFailover(ctx context.Context, o options) (*Section, error) {
 	s := &Section{Title: "Applications: switchover and crash",
 		How: fmt.Sprintf("An application that takes %v to start, run by Locum: cold (on the active node only) and warm (on every node). 500 requests/s to it, half GET and half POST, "+
-			"open loop, one attempt per request; whatever is not a 2xx has failed. Planned: `step-down`, load to all nodes. Crash: kill -9 of the active node's process, load to the others.", startTime),
-		Header: []string{"application", "what", "rounds", "gap", "requests", "failed GET", "failed POST"}}
+			"open loop, one attempt per request; whatever is not a 2xx has failed. Planned: `step-down`, load to all nodes. Crash: kill -9 of the active node's process. Loss: kill -9 of its whole "+
+			"process tree, the guardian and the application included. In both the load goes to the others. The gap is the longest time between two successes.", startTime),
+		Header: []string{"store", "application", "what", "rounds", "gap", "requests", "failed GET", "failed POST"}}
 	for _, standby := range []string{"cold", "warm"} {
-		if err := appFailovers(ctx, o, s, standby); err != nil {
+		f := &appFault{store: "raft", standby: standby, planned: o.rounds(10), crashes: o.rounds(10), losses: o.rounds(5), lossLimit: time.Second}
+		if err := f.run(ctx, cluster.Options{Dir: o.dir + "-" + standby}, s); err != nil {
 			return s, fmt.Errorf("%s: %w", standby, err)
 		}
 	}
 	return s, nil
 }
 
-func appFailovers(ctx context.Context, o options, s *Section, standby string) error {
+// appFault is what is done to one application on one store, and how often.
+type appFault struct {
+	store, standby           string
+	planned, crashes, losses int
+	lossLimit                time.Duration // without the application's start
+}
+
+func (f *appFault) run(ctx context.Context, options cluster.Options, s *Section) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	c, err := cluster.Start(ctx, cluster.Options{Dir: o.dir + "-" + standby, LogLevel: "warn", Extra: func(n *cluster.Node) string {
+	options.LogLevel = "warn"
+	options.Extra = func(n *cluster.Node) string {
 		return fmt.Sprintf("application \"app\" {\n  command = [%q, \"role\", \"slow\", \"%s:9000\"]\n  upstream = \"http://%s:9000\"\n  listen = \"%s:%d\"\n  standby = %q\n}\n",
-			self, n.IP, n.IP, n.IP, appPort, standby)
-	}})
+			self, n.IP, n.IP, n.IP, appPort, f.standby)
+	}
+	c, err := cluster.Start(ctx, options)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	var planned, crashed appRounds
-	for moved, rounds := 0, o.rounds(10); rounds > 0; rounds-- {
-		round, cancel := context.WithTimeout(ctx, 2*time.Minute)
-		err := planned.round(round, c, c.Nodes, func(active *cluster.Node) error {
-			return c.StepDown(round, active, "", 30*time.Second)
-		})
-		if err == nil {
-			err = crashed.crash(round, c)
+	planned, crashed, lost := &appRounds{}, &appRounds{}, &appRounds{}
+	for n := range max(f.planned, f.crashes, f.losses) {
+		var errs []error
+		if n < f.planned {
+			errs = append(errs, again(ctx, func(ctx context.Context) error {
+				return planned.round(ctx, c, c.Nodes, func(active *cluster.Node) error { return c.StepDown(ctx, active, "", 30*time.Second) })
+			}))
 		}
-		cancel()
-		if errors.Is(err, fault.ErrMoved) && moved < 5 { // the machine stalled: nothing was measured
-			moved, rounds = moved+1, rounds+1
-			continue
+		if n < f.crashes {
+			errs = append(errs, again(ctx, func(ctx context.Context) error { return crashed.crash(ctx, c, (*cluster.Node).Kill) }))
 		}
-		if err != nil {
+		if n < f.losses {
+			errs = append(errs, again(ctx, func(ctx context.Context) error { return lost.crash(ctx, c, (*cluster.Node).KillTree) }))
+		}
+		if err := errors.Join(errs...); err != nil {
 			return fmt.Errorf("%w\n%s", err, c.Tails(10))
 		}
 	}
 	start := time.Duration(0)
-	if standby == "cold" {
+	if f.standby == "cold" {
 		start = startTime
 	}
-	for _, r := range []struct {
-		what   string
-		rounds *appRounds
-		limit  time.Duration
-	}{{"switchover", &planned, 100*time.Millisecond + start}, {"crash", &crashed, 500*time.Millisecond + start}} {
-		s.Rows = append(s.Rows, []string{standby, r.what, fmt.Sprint(len(r.rounds.gaps)), Show(r.rounds.gaps, millis), fmt.Sprint(r.rounds.sent), fmt.Sprint(r.rounds.gets), fmt.Sprint(r.rounds.posts)})
-		for kind, n := range r.rounds.kinds {
-			s.Notes = append(s.Notes, fmt.Sprintf("- %s, %s: %d × %s", standby, r.what, n, kind))
-		}
-		failed := r.rounds.gets
-		name := "failed GETs"
-		if r.what == "switchover" {
-			failed, name = failed+r.rounds.posts, "failed requests"
-		}
-		s.Targets = append(s.Targets,
-			Target{fmt.Sprintf("%s application, %s: %s", standby, r.what, name), "0", fmt.Sprint(failed), failed == 0},
-			Target{fmt.Sprintf("%s application, %s: gap", standby, r.what), "≤ " + millis(r.limit), Show(r.rounds.gaps, millis), r.rounds.gaps.Median() <= r.limit})
-	}
+	f.report(s, "switchover", planned, 100*time.Millisecond+start)
+	f.report(s, "crash", crashed, 500*time.Millisecond+start)
+	f.report(s, "loss", lost, f.lossLimit+start)
 	return nil
+}
+
+// again has a round anew when the machine stalled and nothing was measured.
+func again(ctx context.Context, round func(ctx context.Context) error) error {
+	for moved := 0; ; moved++ {
+		limited, cancel := context.WithTimeout(ctx, 2*time.Minute)
+		err := round(limited)
+		cancel()
+		if !errors.Is(err, fault.ErrMoved) || moved == 5 {
+			return err
+		}
+	}
+}
+
+func (f *appFault) report(s *Section, what string, r *appRounds, limit time.Duration) {
+	if len(r.gaps) == 0 {
+		return
+	}
+	s.Rows = append(s.Rows, []string{f.store, f.standby, what, fmt.Sprint(len(r.gaps)), Show(r.gaps, millis), fmt.Sprint(r.sent), fmt.Sprint(r.gets), fmt.Sprint(r.posts)})
+	for kind, n := range r.kinds {
+		s.Notes = append(s.Notes, fmt.Sprintf("- %s, %s, %s: %d × %s", f.store, f.standby, what, n, kind))
+	}
+	failed, name := r.gets, "failed GETs"
+	if what == "switchover" {
+		failed, name = failed+r.posts, "failed requests"
+	}
+	s.Targets = append(s.Targets, Target{fmt.Sprintf("%s, %s application, %s: %s", f.store, f.standby, what, name), "0", fmt.Sprint(failed), failed == 0},
+		Target{fmt.Sprintf("%s, %s application, %s: gap", f.store, f.standby, what), "≤ " + millis(limit), Show(r.gaps, millis), r.gaps.Median() <= limit})
 }
 
 // appRounds are what several rounds of one kind gave.
@@ -102,6 +128,9 @@ type appRounds struct {
 	sent, gets, posts int // gets and posts: failed
 	kinds             map[string]int
 }
+
+// endpoints are those of a connection, in an error's text.
+var endpoints = regexp.MustCompile(`[0-9.]+:[0-9]+(-(\\u003e|>)[0-9.]+:[0-9]+)?`)
 
 // round has something done to the active node under load, and waits until another serves.
 func (a *appRounds) round(ctx context.Context, c *cluster.Cluster, nodes []*cluster.Node, do func(active *cluster.Node) error) error {
@@ -152,7 +181,7 @@ func (a *appRounds) round(ctx context.Context, c *cluster.Cluster, nodes []*clus
 		if a.kinds == nil {
 			a.kinds = map[string]int{}
 		}
-		a.kinds[fmt.Sprintf("%s: %d %.160s %v", v.Method, v.Status, v.Body, v.Err)]++
+		a.kinds[fmt.Sprintf("%s: %d %.160s %v", v.Method, v.Status, endpoints.ReplaceAllString(string(v.Body), "…"), v.Err)]++
 	}
 	return nil
 }
@@ -169,8 +198,8 @@ func ask(ctx context.Context, addr string) error {
 	return err
 }
 
-// crash kills the active node's process, with load to the others, and starts it again.
-func (a *appRounds) crash(ctx context.Context, c *cluster.Cluster) error {
+// crash kills something of the active node, with load to the others, and starts it again.
+func (a *appRounds) crash(ctx context.Context, c *cluster.Cluster, kill func(*cluster.Node)) error {
 	active, err := c.WaitActive(ctx, nil)
 	if err != nil {
 		return err
@@ -181,7 +210,7 @@ func (a *appRounds) crash(ctx context.Context, c *cluster.Cluster) error {
 			others = append(others, n)
 		}
 	}
-	err = a.round(ctx, c, others, func(*cluster.Node) error { active.Kill(); return nil })
+	err = a.round(ctx, c, others, func(*cluster.Node) error { kill(active); return nil })
 	if !active.Running() {
 		err = errors.Join(err, active.Start(), c.WaitHealthy(ctx))
 	}

@@ -52,6 +52,7 @@ var parts = []part{
 	{"applications", applications},
 	{"memory", memory},
 	{"appfailover", appFailover},
+	{"appstores", appStores},
 	{"switchover", switchover},
 	{"crash", crash},
 	{"freeze", freeze},
