@@ -121,6 +121,7 @@ func (a *app) keep(ctx context.Context, logger *slog.Logger, level *slog.LevelVa
 	var wg sync.WaitGroup
 	wg.Go(func() { systemd.Watch(skipping) })
 	wg.Go(func() { footprint.AfterStart(skipping) })
+	wg.Go(func() { footprint.Breathe(skipping) })
 	wg.Go(func() {
 		watchSignals(over, passOn, signals{
 			pass: pass,

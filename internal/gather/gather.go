@@ -12,6 +12,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"runtime"
 	"sync"
 	"time"
 
@@ -20,6 +21,10 @@ import (
 
 // limit is how much may be waiting: beyond it a write waits.
 const limit = 64 << 10
+
+// turns is how often who sends lets others go first: a frame passes through two more goroutines until the next is written. Where
+// nobody else has anything to do it costs nothing.
+const turns = 3
 
 // LastWords is how long the rest may take to leave a connection that is closed.
 const LastWords = 250 * time.Millisecond
@@ -66,6 +71,9 @@ func (g *Writer) Write(p []byte) (int, error) {
 
 // send writes until there is nothing more.
 func (g *Writer) send() {
+	for range turns {
+		runtime.Gosched() // behind those who are about to add something
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for len(g.buf) > 0 {

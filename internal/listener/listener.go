@@ -63,6 +63,8 @@ type Listener struct {
 	end     sync.Once
 	closing atomic.Bool
 
+	workers workers // of HTTP/2's requests
+
 	fronts  sync.WaitGroup
 	frontMu sync.Mutex
 	open    map[*front]struct{}
@@ -86,13 +88,14 @@ func New(cfg Config) (*Listener, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	l := &Listener{cfg: cfg, log: cfg.Logger, bodyPeriod: bodyPeriod, bodyLinger: bodyLinger, writeStall: writeStall}
+	l.workers.handler = http.HandlerFunc(l.serve)
 	l.passed, l.ended, l.open = make(chan accepted), make(chan struct{}), map[*front]struct{}{}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(cfg.TLS == nil)
 	l.server = &http.Server{
-		Handler: http.HandlerFunc(l.serve), Protocols: protocols, ConnContext: withConn,
+		Handler: http.HandlerFunc(l.dispatch), Protocols: protocols, ConnContext: withConn,
 		ReadHeaderTimeout: cfg.ReadHeaderTimeout, IdleTimeout: cfg.IdleTimeout, MaxHeaderBytes: cfg.MaxHeaderBytes,
 		ErrorLog: slog.NewLogLogger(l.log.Handler(), slog.LevelDebug),
 	}
@@ -149,6 +152,7 @@ func (l *Listener) Shutdown(ctx context.Context) error {
 	}
 	l.end.Do(func() { close(l.ended) })
 	err = errors.Join(err, l.awaitFronts(ctx))
+	l.workers.close()
 	return errors.Join(err, l.file.remove())
 }
 
@@ -170,13 +174,20 @@ func (l *Listener) awaitFronts(ctx context.Context) error {
 	return nil
 }
 
+// dispatch is what net/http calls.
+func (l *Listener) dispatch(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor != 2 {
+		l.serve(w, r)
+		return
+	}
+	if c := connOf(r); c != nil {
+		c.gather()
+	}
+	l.workers.ServeHTTP(w, r)
+}
+
 // serve settles who the client is, and watches its body.
 func (l *Listener) serve(w http.ResponseWriter, r *http.Request) {
-	if r.ProtoMajor == 2 {
-		if c := connOf(r); c != nil {
-			c.gather()
-		}
-	}
 	if Authorized(r) {
 		l.cfg.Forwarders.settleClient(r)
 	}
