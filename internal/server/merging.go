@@ -66,7 +66,7 @@ func (m *merger) Commit(ctx context.Context, fence *physical.Fence, ops ...physi
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	c := &waitingCommit{fence: *fence, done: make(chan error, 1)}
+	c := &waitingCommit{fence: *fence, ops: make([]physical.Op, 0, len(ops)), done: make(chan error, 1)}
 	for _, op := range ops {
 		// The caller may go on with its values if it leaves before the store has answered.
 		c.ops = append(c.ops, physical.Op{Kind: op.Kind, Key: op.Key, Value: append([]byte{}, op.Value...)})
@@ -175,7 +175,11 @@ func (m *merger) carryOut(batch []*waitingCommit) {
 
 // commit makes one transaction of a batch, or two of its halves if a condition does not hold, and so on down to whose it is.
 func (m *merger) commit(ctx context.Context, batch []*waitingCommit) {
-	var ops []physical.Op
+	n := 0
+	for _, c := range batch {
+		n += len(c.ops)
+	}
+	ops := make([]physical.Op, 0, n)
 	for _, c := range batch {
 		ops = append(ops, c.ops...)
 	}
