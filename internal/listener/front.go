@@ -69,9 +69,9 @@ func (l *Listener) serveFront(c *conn) {
 	f.ctx = withConn(context.WithValue(ctx, http.LocalAddrContextKey, c.LocalAddr()), c)
 	f.buf = frontBuffers.Get().(*[frontBuffer]byte)
 	defer frontBuffers.Put(f.buf)
-	for {
+	for wait := l.cfg.ReadHeaderTimeout; ; wait = l.cfg.IdleTimeout {
 		var r request
-		size, ok := f.next(&r)
+		size, ok := f.next(&r, wait)
 		if !ok {
 			return
 		}
@@ -86,17 +86,17 @@ func (l *Listener) serveFront(c *conn) {
 }
 
 // next waits for a request. size 0: it is none that is answered here. Not ok: the connection is over.
-func (f *front) next(r *request) (size int, ok bool) {
+func (f *front) next(r *request, wait time.Duration) (size int, ok bool) {
 	f.state.CompareAndSwap(frontBusy, frontIdle)
 	if f.l.closing.Load() && f.n == 0 {
 		_ = f.c.Close()
 		return 0, false
 	}
-	_ = f.c.SetReadDeadline(time.Now().Add(f.l.cfg.IdleTimeout))
-	begun := false
-	for {
+	_ = f.c.SetReadDeadline(time.Now().Add(wait))
+	for begun := false; ; {
 		if f.n > 0 {
-			if !begun {
+			first := !begun
+			if first {
 				begun = true
 				if !f.state.CompareAndSwap(frontIdle, frontBusy) {
 					return 0, false // closed
@@ -111,8 +111,9 @@ func (f *front) next(r *request) (size int, ok bool) {
 				return size, true
 			case f.n == frontBuffer:
 				return 0, true
+			case first: // once: from here on a head that comes drop by drop is net/http's to time
+				_ = f.c.SetReadDeadline(time.Now().Add(frontWait))
 			}
-			_ = f.c.SetReadDeadline(time.Now().Add(frontWait))
 		}
 		n, err := f.c.Read(f.buf[f.n:])
 		f.n += n

@@ -226,7 +226,7 @@ func TestClientAuthoritiesThatAreNone(t *testing.T) {
 
 // Slow with the handshake, slow with the head, silent between two requests: each ends (P12).
 func TestSlowHeads(t *testing.T) {
-	quick := func(c *Config) { c.ReadHeaderTimeout, c.IdleTimeout = 200*time.Millisecond, 200*time.Millisecond }
+	quick := func(c *Config) { c.ReadHeaderTimeout = 200 * time.Millisecond } // and a minute between requests
 	f := newFiles(t)
 	f.identity(newAuthority(t, "ca").leaf(t, "node"))
 	plain, secure := started(t, whoami, quick), started(t, whoami, quick, f.use)
@@ -250,9 +250,10 @@ func TestSlowHeads(t *testing.T) {
 	t.Run("drop by drop", func(t *testing.T) {
 		t.Parallel()
 		c := plain.dial(t)
-		tick := time.NewTicker(20 * time.Millisecond)
+		tick := time.NewTicker(5 * time.Millisecond)
 		defer tick.Stop()
-		for range 400 { // eight seconds
+		send(t, c, "GET / HTTP/1.1\r\nHost: x\r\nX-Long: ")
+		for range 800 { // four seconds
 			if _, err := io.WriteString(c, "G"); err != nil {
 				return
 			}
@@ -262,7 +263,7 @@ func TestSlowHeads(t *testing.T) {
 	})
 	t.Run("idle", func(t *testing.T) {
 		t.Parallel()
-		c := plain.dial(t)
+		c := started(t, whoami, func(c *Config) { c.IdleTimeout = 200 * time.Millisecond }).dial(t)
 		send(t, c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 		if _, err := io.ReadAll(c); err != nil {
 			t.Error(err)

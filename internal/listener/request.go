@@ -87,7 +87,7 @@ func (r *request) parseLine(line string) bool {
 func (r *request) take(name, value string) bool {
 	switch name {
 	case "Host":
-		if r.host != "" || strings.Trim(value, hostChars) != "" {
+		if r.host != "" || value == "" || strings.Trim(value, hostChars) != "" {
 			return false
 		}
 		r.host = value

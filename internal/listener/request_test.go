@@ -16,6 +16,7 @@ func FuzzShortRequest(f *testing.F) {
 		"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "POST /a%20b?c HTTP/1.1\r\nhost:x:1\r\nContent-Length: 3\r\nA: b\r\na:c\r\n\r\nabcGET",
 		"GET //h/p?q#f HTTP/1.1\r\nHost: [::1]\r\nConnection: close\r\nPragma: no-cache\r\n\r\n", "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
 		"GET / HTTP/1.1\r\nHost: x\r\nA: \tb \r\nContent-Length:\t07\r\n\r\n1234567", "GET / HTTP/1.1\r\nHost: x\nB: c\r\n\r\n", "GET / HTTP/1.1\r\nHost: x\r\n C: d\r\n\r\n",
+		"A / HTTP/1.1\r\nHost:\r\nHost:0\r\n\r\n",
 	} {
 		f.Add([]byte(s))
 	}
