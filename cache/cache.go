@@ -52,8 +52,9 @@ func (c *Cache) find(st *state, key string, read Read) (Item, bool) {
 	var e *entry
 	hits, misses := &c.node.hits, &c.node.misses
 	if t := c.table(st); t != nil {
-		sh := t.shard(key)
-		e, hits, misses = sh.get(key), &sh.hits, &sh.misses
+		hash := hashOf(key)
+		n := readsOf(&t.reads)
+		e, hits, misses = t.shard(hash).get(hash, key), &n.hits, &n.misses
 	}
 	e = c.node.overlay(read, c.name, key, e)
 	var left time.Duration

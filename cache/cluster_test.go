@@ -404,7 +404,7 @@ func TestLatePulse(t *testing.T) {
 	for _, one := range []struct {
 		age   time.Duration
 		fresh bool
-	}{{2 * time.Second, false}, {time.Minute, false}, {500 * time.Millisecond, true}} {
+	}{{6 * time.Second, false}, {time.Minute, false}, {3 * time.Second, true}} {
 		m.fresh.Store(0)
 		p.echo = now() - int64(one.age)
 		if ok, _ := m.pulsed(c.nodes[leader].member.Load().id, p); !ok {

@@ -4,7 +4,6 @@ import (
 	"container/heap"
 	"context"
 	"fmt"
-	"hash/maphash"
 	"slices"
 	"strings"
 )
@@ -28,9 +27,8 @@ func (c *Cache) List(ctx context.Context, prefix, after string, limit int, read 
 	}
 	var least maxHeap // the least keys so far, the greatest of them on top
 	for i := range t.shards {
-		s := &t.shards[i]
-		s.mu.RLock()
-		for key, e := range s.m {
+		for e := range t.shards[i].entries() {
+			key := e.key
 			if key <= after && after != "" || !strings.HasPrefix(key, prefix) || c.node.visible(st, e, read) == 0 {
 				continue
 			}
@@ -41,7 +39,6 @@ func (c *Cache) List(ctx context.Context, prefix, after string, limit int, read 
 				heap.Fix(&least, 0)
 			}
 		}
-		s.mu.RUnlock()
 	}
 	slices.Sort(least)
 	return least, nil
@@ -83,15 +80,12 @@ func (c *Cache) Scan(ctx context.Context, cursor uint64, count int, read Read) (
 		key  string
 	}
 	for i := int(cursor >> 56); i < shardCount; i++ {
-		s := &t.shards[i]
 		var here []found
-		s.mu.RLock()
-		for key, e := range s.m {
-			if h := maphash.String(seed, key); h >= cursor && c.node.visible(st, e, read) != 0 {
-				here = append(here, found{h, key})
+		for e := range t.shards[i].entries() {
+			if h := hashOf(e.key); h >= cursor && c.node.visible(st, e, read) != 0 {
+				here = append(here, found{h, e.key})
 			}
 		}
-		s.mu.RUnlock()
 		slices.SortFunc(here, func(a, b found) int {
 			switch {
 			case a.hash < b.hash:

@@ -303,7 +303,7 @@ func (m *member) pulsed(from string, p pulse) (ok bool, applied uint64) {
 		m.commit(from, p)
 		applied = m.fsm.progress.at.Load()
 	}
-	if !p.open || p.echo == 0 || now()-p.echo > int64(m.cfg.ElectionTimeout) {
+	if !p.open || p.echo == 0 || now()-p.echo > int64(m.cfg.QuorumLossTimeout)/2 {
 		return true, applied // or it is late: what it says may be over
 	}
 	m.hosts.Store(p.hosts)

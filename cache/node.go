@@ -192,7 +192,7 @@ func (n *Node) overlay(read Read, cache, key string, e *entry) *entry {
 // retire keeps the counts of data that go.
 func (n *Node) retire(st *state) {
 	for _, t := range *st.tables.Load() {
-		hits, misses := t.reads()
+		hits, misses := t.counted()
 		n.hits.Add(hits)
 		n.misses.Add(misses)
 	}
@@ -340,7 +340,7 @@ func (n *Node) Stats() Stats {
 	if r := n.current.Load(); r != nil {
 		s.Applied = r.st.applied.Load()
 		for name, t := range *r.st.tables.Load() {
-			hits, misses := t.reads()
+			hits, misses := t.counted()
 			s.Hits += hits
 			s.Misses += misses
 			s.Caches[name] = CacheStats{

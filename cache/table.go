@@ -2,8 +2,6 @@ package cache
 
 import (
 	"container/heap"
-	"hash/maphash"
-	"sync"
 	"sync/atomic"
 	"unsafe"
 )
@@ -41,24 +39,13 @@ func (e *entry) bytes() []byte {
 
 func (e *entry) size() int64 { return int64(len(e.key) + len(e.value) + entryOverhead) }
 
-const shardCount = 256
-
-// shard is one part of a table. Readers hold mu shortly; the one writer too.
-type shard struct {
-	mu           sync.RWMutex
-	m            map[string]*entry
-	hits, misses atomic.Uint64 // here, so that readers do not meet at one counter
-	_            [16]byte      // shards do not share a cache line
-}
-
-var seed = maphash.MakeSeed()
-
-// table is one cache: a map in shards for the readers, and for the one who applies the log the order of
+// table is one cache: entries by key in shards for the readers, and for the one who applies the log the order of
 // writes, by which entries are evicted, and a heap of expiries. Both depend on the log alone, so that they
 // are the same on every node.
 type table struct {
 	name   string
 	shards [shardCount]shard
+	reads  [readsCount]reads
 
 	count, size        atomic.Int64 // entries, and bytes with what they cost beyond key and value
 	evictions, expired atomic.Uint64
@@ -78,35 +65,26 @@ func newTable(name string, options Options) *table {
 
 func (t *table) bounds() Options { return *t.options.Load() }
 
-func (t *table) shard(key string) *shard { return &t.shards[maphash.String(seed, key)>>56] }
+func (t *table) shard(hash uint64) *shard { return &t.shards[hash>>56] }
 
-func (t *table) get(key string) *entry { return t.shard(key).get(key) }
-
-func (s *shard) get(key string) *entry {
-	s.mu.RLock()
-	e := s.m[key]
-	s.mu.RUnlock()
-	return e
+func (t *table) get(key string) *entry {
+	hash := hashOf(key)
+	return t.shard(hash).get(hash, key)
 }
 
-// reads returns how often an entry was there for a reader, and how often not.
-func (t *table) reads() (hits, misses uint64) {
-	for i := range t.shards {
-		hits += t.shards[i].hits.Load()
-		misses += t.shards[i].misses.Load()
+// counted returns how often an entry was there for a reader, and how often not.
+func (t *table) counted() (hits, misses uint64) {
+	for i := range t.reads {
+		hits += t.reads[i].hits.Load()
+		misses += t.reads[i].misses.Load()
 	}
 	return hits, misses
 }
 
 // set puts e in the place of old, which may be nil.
 func (t *table) set(e, old *entry) {
-	s := t.shard(e.key)
-	s.mu.Lock()
-	if s.m == nil {
-		s.m = make(map[string]*entry)
-	}
-	s.m[e.key] = e
-	s.mu.Unlock()
+	hash := hashOf(e.key)
+	t.shard(hash).set(hash, e)
 	if old != nil {
 		t.unlink(old)
 	}
@@ -125,10 +103,8 @@ func (t *table) set(e, old *entry) {
 }
 
 func (t *table) remove(e *entry) {
-	s := t.shard(e.key)
-	s.mu.Lock()
-	delete(s.m, e.key)
-	s.mu.Unlock()
+	hash := hashOf(e.key)
+	t.shard(hash).remove(hash, e.key)
 	t.unlink(e)
 }
 
@@ -153,10 +129,7 @@ func (t *table) unlink(e *entry) {
 
 func (t *table) clear() {
 	for i := range t.shards {
-		s := &t.shards[i]
-		s.mu.Lock()
-		s.m = nil
-		s.mu.Unlock()
+		t.shards[i].clear()
 	}
 	t.oldest, t.newest, t.expiry = nil, nil, nil
 	t.count.Store(0)

@@ -147,12 +147,12 @@ func cachePart(ctx context.Context, o options) (*Section, error) {
 	if err == nil {
 		err = peers.overRESP(ctx, o, s)
 	}
-	if err == nil {
-		err = peers.locally(ctx, o, s)
-	}
 	killAll(peers.tls)
 	killAll(peers.raft)
 	peers.redis.close()
+	if err == nil {
+		err = peers.locally(ctx, o, s) // alone: the others' heartbeats would be counted too
+	}
 	if err == nil {
 		err = peers.transfer(ctx, o, s)
 	}
