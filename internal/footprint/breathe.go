@@ -12,10 +12,10 @@ const (
 	// headroom is how much the heap of a busy process may grow between two collections, where it would be less.
 	headroom = 24 << 20
 
-	// Collections per second from which on a process is busy, and below which it is not any more.
-	busy, calm = 3, 1
-
-	breath = time.Second
+	// A process is busy when one collection followed another within a few breaths, and not any more when there was none in many.
+	breath = 250 * time.Millisecond
+	soon   = 4
+	calm   = 40
 )
 
 // Breathe has a busy process collect its garbage less often: the heap of a node is small, so that a collection is due every few
@@ -27,7 +27,7 @@ func Breathe(ctx context.Context) {
 	}
 	samples := []metrics.Sample{{Name: "/gc/cycles/automatic:gc-cycles"}, {Name: "/gc/heap/live:bytes"}}
 	metrics.Read(samples)
-	cycles, percent := samples[0].Value.Uint64(), 100
+	cycles, percent, quiet := samples[0].Value.Uint64(), 100, calm
 	defer func() { debug.SetGCPercent(100) }()
 	tick := time.NewTicker(breath)
 	defer tick.Stop()
@@ -38,22 +38,25 @@ func Breathe(ctx context.Context) {
 			return
 		}
 		metrics.Read(samples)
-		n := samples[0].Value.Uint64() - cycles
-		cycles += n
-		if want := percentFor(percent, n, samples[1].Value.Uint64()); want != percent {
+		now := samples[0].Value.Uint64()
+		quiet++
+		busy := now > cycles+1 || now > cycles && quiet <= soon
+		if now > cycles {
+			cycles, quiet = now, 0
+		}
+		want := percent
+		switch {
+		case busy:
+			want = percentFor(samples[1].Value.Uint64())
+		case quiet >= calm:
+			want = 100
+		}
+		if want != percent {
 			debug.SetGCPercent(want)
 			percent = want
 		}
 	}
 }
 
-// percentFor is by how much of what is live the heap may grow, after n collections in a breath.
-func percentFor(now int, n, live uint64) int {
-	switch {
-	case n >= busy || now > 100 && n >= calm:
-		return int(max(100, min(400, headroom*100/max(live, 1))))
-	case now > 100:
-		return 100
-	}
-	return now
-}
+// percentFor is by how much of what is live the heap of a busy process may grow.
+func percentFor(live uint64) int { return int(max(100, min(400, headroom*100/max(live, 1)))) }
