@@ -62,7 +62,7 @@ func (a *active) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rt := a.find(r.URL.Path)
 	a.observed(rt.class, w, r, func(w http.ResponseWriter, r *http.Request) {
 		if !rt.open {
-			bearer, err := a.service.Authorize(r.Context(), tokenOf(r), accessOf(rt, r))
+			bearer, err := a.service.Authorize(r.Context(), TokenOf(r), accessOf(rt, r))
 			if err != nil {
 				a.deny(w, r, err)
 				return

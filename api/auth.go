@@ -38,8 +38,8 @@ func bearerOf(r *http.Request) *auth.Token {
 	return t
 }
 
-// tokenOf takes the token from the request; "" if there is none.
-func tokenOf(r *http.Request) string {
+// TokenOf takes the token from the request; "" if there is none.
+func TokenOf(r *http.Request) string {
 	if token := r.Header.Get("X-Vault-Token"); token != "" {
 		return token
 	}
@@ -69,7 +69,7 @@ func (rs responder) deny(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	// Whether the token is known is not told: it would help who tries some out.
 	hint := "the token has been revoked or has run out, or its policies do not allow this: look at auth/token/lookup-self and sys/capabilities-self with it"
-	if tokenOf(r) == "" {
+	if TokenOf(r) == "" {
 		hint = "no token was sent: put one in the header X-Vault-Token, or Authorization: Bearer"
 	}
 	rs.reply(w, http.StatusForbidden, errorBody{Errors: []string{ErrDenied.Error(), hint}})

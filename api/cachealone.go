@@ -82,7 +82,7 @@ func (a *cacheAlone) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *cacheAlone) authorized(r *http.Request) bool {
-	shown := sha256.Sum256([]byte(tokenOf(r))) // hashed, so that the comparison tells nothing of the length either
+	shown := sha256.Sum256([]byte(TokenOf(r))) // hashed, so that the comparison tells nothing of the length either
 	return !a.none && subtle.ConstantTimeCompare(shown[:], a.token[:]) == 1
 }
 

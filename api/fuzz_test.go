@@ -83,6 +83,12 @@ func FuzzAPI(f *testing.F) {
 			f.Add(byte(i), method+" /v1/"+e.path+" HTTP/1.1\r\nHost: a\r\nX-Vault-Token: TOKEN\r\n\r\n"+bodies[(len(e.path)+i)%len(bodies)])
 		}
 	}
+	for line, body := range map[string]string{
+		"PUT /v1/cache/codes/a?ttl=1s&ack=quorum": "1", "POST /v1/cache/hits/a?increment=1": "", "DELETE /v1/cache/codes/a?take": "", "DELETE /v1/cache/codes": "",
+		"LIST /v1/cache/codes?after=a&limit=1": "", "GET /v1/cache/codes/a?consistent": "", "GET /v1/cache?list=true": "", "GET /v1/sys/cache": "",
+	} {
+		f.Add(byte(0), line+" HTTP/1.1\r\nHost: a\r\nX-Vault-Token: TOKEN\r\n\r\n"+body)
+	}
 	for _, body := range bodies {
 		f.Add(byte(0), "POST /v1/secret/data/app?version=1&list=true HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer TOKEN\r\nContent-Type: application/merge-patch+json\r\n\r\n"+body+
 			between+"PATCH /v1/secret/data/app HTTP/1.1\r\nHost: a\r\nX-Vault-Token: TOKEN\r\nContent-Type: application/merge-patch+json\r\n\r\n"+body+

@@ -14,8 +14,9 @@ const authorizeWithin = 2 * time.Second
 // bootstrapBase is where nodes that join prove that they have the root key; the active node answers them.
 const bootstrapBase = "/v1/sys/storage/raft/bootstrap/"
 
-// openBases is what the active node answers without a token.
-var openBases = []string{bootstrapBase, generateRootBase, rekeyBase}
+// openBases is what the active node answers without a token; below internal/ are what a node that was invited, and one that starts an
+// application, ask for with proofs of their own (package server).
+var openBases = []string{bootstrapBase, generateRootBase, rekeyBase, "/v1/sys/internal/invitation/", "/v1/sys/internal/application-token"}
 
 // local answers what the node asked answers itself.
 type local struct {
@@ -93,7 +94,7 @@ func (l *local) metrics(w http.ResponseWriter, r *http.Request) {
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), authorizeWithin)
 		defer cancel()
-		if err := l.node.Authorize(ctx, tokenOf(r), Access{Path: "sys/metrics", Op: Read}); err != nil {
+		if err := l.node.Authorize(ctx, TokenOf(r), Access{Path: "sys/metrics", Op: Read}); err != nil {
 			l.deny(w, r, err)
 			return
 		}

@@ -89,7 +89,7 @@ func (l *local) resumed(w http.ResponseWriter, r *http.Request) bool {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), authorizeWithin)
 	defer cancel()
-	done, err := l.node.Resume(ctx, tokenOf(r), Access{Path: "sys/resume", Op: Update, Sudo: true})
+	done, err := l.node.Resume(ctx, TokenOf(r), Access{Path: "sys/resume", Op: Update, Sudo: true})
 	switch {
 	case err != nil:
 		l.deny(w, r, err)

@@ -56,7 +56,7 @@ func (a *active) tokenRoutes() {
 }
 
 // bearer is the request's own token.
-func bearer(r *http.Request) auth.Secret { return auth.Secret(tokenOf(r)) }
+func bearer(r *http.Request) auth.Secret { return auth.Secret(TokenOf(r)) }
 
 // authBody is what an answer says of a token that was made or renewed.
 type authBody struct {

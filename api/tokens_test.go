@@ -372,7 +372,10 @@ func TestRateLimit(t *testing.T) {
 			t.Errorf("request %d is one too many", i)
 		}
 	}
-	for _, path := range []string{"sys/init", "sys/unseal", "sys/storage/raft/join", "sys/storage/raft/bootstrap/challenge"} {
+	for _, path := range []string{
+		"sys/init", "sys/unseal", "sys/storage/raft/join", "sys/storage/raft/bootstrap/challenge", "sys/generate-root/update", "sys/rekey/update",
+		"sys/internal/invitation/challenge", "sys/internal/invitation/answer", "sys/internal/application-token",
+	} {
 		if !limited("10.0.0.1:2000", path) || !limited("[::ffff:10.0.0.1]:2000", path) {
 			t.Errorf("%s: no limit", path)
 		}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"github.com/locum-ha/locum/cache"
 )
 
 // endpoint is one path with the methods that it takes, for the walk over all of them.
@@ -91,7 +93,7 @@ var endpoints = []endpoint{
 	{path: "secret/config", methods: []string{"GET", "HEAD", "POST", "PUT"}, body: true},
 }
 
-// The walk leaves no route out, but those of the cache in memory, which is not there: what they answer its own tests see to.
+// The walk leaves no route out, but those of the cache in memory, which is not there: TestWalkOfTheCache sees to them.
 func TestWalkIsComplete(t *testing.T) {
 	walked := map[string]bool{}
 	for _, e := range endpoints {
@@ -196,6 +198,83 @@ func TestWalk(t *testing.T) {
 		r.Body, r.ContentLength = io.NopCloser(iotest.ErrReader(io.ErrUnexpectedEOF)), -1
 		if w := do(h, r); w.Code != http.StatusBadRequest || errorsOf(t, w).Processed != ProcessedNo {
 			t.Errorf("%s with a body that breaks off: %d %s", e.path, w.Code, w.Body)
+		}
+	}
+}
+
+// The same for the routes of the cache, in a cluster and on a node that is a cache and nothing else. A value is any bytes: no body of the right
+// length is malformed.
+func TestWalkOfTheCache(t *testing.T) {
+	cfg := testConfig()
+	cfg.MaxBody = 256
+	node, err := cache.New(cache.Config{}) // it does not run: a wrong request does not get as far
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Cache = node
+	alone := CacheAlone(node, rootToken, func() bool { return false }, cfg)
+	whole := Local(&fakeNode{status: activeStatus()}, cfg, Active(&fakeService{}, &fakeKV{}, &fakeTokens{}, nil, cfg))
+	for name, h := range map[string]http.Handler{"in a cluster": whole, "alone": alone} {
+		for _, e := range []endpoint{
+			{path: "sys/cache", methods: []string{"GET", "HEAD"}, open: true},
+			{path: "cache", methods: []string{"GET", "HEAD", "LIST"}},
+			{path: "cache/codes/a", methods: []string{"GET", "HEAD", "LIST", "DELETE", "POST", "PUT"}, body: true},
+		} {
+			path := "/v1/" + e.path
+			for _, method := range allMethods {
+				if slices.Contains(e.methods, method) {
+					continue
+				}
+				w := call(h, method, path, "")
+				if w.Code != http.StatusMethodNotAllowed || !strings.Contains(errorsOf(t, w).Errors[0], "is not allowed here: use one of") {
+					t.Errorf("%s: %s %s: %d %s", name, method, e.path, w.Code, w.Body)
+				}
+				allow := strings.Split(w.Header().Get("Allow"), ", ")
+				if want := slices.Sorted(slices.Values(e.methods)); !slices.Equal(allow, want) {
+					t.Errorf("%s: %s %s: Allow %v, want %v", name, method, e.path, allow, want)
+				}
+			}
+			for _, token := range []string{"", "stranger"} {
+				for _, method := range e.methods {
+					if e.open || method == "HEAD" { // whose answer has no body
+						continue
+					}
+					r := httptest.NewRequest(method, path, strings.NewReader("x"))
+					r.Header.Set("X-Vault-Token", token)
+					if w := do(h, r); w.Code != http.StatusForbidden || len(errorsOf(t, w).Errors) != 2 {
+						t.Errorf("%s: %s %s with the token %q: %d %s", name, method, e.path, token, w.Code, w.Body)
+					}
+				}
+			}
+			if !e.body {
+				continue
+			}
+			long := strings.Repeat("x", 300)
+			w := call(h, "PUT", path, long)
+			if w.Code != http.StatusRequestEntityTooLarge || !strings.Contains(errorsOf(t, w).Errors[0], "256 bytes") {
+				t.Errorf("%s: %s with a long body: %d %s", name, e.path, w.Code, w.Body)
+			}
+			r := request("PUT", path, "")
+			r.Body, r.ContentLength = io.NopCloser(strings.NewReader(long)), -1
+			if w := do(h, r); w.Code != http.StatusRequestEntityTooLarge {
+				t.Errorf("%s: %s with a long chunked body: %d %s", name, e.path, w.Code, w.Body)
+			}
+			r = request("PUT", path, "")
+			r.Body, r.ContentLength = io.NopCloser(iotest.ErrReader(io.ErrUnexpectedEOF)), -1
+			if w := do(h, r); w.Code != http.StatusBadRequest || errorsOf(t, w).Processed != ProcessedNo {
+				t.Errorf("%s: %s with a body that breaks off: %d %s", name, e.path, w.Code, w.Body)
+			}
+		}
+		for _, wrong := range []string{"PUT cache/codes", "PUT cache//a", "GET cache/codes/", "DELETE cache/", "LIST cache/codes?limit=x", "PUT cache/codes/a?ack=most"} {
+			method, path, _ := strings.Cut(wrong, " ")
+			if w := call(h, method, "/v1/"+path, ""); w.Code != http.StatusBadRequest {
+				t.Errorf("%s: %s: %d %s", name, wrong, w.Code, w.Body)
+			}
+		}
+	}
+	for err, want := range map[error]int{cache.ErrTooLarge: 413, cache.ErrInvalid: 400, cache.ErrNotNumber: 400, cache.ErrOverflow: 400, cache.ErrNotFound: 404} {
+		if answer, _ := answerTo(cacheAnswer(err)); answer == nil || answer.Status != want {
+			t.Errorf("%v: %+v, want %d", err, answer, want)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -100,6 +101,23 @@ func TestInvitation(t *testing.T) {
 	}
 	if code, _ := nodes[0].call("GET", "/v1/sys/invitation", "no-token", nil); code != 403 {
 		t.Errorf("shown to anybody: %d", code)
+	}
+	// Wrong requests get the right 4xx, and change nothing.
+	for _, n := range nodes {
+		for _, method := range []string{"DELETE", "PATCH", "OPTIONS", "LIST"} {
+			n.raw(method, invitePath, root, nil, 405)
+		}
+		n.raw("DELETE", invitePath, "no-token", nil, 403)
+		for _, path := range []string{inviteChallenge, inviteAnswer} {
+			n.raw("POST", path, "", []byte(`{"node_id":`), 400)
+			n.raw("POST", path, "", nil, 400)
+			n.raw("POST", path, "", []byte(`{}`), 400)
+			n.raw("POST", path, "", bytes.Repeat([]byte("x"), invitationBody+1), 413)
+		}
+		n.raw("POST", applicationTokenPath, "", []byte(`{`), 403)
+	}
+	if last := secretOf("GET"); string(last) != string(second) {
+		t.Error("a wrong request has replaced the secret")
 	}
 }
 

@@ -162,7 +162,8 @@ func (l *leading) mintingForOthers(next http.Handler) http.Handler {
 		}
 		key, kerr := l.node.barrier.DeriveKey(applicationTokenPurpose)
 		if r.Method != http.MethodPost || err != nil || kerr != nil || len(asked.Nonce) < 16 || !hmac.Equal(asked.Proof, asked.prove(key)) {
-			answerJSON(w, http.StatusForbidden, map[string]any{"errors": []string{"permission denied"}})
+			answerJSON(w, http.StatusForbidden, map[string]any{"errors": []string{"permission denied",
+				"only nodes of this cluster are given tokens here: make one with locum token create"}})
 			return
 		}
 		token, err := l.mintFor(r.Context(), asked.Application, asked.Node)

@@ -60,11 +60,21 @@ func (l *leading) inviting(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
+		var known *api.Error
 		switch {
 		case err == nil:
 			answerJSON(w, http.StatusOK, answer)
-		case errors.Is(err, auth.ErrDenied), errors.Is(err, join.ErrProof):
-			answerJSON(w, http.StatusForbidden, map[string]any{"errors": []string{err.Error()}})
+		case errors.As(err, &known):
+			if known.Status == http.StatusMethodNotAllowed {
+				w.Header().Set("Allow", "GET, POST, PUT")
+			}
+			answerJSON(w, known.Status, map[string]any{"errors": []string{known.Message}})
+		case errors.Is(err, auth.ErrDenied):
+			answerJSON(w, http.StatusForbidden, map[string]any{"errors": []string{err.Error(),
+				"a token with the power of root is needed: put it in the header X-Vault-Token, or Authorization: Bearer"}})
+		case errors.Is(err, join.ErrProof):
+			answerJSON(w, http.StatusForbidden, map[string]any{"errors": []string{
+				"the proof does not fit: the invitation was replaced, or is another cluster's; take the one that locum run -invite shows"}})
 		case errors.Is(err, join.ErrChallenge): // perhaps another node's, that was active until now
 			answerJSON(w, http.StatusConflict, map[string]any{"errors": []string{err.Error()}})
 		case errors.Is(err, physical.ErrNotFound):
@@ -83,9 +93,13 @@ func (l *leading) invitation(r *http.Request) (any, error) {
 	if r.Method != http.MethodGet {
 		access.Op = auth.Update
 	}
-	token := r.Header.Get("X-Vault-Token")
-	if _, err := l.tokens.Authorize(r.Context(), auth.Secret(token), access, auth.Request{}); err != nil {
+	if _, err := l.tokens.Authorize(r.Context(), auth.Secret(api.TokenOf(r)), access, auth.Request{}); err != nil {
 		return nil, err
+	}
+	switch r.Method {
+	case http.MethodGet, http.MethodPost, http.MethodPut:
+	default: // a HEAD or OPTIONS that comes by chance must not replace the secret
+		return nil, api.Errorf(http.StatusMethodNotAllowed, "method %s is not allowed here: use one of GET, POST, PUT", r.Method)
 	}
 	view := l.node.barrier.View(&l.term.Fence)
 	entry, err := view.Get(r.Context(), keyInvitation)
@@ -106,14 +120,14 @@ func (l *leading) invitation(r *http.Request) (any, error) {
 func (l *leading) challengeInvited(w http.ResponseWriter, r *http.Request) (any, error) {
 	var asked join.Request
 	if err := readBody(w, r, &asked); err != nil {
-		return nil, join.ErrChallenge
+		return nil, err
 	}
 	if _, err := l.node.barrier.View(&l.term.Fence).Get(r.Context(), keyInvitation); err != nil {
 		return nil, err
 	}
 	c, err := l.node.inviteDoor.Challenge(asked, nil, nil)
 	if err != nil {
-		return nil, join.ErrChallenge
+		return nil, api.Errorf(http.StatusBadRequest, "%v", err)
 	}
 	return c, nil
 }
@@ -122,7 +136,7 @@ func (l *leading) challengeInvited(w http.ResponseWriter, r *http.Request) (any,
 func (l *leading) answerInvited(w http.ResponseWriter, r *http.Request) (any, error) {
 	var a join.Answer
 	if err := readBody(w, r, &a); err != nil {
-		return nil, join.ErrProof
+		return nil, err
 	}
 	entry, err := l.node.barrier.View(&l.term.Fence).Get(r.Context(), keyInvitation)
 	if err != nil {
@@ -134,6 +148,9 @@ func (l *leading) answerInvited(w http.ResponseWriter, r *http.Request) (any, er
 	}
 	if err := l.node.inviteDoor.Verify(key, a); err != nil {
 		l.node.log.Warn("an invitation was refused", "node", a.Request.Name, "error", err)
+		if !errors.Is(err, join.ErrProof) && !errors.Is(err, join.ErrChallenge) {
+			return nil, api.Errorf(http.StatusBadRequest, "%v", err)
+		}
 		return nil, err
 	}
 	sealKey, err := l.node.sealKey()
@@ -153,12 +170,19 @@ func (s *Server) sealKey() (seal.Key, error) {
 	return seal.ReadKeyFile(s.cfg.Seal.Static.KeyFile)
 }
 
+// readBody reads what a newcomer sends. Its error is one for the client.
 func readBody(w http.ResponseWriter, r *http.Request, into any) error {
 	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, invitationBody))
-	if err != nil {
-		return err
+	if tooBig := (*http.MaxBytesError)(nil); errors.As(err, &tooBig) {
+		return api.Errorf(http.StatusRequestEntityTooLarge, "the body is larger than the limit of %d bytes: send less at once", tooBig.Limit)
 	}
-	return json.Unmarshal(data, into)
+	if err == nil {
+		err = json.Unmarshal(data, into)
+	}
+	if err != nil { // what was sent is not repeated
+		return api.Errorf(http.StatusBadRequest, "the body is not the JSON of a node that was invited: start it with locum run and LOCUM_JOIN")
+	}
+	return nil
 }
 
 // Accept turns an invitation into the seal's key: it asks the nodes at these addresses (URLs of their APIs) in turn until one answers.

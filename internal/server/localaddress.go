@@ -80,7 +80,7 @@ func (s *Server) whileDraining(next http.Handler) http.Handler {
 func local(path string) bool {
 	switch path {
 	case "/v1/sys/health", "/v1/sys/live", "/v1/sys/ready", "/v1/sys/active", "/v1/sys/standby", "/v1/sys/leader", "/v1/system/leader",
-		"/v1/sys/seal-status", "/v1/sys/metrics", "/v1/sys/init", "/v1/sys/unseal":
+		"/v1/sys/cache", "/v1/sys/seal-status", "/v1/sys/metrics", "/v1/sys/init", "/v1/sys/unseal", "/v1/sys/storage/raft/join":
 		return true
 	}
 	return false
