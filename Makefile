@@ -12,9 +12,11 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 DATE    ?= $(shell git log -1 --format=%cI 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.buildDate=$(DATE)
 
-# How long one package's tests may take, and how long each fuzz target runs.
+# How long one package's tests may take; how long each fuzz target runs, and of which packages: the handlers for ten minutes are
+# make fuzz FUZZPKG=./api FUZZTIME=10m
 TIMEOUT  ?= 10m
 FUZZTIME ?= 10s
+FUZZPKG  ?= ./...
 
 # The packages whose tests also run under the race detector in CI: those that goroutines meet in. The stores that are other
 # servers' clients are left to "make race RACE=physical", and supervise to "make race RACE=supervise": their tests mostly wait for those
@@ -69,8 +71,8 @@ check: ## gofmt, vet, staticcheck, and the repo's own rules
 	go test -count=1 .
 
 .PHONY: fuzz
-fuzz: ## each fuzz target for FUZZTIME
-	@for pkg in $$(go list ./...); do \
+fuzz: ## each fuzz target of FUZZPKG for FUZZTIME
+	@for pkg in $$(go list $(FUZZPKG)); do \
 		for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
 			echo "== $$pkg $$target"; \
 			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \

@@ -28,6 +28,22 @@ func TestFrozenFormats(t *testing.T) {
 	if data, _ := json.Marshal(c); string(data) != cluster {
 		t.Fatalf("%s, want %s", data, cluster)
 	}
+	const ordered = `{"format":1,"revision":3,"paused":"2026-11-20T10:00:00Z","maintenance":{"node-b":"2026-11-20T09:00:00Z"}}`
+	var o orders
+	if err := json.Unmarshal([]byte(ordered), &o); err != nil {
+		t.Fatal(err)
+	}
+	if data, _ := json.Marshal(o); string(data) != ordered || !o.paused() || !o.inMaintenance("node-b") || keyOrders != "core/orders" {
+		t.Fatalf("%s %s, want %s", keyOrders, data, ordered)
+	}
+	const kept = `{"format":1,"place":"consul locum/"}`
+	var place lockPlace
+	if err := json.Unmarshal([]byte(kept), &place); err != nil {
+		t.Fatal(err)
+	}
+	if data, _ := json.Marshal(place); string(data) != kept || keyLockPlace != "core/lock-place" {
+		t.Fatalf("%s %s, want %s", keyLockPlace, data, kept)
+	}
 	const said = `{"format":1,"id":"i","name":"n","api_addr":"a","cluster_addr":"c","version":"v","priority":100,"candidate":true,"term":3,` +
 		`"reason":"r","incarnation":"i/1/","candidates":[{"id":"x","priority":7}]}`
 	var hi hello

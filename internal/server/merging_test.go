@@ -34,8 +34,8 @@ func (f fenced) Commit(ctx context.Context, fence *physical.Fence, ops ...physic
 	return f.merger.Commit(ctx, fence, ops...)
 }
 
-// Every promise of physical.Backend holds for commits that share transactions, within limits of the store and without; the checks
-// of the fence itself run with the plain store in TestMergerFences.
+// Every promise of physical.Backend holds for commits that share transactions, within limits of the store and without. The checks that
+// raise fences of their own (containsFence) get the merger as it is, the others one with a fence that was raised before.
 func TestMergerConformance(t *testing.T) {
 	for name, limits := range map[string]physical.Caps{"": {}, "Limits": {MaxKey: 200, MaxValue: 4 << 10, MaxOps: 12, MaxCommit: 16 << 10}} {
 		t.Run("Merged"+name, func(t *testing.T) {
