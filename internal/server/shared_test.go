@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -152,6 +153,16 @@ func TestSharedStore(t *testing.T) {
 			readyAll(t, nodes)
 			if code, answer := nodes[0].call("PUT", "/v1/sys/init", "", map[string]any{}); code != 400 {
 				t.Errorf("a second init: %d %v", code, answer)
+			}
+			for _, n := range nodes { // P9: there is nothing but forwarding between these nodes, and it is the active one's
+				eventually(t, n.name+"'s cluster port is open if it is active, and only then", func() bool {
+					code, _ := n.call("GET", "/v1/sys/active", "", nil)
+					conn, err := net.Dial("tcp", strings.TrimPrefix(n.config.ClusterAddr, "https://"))
+					if err == nil {
+						conn.Close()
+					}
+					return (err == nil) == (code == 200)
+				})
 			}
 			useEverywhere(t, nodes, answer["root_token"].(string))
 		})
