@@ -105,7 +105,7 @@ func word(name string) string { return "planted-" + name + "-" + rand.Text() }
 func TestPlantedSecrets(t *testing.T) {
 	application := word("application-environment")
 	c := cluster.New(t, cluster.Options{LogLevel: "debug", Extra: func(n *cluster.Node) string {
-		return fmt.Sprintf("application \"app\" {\n  command = [\"sleep\", \"1000\"]\n  environment = { PLANTED = %q }\n  upstream = %q\n}\n", application, n.URL())
+		return fmt.Sprintf("cache {\n  resp_address = \"\"\n}\napplication \"app\" {\n  command = [\"sleep\", \"1000\"]\n  environment = { PLANTED = %q }\n  upstream = %q\n}\n", application, n.URL())
 	}})
 	ctx := within(t, 2*time.Minute)
 	p := planted{}
@@ -203,6 +203,14 @@ func useSecrets(ctx context.Context, t *testing.T, c *cluster.Cluster, value, lo
 	must("POST", "/v1/secret/metadata/app", fmt.Sprintf(`{"custom_metadata":{"note":%q}}`, value))
 	must("PUT", "/v1/sys/policies/acl/app", `{"policy":"path \"secret/*\" { capabilities = [\"read\"] }"}`)
 	must("POST", "/v1/locks/report", fmt.Sprintf(`{"holder":"me","secret":%q,"ttl":"10s"}`, lockSecret))
+	if err := cluster.Poll(ctx, "the cache takes a value", func() error { // its hosts have to find one another first
+		if code, answer := asked(ctx, t, "PUT", n.URL()+"/v1/cache/codes/app", c.Token, cacheValue); code != http.StatusNoContent {
+			return fmt.Errorf("%d %s", code, answer)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
 	tokens := map[string]string{}
 	for _, name := range []string{"client token", "revoked token"} {
 		var made struct {
@@ -246,7 +254,7 @@ func wrongRequests(ctx context.Context, t *testing.T, n *cluster.Node, token str
 			{"a policy of another type", "PUT", "/v1/sys/policies/acl/bad", token, `{"policy":["` + s + `"]}`},
 			{"a lock of another", "POST", "/v1/locks/report", token, `{"holder":"you","secret":"` + s + `-and-more-of-it","ttl":"1s"}`},
 			{"a lock's secret of another type", "POST", "/v1/locks/report", token, `{"secret":{"a":"` + s + `"}}`},
-			{"a cache's value", "POST", "/v1/cache/none/key", token, `{"value":"` + s + `"`},
+			{"a cache's time", "POST", "/v1/cache/none/key?ttl=" + s, token, s},
 			{"a snapshot", "POST", "/v1/sys/storage/raft/snapshot", token, s},
 			{"a header", "GET", "/v1/secret/data/app?version=" + s, token, ""},
 		} {
