@@ -51,7 +51,12 @@ path "auth/token/create" { capabilities = ["update"] }`
 		want(n, 200, counted, "GET", path, nil)
 		want(n, 403, child, "GET", "secret/data/other", nil)
 	}
+	short := made(want(nodes[1], 200, root, "POST", "auth/token/create", map[string]any{"policies": []string{"app"}, "ttl": "3s"}))
 	want(nodes[1], 200, root, "POST", "sys/step-down", map[string]any{"wait": "10s"})
+	eventually(t, "a token runs out at the next active node", func() bool {
+		code, _ := nodes[1].call("GET", "/v1/auth/token/lookup-self", short, nil)
+		return code == 403
+	})
 	want(nodes[0], 200, child, "GET", "secret/data/app/0", nil)
 	want(nodes[2], 200, counted, "GET", "secret/data/app/0", nil) // the last use
 	want(nodes[0], 403, counted, "GET", "secret/data/app/0", nil)
