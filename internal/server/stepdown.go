@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -25,8 +26,13 @@ func (s *Server) steppingDown(next http.Handler) http.Handler {
 			return
 		}
 		data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, stepDownBody))
+		if tooBig := (*http.MaxBytesError)(nil); errors.As(err, &tooBig) {
+			answerJSON(w, http.StatusRequestEntityTooLarge, map[string]any{"errors": []string{"a step-down request is a few bytes of JSON: send none, or to and wait"}})
+			return
+		}
 		if err != nil {
-			answerJSON(w, http.StatusRequestEntityTooLarge, map[string]any{"errors": []string{"a step-down request is a few bytes of JSON"}})
+			answerJSON(w, http.StatusBadRequest, map[string]any{
+				"errors": []string{"the body broke off before its end, and nothing was done: send it again"}, "processed": "no"})
 			return
 		}
 		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(data)), int64(len(data))
