@@ -150,7 +150,22 @@ func (r *runner) founded(rootToken string) {
 			return
 		}
 		r.app.say("\nA new cluster was begun here. On every other machine run:\n\n  %s\n", line)
+		if names := r.storageVariables(); names != "" {
+			r.app.say("with the same %s in its environment as here: what may hold a password is not printed.\n", names)
+		}
 	})
+}
+
+// storageVariables names what the other machines need in their environment besides the line.
+func (r *runner) storageVariables() string {
+	var names []string
+	if r.flags.storage == "" && r.app.variable("LOCUM_STORAGE") != "" {
+		names = append(names, "LOCUM_STORAGE")
+	}
+	if r.flags.haStorage == "" && r.app.variable("LOCUM_HA_STORAGE") != "" {
+		names = append(names, "LOCUM_HA_STORAGE")
+	}
+	return strings.Join(names, " and ")
 }
 
 // ready says, at a start that is not the first, where the line is to be had.

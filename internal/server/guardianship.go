@@ -59,8 +59,8 @@ func (s *Server) callGuardian(ctx context.Context) (await func() error) {
 		s.guardian = g
 		kind, why := guard.Containment()
 		if kind == supervise.ContainGroup && s.runsCommands() {
-			s.cfg.Warnings = append(s.cfg.Warnings, "what an application starts is held together by a subreaper and process groups alone: if this node, its guardian and the "+
-				"application's init are killed in the same instant, processes can be left behind. This host grants nothing better: "+why)
+			s.cfg.Warnings = append(s.cfg.Warnings, "what an application starts is held together by a subreaper and process groups alone: if the guardian and the application's "+
+				"init are killed in the same instant, processes can be left behind. This host grants nothing better: "+why)
 		}
 		return nil
 	}

@@ -51,7 +51,7 @@ func writeHistory(h []api.Leadership) (physical.Op, error) {
 // successor's beginning tells.
 func began(h []api.Leadership, l api.Leadership) []api.Leadership {
 	if len(h) > 0 {
-		h = ended(h, h[0].Term, l.From, "lost: the node died, froze or was cut off")
+		h = ended(h, h[0].Term, l.From, "lost: the node died, froze or was cut off, or an application could not be active there")
 	}
 	h = append([]api.Leadership{l}, h...)
 	return h[:min(len(h), historyLength)]
