@@ -216,6 +216,10 @@ func TestRun(t *testing.T) {
 	if after != "two" && after != "three" {
 		t.Errorf("answer %q", after)
 	}
+	// Its output is passed through, and the invitation, which this machine has, is kept from it.
+	if next := map[string]*runProcess{"two": second, "three": third}[after]; next != nil {
+		next.wait(t, `^application says hello; LOCUM_JOIN is false$`)
+	}
 	// The same line, and the first machine without one, after a restart.
 	again := startRun(t, filepath.Join(tmp, "one"), "", base, "--", app)
 	again.wait(t, `locum run -invite`)
