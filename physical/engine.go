@@ -33,7 +33,8 @@ type Peer struct {
 // EngineStats is what there is to know of a node's share in such a store, for status pages and metrics.
 type EngineStats struct {
 	ID            string        `json:"id"`
-	State         string        `json:"state"` // "leader", "follower", "candidate", "stopped"
+	Address       string        `json:"address"` // at which the cluster has agreed that this node is reached; "" if at none, as far as it knows
+	State         string        `json:"state"`   // "leader", "follower", "candidate", "stopped"
 	LeaderID      string        `json:"leader_id"`
 	RaftTerm      uint64        `json:"raft_term"`
 	LastIndex     uint64        `json:"last_index"`     // of the log

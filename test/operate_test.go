@@ -1,8 +1,11 @@
 package test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -107,22 +110,7 @@ func TestChangedAddress(t *testing.T) {
 		if err := n.Start(); err != nil {
 			t.Fatal(err)
 		}
-		err = cluster.Poll(ctx, n.Name+"'s new address is adopted", func() error {
-			active, _ := c.Active(ctx)
-			if active == nil {
-				return fmt.Errorf("nobody is active")
-			}
-			peers, err := c.Peers(ctx, active)
-			for _, p := range peers {
-				if p.Address == n.ClusterAddress() && p.Voter {
-					return nil
-				}
-			}
-			return fmt.Errorf("peers %v, %v", peers, err)
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		adopted(ctx, t, c, n)
 		if err := c.WaitHealthy(ctx); err != nil {
 			t.Fatal(err)
 		}
@@ -131,5 +119,60 @@ func TestChangedAddress(t *testing.T) {
 			t.Fatal(err)
 		}
 		put(ctx, t, clientsOf(t, c)[(n.Index+1)%3], fmt.Sprintf("moved/%d", i), "again")
+	}
+}
+
+// adopted waits until the cluster has taken over where n is now.
+func adopted(ctx context.Context, t *testing.T, c *cluster.Cluster, n *cluster.Node) {
+	t.Helper()
+	err := cluster.Poll(ctx, n.Name+"'s new address is adopted", func() error {
+		active, _ := c.Active(ctx)
+		if active == nil {
+			return errors.New("nobody is active")
+		}
+		peers, err := c.Peers(ctx, active)
+		for _, p := range peers {
+			if p.Address == n.ClusterAddress() && p.Voter {
+				return nil
+			}
+		}
+		return fmt.Errorf("peers %v, %v", peers, err)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Of two nodes that have moved, one while the other was down, each knows only where the other was: the one that comes back tells the
+// active node by the way of joining.
+func TestMovedWhileAnotherWasDown(t *testing.T) {
+	c := cluster.New(t, cluster.Options{})
+	ctx := within(t, time.Minute)
+	active, err := c.WaitActive(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leads, down := c.Nodes[(active.Index+1)%3], c.Nodes[(active.Index+2)%3]
+	for _, n := range []*cluster.Node{down, leads} {
+		if err := n.Stop(20 * time.Second); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Move(n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := leads.Start(); err != nil {
+		t.Fatal(err)
+	}
+	adopted(ctx, t, c, leads)
+	if err := c.StepDown(ctx, leads, leads.Name, 20*time.Second); err != nil && !strings.Contains(err.Error(), "is the active node already") {
+		t.Fatal(err)
+	}
+	if err := down.Start(); err != nil {
+		t.Fatal(err)
+	}
+	adopted(ctx, t, c, down)
+	if err := c.WaitHealthy(ctx); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -227,17 +227,7 @@ func (s *Server) adoptAddress(u *unsealed) {
 	if s.raft == nil {
 		return
 	}
-	configured := ""
-	peers, err := s.raft.Peers()
-	if err != nil {
-		s.log.Error("raft configuration not read", "error", err)
-		return
-	}
-	for _, p := range peers {
-		if p.ID == s.id {
-			configured = p.Addr
-		}
-	}
+	configured := s.raft.Stats().Address
 	if configured == "" || configured == s.clusterHostPort {
 		return
 	}

@@ -22,7 +22,8 @@ type Stats = physical.EngineStats
 
 // Stats returns a picture of this node. It answers from memory.
 func (s *Store) Stats() Stats {
-	out := Stats{ID: s.id, State: "stopped", AppliedIndex: s.state.header().index, LastIndex: lastOf(s.log)}
+	head := s.state.header()
+	out := Stats{ID: s.id, Address: head.addrs[s.id], State: "stopped", AppliedIndex: head.index, LastIndex: lastOf(s.log)}
 	run := s.running()
 	if run == nil {
 		return out
