@@ -296,7 +296,8 @@ func TestKill(t *testing.T) {
 		await(t, "all children run", 5*time.Second, func() bool { return len(marked(marker)) >= sleepers })
 		began := time.Now()
 		p.Kill()
-		if e := done(t, p); e.Cause != causeAsked || e.Signal != syscall.SIGKILL {
+		// The signal reaches the shell with its children, or after one that it waits for: then it ends by itself.
+		if e := done(t, p); e.Cause != causeAsked || e.Signal != syscall.SIGKILL && e.Signal != 0 {
 			t.Errorf("%s: %+v", containment, e)
 		}
 		if left := marked(marker); len(left) > 0 {
