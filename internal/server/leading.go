@@ -187,7 +187,7 @@ func (l *leading) serve() error {
 		}
 	})
 	l.locks.Store(locks)
-	l.handler = l.inviting(l.mintingForOthers(l.dispatch(api.Active(service, entries, tokens, members, u.apiConfig()))))
+	l.handler = l.inviting(l.tellingWhetherItServes(l.mintingForOthers(l.dispatch(api.Active(service, entries, tokens, members, u.apiConfig())))))
 	l.minting.Store(true)
 	if u.guardian != nil {
 		l.upkeep.Go(func() { u.keepPlan(upkeep) })

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -9,6 +10,8 @@ import (
 	"net/http/httptest"
 	"strconv"
 	"time"
+
+	"github.com/locum-ha/locum/api"
 )
 
 const (
@@ -74,7 +77,7 @@ func (s *Server) stepDownAndWait(w http.ResponseWriter, r *http.Request, next ht
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if l := s.leaderNow(); l.Term > before {
+		if l := s.leaderNow(); l.Term > before && s.serves(ctx, l) {
 			answerJSON(w, http.StatusOK, map[string]any{
 				"node": l.Name, "node_id": l.NodeID, "term": l.Term,
 				"leader_address": l.APIAddr, "leader_cluster_address": l.ClusterAddr,
@@ -91,6 +94,41 @@ func (s *Server) stepDownAndWait(w http.ResponseWriter, r *http.Request, next ht
 			return
 		}
 	}
+}
+
+// servingPath is where the active node tells the others whether its activation is over, applications included: until then it
+// leads, and serves nobody.
+const servingPath = "/v1/sys/internal/serving"
+
+// servingLimit bounds the question.
+const servingLimit = time.Second
+
+// serves reports whether l serves: this node knows it of itself, and asks any other.
+func (s *Server) serves(ctx context.Context, l api.Leader) bool {
+	if l.NodeID == s.id {
+		return true // leaderNow says so only then
+	}
+	ctx, cancel := context.WithTimeout(ctx, servingLimit)
+	defer cancel()
+	answer, err := s.askActive(ctx, http.MethodGet, servingPath, "", nil)
+	var now struct {
+		Term uint64 `json:"term"`
+	}
+	return err == nil && json.Unmarshal(answer, &now) == nil && now.Term == l.Term
+}
+
+// tellingWhetherItServes answers them.
+func (l *leading) tellingWhetherItServes(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path != servingPath:
+			next.ServeHTTP(w, r)
+		case l.node.isActive():
+			answerJSON(w, http.StatusOK, map[string]any{"term": l.term.Term})
+		default:
+			answerJSON(w, http.StatusServiceUnavailable, map[string]any{"errors": []string{"not active yet"}})
+		}
+	})
 }
 
 func answerJSON(w http.ResponseWriter, code int, v any) {

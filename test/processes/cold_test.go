@@ -30,6 +30,9 @@ func TestCold(t *testing.T) {
 	if err := c.StepDown(within(t, 30*time.Second), c.Nodes[0], "", 20*time.Second); err != nil {
 		t.Fatal(err)
 	}
+	if now, _ := c.Active(within(t, time.Second)); now == nil || now == n {
+		t.Errorf("the step-down was answered with another node, and %v is active", now)
+	}
 	next := active(t, c, n)
 	await(t, n, next)
 	oneAtATime(t, dir)
