@@ -51,9 +51,9 @@ type Config struct {
 	Repeatable func(*http.Request) bool
 	// RepeatMethods may be repeated although delivered, besides the safe methods.
 	RepeatMethods []string
-	// TrustForwarded reports whether the client may send X-Forwarded-*. Default: none may.
+	// TrustForwarded reports whether the client may send X-Forwarded-* and Client-Cert. Default: none may.
 	TrustForwarded func(*http.Request) bool
-	// SetForwarded adds X-Forwarded-For, -Host and -Proto to every request, wherever it is run.
+	// SetForwarded adds X-Forwarded-For, -Host and -Proto, and Client-Cert (RFC 9440), to every request, wherever it is run.
 	SetForwarded bool
 
 	// Hello is what this node tells the other side of a connection, at connect and every second. It is

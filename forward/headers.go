@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"encoding/base64"
 	"encoding/hex"
 	"math/rand/v2"
 	"net/http"
@@ -15,6 +16,7 @@ const (
 	headerForwarder = "X-Locum-Forwarded-By"
 	headerNoForward = "X-Locum-No-Request-Forwarding"
 	headerVaultNo   = "X-Vault-No-Request-Forwarding"
+	headerCert      = "Client-Cert" // RFC 9440; Client-Cert-Chain begins with it
 )
 
 // scrub takes from a client's request what it may not say, and reports whether the client wants to be
@@ -30,7 +32,7 @@ func scrub(h http.Header, trusted bool) (noForward bool) {
 		case name == headerVaultNo:
 			noForward = noForward || len(values) > 0 && values[0] != ""
 			delete(h, name)
-		case !trusted && (strings.HasPrefix(name, "X-Forwarded-") || name == "Forwarded"):
+		case !trusted && (strings.HasPrefix(name, "X-Forwarded-") || name == "Forwarded" || strings.HasPrefix(name, headerCert)):
 			delete(h, name)
 		}
 	}
@@ -38,7 +40,8 @@ func scrub(h http.Header, trusted bool) (noForward bool) {
 }
 
 // setForwarded extends X-Forwarded-For by the client's address, if it has one (on a Unix socket it has not), and sets the
-// other two unless a trusted proxy has.
+// other two unless a trusted proxy has. A certificate that the client has shown, and that was verified, goes into Client-Cert as
+// RFC 9440 has it.
 func setForwarded(r *http.Request) {
 	h := r.Header
 	values := make([]string, 3) // of all three in one piece: this is on the way of every request
@@ -60,6 +63,9 @@ func setForwarded(r *http.Request) {
 		}
 		values[2] = proto
 		h["X-Forwarded-Proto"] = values[2:3:3]
+	}
+	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
+		h[headerCert] = []string{":" + base64.StdEncoding.EncodeToString(r.TLS.VerifiedChains[0][0].Raw) + ":"}
 	}
 }
 

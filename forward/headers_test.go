@@ -3,6 +3,7 @@ package forward
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -64,6 +65,7 @@ func TestHeadersOfARequest(t *testing.T) {
 			for k, v := range map[string]string{
 				"X-Locum-Node": "liar", "X-Locum-Anything": "1", "X-Locum-Forwarded-By": "liar",
 				"X-Forwarded-For": "6.6.6.6", "X-Forwarded-Proto": "gopher", "X-Forwarded-Port": "1", "Forwarded": "for=6.6.6.6",
+				"Client-Cert": ":bGlhcg==:", "Client-Cert-Chain": ":bGlhcg==:",
 				"Connection": "keep-alive, X-Hop", "X-Hop": "1", "Te": "trailers, deflate", "Proxy-Authorization": "secret",
 				"Traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "X-Request-Id": "my-id-1",
 				"X-Two": "a",
@@ -81,7 +83,7 @@ func TestHeadersOfARequest(t *testing.T) {
 				"X-Request-Id": "my-id-1", "Traceparent": req.Header.Get("Traceparent"), "X-Two": "a,b",
 				"X-Locum-Node": "", "X-Locum-Anything": "", "X-Locum-Forwarded-By": "",
 				"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Proto": "http", "X-Forwarded-Host": "shop.example",
-				"X-Forwarded-Port": "", "Forwarded": "",
+				"X-Forwarded-Port": "", "Forwarded": "", "Client-Cert": "", "Client-Cert-Chain": "",
 			}
 			if n == standby {
 				want["X-Locum-Forwarded-By"] = "b"
@@ -90,6 +92,7 @@ func TestHeadersOfARequest(t *testing.T) {
 			if trusted {
 				want["X-Forwarded-For"], want["X-Forwarded-Proto"] = "6.6.6.6, 127.0.0.1", "gopher"
 				want["X-Forwarded-Port"], want["Forwarded"] = "1", "for=6.6.6.6"
+				want["Client-Cert"], want["Client-Cert-Chain"] = ":bGlhcg==:", ":bGlhcg==:"
 			}
 			for k, v := range want {
 				if got := strings.Join(s.Header[k], ","); got != v {
@@ -127,11 +130,7 @@ func TestRequestIDIsMadeWhenUnfit(t *testing.T) {
 // The client's certificate and TLS names reach the handler as the standby saw them.
 func TestClientCertificateTravels(t *testing.T) {
 	checkLeaks(t)
-	active := newNode(t, "a")
-	standby := newNode(t, "b")
-	active.Lead(1, newLease(), http.HandlerFunc(seenHandler))
-	standby.Follow(active.target(1, standby))
-	standby.waitUp()
+	_, standby, _ := pair(t, http.HandlerFunc(seenHandler), func(c *Config) { c.SetForwarded = true })
 	for range 2 { // the second time from the cache
 		req := httptest.NewRequest("GET", "https://shop.example/", nil)
 		cert := testCert()
@@ -144,6 +143,10 @@ func TestClientCertificateTravels(t *testing.T) {
 		s := decodeSeen(t, rec.Body.String())
 		if s.CN != "test" || !s.Verified || s.ServerName != "shop.example" {
 			t.Errorf("%+v", s)
+		}
+		// RFC 9440: for a handler that is an application behind a node.
+		if want := ":" + base64.StdEncoding.EncodeToString(cert.Leaf.Raw) + ":"; s.Header.Get("Client-Cert") != want {
+			t.Errorf("Client-Cert is %q", s.Header.Get("Client-Cert"))
 		}
 	}
 }

@@ -120,6 +120,10 @@ type Application struct {
 	// TLSKeyFile is the PEM file with the certificate's private key. Required where tls_cert_file is.
 	TLSKeyFile string `hcl:"tls_key_file"`
 
+	// TLSClientCAFile is a PEM file of authorities. When it is given, clients must show a certificate of one of them, and the
+	// application gets it in the header Client-Cert (RFC 9440). Read again on SIGHUP. Default: none; no certificate is asked for.
+	TLSClientCAFile string `hcl:"tls_client_ca_file"`
+
 	// UpstreamCAFile is a PEM file of authorities to verify the certificate of an upstream https:// with. Default: the system's.
 	UpstreamCAFile string `hcl:"upstream_ca_file"`
 
@@ -127,7 +131,7 @@ type Application struct {
 	// Default: false.
 	ProxyProtocol bool `hcl:"proxy_protocol"`
 
-	// XForwardedForAuthorizedAddrs are the proxies, as addresses or CIDR ranges, whose X-Forwarded-* headers are believed, as
+	// XForwardedForAuthorizedAddrs are the proxies, as addresses or CIDR ranges, whose X-Forwarded-* and Client-Cert headers are believed, as
 	// with a listener. Default: none.
 	XForwardedForAuthorizedAddrs []string `hcl:"x_forwarded_for_authorized_addrs"`
 

@@ -75,6 +75,7 @@ func TestApplicationFaults(t *testing.T) {
 		{"upstream = \"tcp://127.0.0.1:1\"\n user = \"root\"", "there is none"},
 		{"command = [\"a\"]\n restarts = -1", "write 0 to step down at the first failure"},
 		{"command = [\"a\"]\n role_file = \"role\"", "is not absolute"},
+		{"command = [\"a\"]\n tls_client_ca_file = \"/x\"", "clients show certificates with TLS only"},
 	} {
 		_, err := complete(t, minimal+"application \"a\" {\n "+tc.body+"\n}\n", host(nil))
 		if err == nil || !strings.Contains(err.Error(), tc.want) {

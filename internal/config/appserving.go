@@ -58,7 +58,7 @@ func (c *checker) serving(a *Application, path string) {
 	}
 	if bytes {
 		for name, given := range map[string]bool{
-			"mode": a.Mode == "redirect", "tls_cert_file": a.TLSCertFile != "", "address": a.Address != "",
+			"mode": a.Mode == "redirect", "tls_cert_file": a.TLSCertFile != "", "tls_client_ca_file": a.TLSClientCAFile != "", "address": a.Address != "",
 			"x_forwarded_for_authorized_addrs": len(a.XForwardedForAuthorizedAddrs) > 0, "max_request_size": a.MaxRequestSize > 0,
 		} {
 			if given {
@@ -78,6 +78,9 @@ func (c *checker) serving(a *Application, path string) {
 	}
 	if (a.TLSCertFile == "") != (a.TLSKeyFile == "") {
 		c.fault(path+"tls_cert_file", "certificate and key belong together", "write both tls_cert_file and tls_key_file")
+	}
+	if a.TLSClientCAFile != "" && a.TLSCertFile == "" && !bytes {
+		c.fault(path+"tls_client_ca_file", "clients show certificates with TLS only", "set tls_cert_file and tls_key_file, or remove the line")
 	}
 	for _, text := range a.XForwardedForAuthorizedAddrs {
 		if _, err := parsePrefix(text); err != nil {
@@ -100,5 +103,6 @@ func (c *checker) servingFiles(a *Application, path string) {
 	if a.TLSCertFile != "" && a.TLSKeyFile != "" {
 		c.keyPair(path+"tls_cert_file", path+"tls_key_file", a.TLSCertFile, a.TLSKeyFile)
 	}
+	c.authorities(path+"tls_client_ca_file", a.TLSClientCAFile)
 	c.authorities(path+"upstream_ca_file", a.UpstreamCAFile)
 }

@@ -3,10 +3,13 @@ package server
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -184,5 +187,41 @@ func TestLocalAddressWhileDraining(t *testing.T) {
 	}
 	if code, answer := local.call("GET", "/v1/sys/leader", "", nil); code != 200 || answer["is_self"] != true {
 		t.Errorf("leader: %d %v", code, answer)
+	}
+}
+
+// Design.md "Forwarding": the client's certificate travels along. An application reads it as RFC 9440 has it.
+func TestApplicationWithClientCertificates(t *testing.T) {
+	n := testCluster(t, 1)[0]
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, r.Header.Get("Client-Cert"))
+	}))
+	t.Cleanup(app.Close)
+	dir := t.TempDir()
+	cert, authority := issue(t, dir, "node")
+	a := config.NewApplication("orders")
+	a.Upstream, a.Listen = app.URL, []string{"127.0.0.1:0"}
+	a.TLSCertFile, a.TLSKeyFile = filepath.Join(dir, "node.crt"), filepath.Join(dir, "node.key")
+	a.TLSClientCAFile = a.TLSCertFile
+	n.config.Applications = []config.Application{a}
+	n.start()
+	initialise(t, n)
+	ready(t, n)
+	url := "https://" + n.server.serving[0].listeners[0].Addr().String()
+	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: authority, Certificates: []tls.Certificate{cert}}}
+	defer tr.CloseIdleConnections()
+	resp, err := (&http.Client{Transport: tr}).Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	got, err := io.ReadAll(resp.Body)
+	if want := ":" + base64.StdEncoding.EncodeToString(cert.Leaf.Raw) + ":"; err != nil || string(got) != want {
+		t.Errorf("%d, the application reads %q (%v)", resp.StatusCode, got, err)
+	}
+	without := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: authority}}
+	if resp, err := (&http.Client{Transport: without}).Get(url); err == nil {
+		resp.Body.Close()
+		t.Error("a client without a certificate is let in")
 	}
 }

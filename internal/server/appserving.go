@@ -113,7 +113,9 @@ func (sv *serving) listen() error {
 		}
 		cfg.Forwarders.Prefixes = sv.cfg.AuthorizedProxies()
 		if sv.cfg.TLSCertFile != "" {
-			cfg.TLS = &listener.TLS{CertFile: sv.cfg.TLSCertFile, KeyFile: sv.cfg.TLSKeyFile, MinVersion: tls.VersionTLS12}
+			cfg.TLS = &listener.TLS{
+				CertFile: sv.cfg.TLSCertFile, KeyFile: sv.cfg.TLSKeyFile, ClientCAFile: sv.cfg.TLSClientCAFile, MinVersion: tls.VersionTLS12,
+			}
 		}
 		l, err := listener.New(cfg)
 		if err != nil {
