@@ -18,7 +18,7 @@ func (a *app) recoverCommand() *cobra.Command {
 		Short: "Go on with this node alone when a quorum is lost for good (offline)",
 		Long: `For when so many servers are lost for good that the rest can never form a quorum again. It works on the data directory of a
 node that does not run, and makes that node the cluster's only server. Everything in its log counts as committed; the term
-is not lowered. So:
+goes on about a million higher, above all that the lost servers may have given. So:
 
   1. End all nodes that are left. Choose the one with the most recent data.
   2. Run this there, then start that node.

@@ -223,8 +223,9 @@ func (s *Store) install(ctx context.Context, run *running, spool *os.File) error
 
 // Recover rewrites the cluster's configuration in a data directory whose node is stopped: for when a
 // majority of the voters is lost for good. Peers are those that form the cluster from then on, all as
-// voters; the node of this directory must be among them. Terms are kept. All entries in its log count as
-// committed, so it must be the node with the longest log; every other node is emptied and joins anew.
+// voters; the node of this directory must be among them. Terms go on above those that the lost nodes may have
+// given (recoverGap). All entries in its log count as committed, so it must be the node with the longest log; every other
+// node is emptied and joins anew.
 func Recover(path string, peers []Peer) error {
 	dir := dataDir{path: path}
 	if _, err := os.Stat(dir.log()); err != nil {
@@ -279,10 +280,19 @@ func recoverLog(dir dataDir, id string, log *logStore, cluster hraft.Configurati
 	if err = errors.Join(failed, err); err != nil {
 		return fmt.Errorf("recover: %w", err)
 	}
+	// The node's own state has the same index as the new snapshot, and would be kept, without the addresses and the floor. It goes
+	// last: until the snapshot is there, it may be the best copy.
+	if err := os.Remove(dir.state()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("recover: %w", err)
+	}
 	return nil
 }
 
-// recovery is a machine whose snapshot has other addresses.
+// recoverGap is how many terms a recovery passes over: the lost nodes may have given terms in log entries that this one has never seen,
+// and a term is never given twice. It is far more than the leaderships that a log can lack, and far less than what would use numbers up.
+const recoverGap = 1 << 20
+
+// recovery is a machine whose snapshot has other addresses, and a floor above all terms that were given.
 type recovery struct {
 	*machine
 	addrs map[string]string
@@ -291,6 +301,7 @@ type recovery struct {
 func (r *recovery) Snapshot() (hraft.FSMSnapshot, error) {
 	err := r.state.update(func(_ *bbolt.Tx, h header) (header, error) {
 		h.addrs = r.addrs
+		h.lock.floor = max(h.lock.Term, h.lock.floor, h.fence.Term) + recoverGap
 		return h, nil
 	})
 	if err != nil {

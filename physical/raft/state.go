@@ -34,7 +34,7 @@ const stateFormat = 1
 type lockRecord struct {
 	physical.Record
 	raftTerm uint64 // the raft term in which it was acquired
-	floor    uint64 // terms given are above it: the highest of a snapshot that was restored
+	floor    uint64 // terms given are above it: the highest of a snapshot that was restored; see recoverGap too
 }
 
 // header is all of the state but the entries.
