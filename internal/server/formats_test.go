@@ -2,6 +2,8 @@ package server
 
 import (
 	"encoding/json"
+	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -44,6 +46,7 @@ func TestFrozenFormats(t *testing.T) {
 	if data, _ := json.Marshal(place); string(data) != kept || keyLockPlace != "core/lock-place" {
 		t.Fatalf("%s %s, want %s", keyLockPlace, data, kept)
 	}
+	frozenInvitation(t)
 	const said = `{"format":1,"id":"i","name":"n","api_addr":"a","cluster_addr":"c","version":"v","priority":100,"candidate":true,"term":3,` +
 		`"reason":"r","incarnation":"i/1/","candidates":[{"id":"x","priority":7}]}`
 	var hi hello
@@ -72,5 +75,27 @@ func TestHistory(t *testing.T) {
 	h = ended(h, 150, start.Add(300*time.Minute), "again")
 	if h[0].Reason != "stepped down" || !h[0].To.Equal(start.Add(200*time.Minute)) {
 		t.Fatalf("a step-down: %+v", h[0])
+	}
+}
+
+func frozenInvitation(t *testing.T) {
+	const invited = `{"format":1,"secret":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="}`
+	secret, err := decodeInvitation([]byte(invited))
+	if err != nil || len(secret) != 32 || secret[31] != 31 {
+		t.Fatalf("%x, %v", secret, err)
+	}
+	if op, err := writeInvitation(secret); err != nil || string(op.Value) != invited || op.Key != "core/invitation" {
+		t.Fatalf("%v\n%s %s\nwant\n%s", err, op.Key, op.Value, invited)
+	}
+	if _, err := decodeInvitation([]byte(`{"format":2,"secret":{"key":"AAEC"}}`)); err == nil || !strings.Contains(err.Error(), "upgrade this node") {
+		t.Errorf("a newer format: %v", err)
+	}
+	for _, refused := range []string{
+		`{"format":2,"secret":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="}`, `{"secret":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="}`,
+		`{"format":1,"secret":"AAEC"}`, "thirty-two bytes that are no JSON",
+	} {
+		if _, err := decodeInvitation([]byte(refused)); !errors.Is(err, errStoredInvitation) || strings.Contains(err.Error(), "AAEC") {
+			t.Errorf("%s: %v", refused, err)
+		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/locum-ha/locum/api"
 	"github.com/locum-ha/locum/auth"
+	"github.com/locum-ha/locum/barrier"
 	"github.com/locum-ha/locum/internal/join"
 	"github.com/locum-ha/locum/physical"
 	"github.com/locum-ha/locum/seal"
@@ -26,6 +27,8 @@ import (
 
 const (
 	keyInvitation     = "core/invitation"
+	invitationFormat  = 1
+	invitationSecret  = 32 // bytes
 	invitePath        = "/v1/sys/invitation"
 	inviteChallenge   = "/v1/sys/internal/invitation/challenge"
 	inviteAnswer      = "/v1/sys/internal/invitation/answer"
@@ -36,6 +39,42 @@ const (
 
 // ErrInvitation: the secret is not the one in force; it was replaced, or belongs to another cluster.
 var ErrInvitation = errors.New("the cluster does not know this invitation: it was replaced, or is another cluster's")
+
+// errStoredInvitation: what is stored is no invitation of a format that this version knows. What to do is in the text, which is for clients.
+var errStoredInvitation = errors.New("the stored invitation (" + keyInvitation + ")")
+
+// storedInvitation is the secret in force.
+type storedInvitation struct {
+	Format int    `json:"format"`
+	Secret []byte `json:"secret"`
+}
+
+// readInvitation returns the secret in force; [physical.ErrNotFound] if there is none.
+func readInvitation(ctx context.Context, view *barrier.View) ([]byte, error) {
+	e, err := view.Get(ctx, keyInvitation)
+	if err != nil {
+		return nil, err
+	}
+	return decodeInvitation(e.Value)
+}
+
+// decodeInvitation's errors are errStoredInvitation. They do not repeat what stands there: it is a secret.
+func decodeInvitation(data []byte) ([]byte, error) {
+	var s storedInvitation
+	err := json.Unmarshal(data, &s)
+	switch {
+	case s.Format > invitationFormat: // whatever else it has
+		return nil, fmt.Errorf("%w has format %d, of a newer version; this one knows %d: upgrade this node", errStoredInvitation, s.Format, invitationFormat)
+	case err != nil || s.Format != invitationFormat || len(s.Secret) != invitationSecret:
+		return nil, fmt.Errorf("%w cannot be read: replace it with locum run -new-invite", errStoredInvitation)
+	}
+	return s.Secret, nil
+}
+
+func writeInvitation(secret []byte) (physical.Op, error) {
+	data, err := json.Marshal(storedInvitation{Format: invitationFormat, Secret: secret})
+	return physical.Put(keyInvitation, data), err
+}
 
 func invitationKey(secret []byte) ([]byte, error) {
 	return hkdf.Key(sha256.New, secret, nil, invitationPurpose, 32)
@@ -79,6 +118,9 @@ func (l *leading) inviting(next http.Handler) http.Handler {
 			answerJSON(w, http.StatusConflict, map[string]any{"errors": []string{err.Error()}})
 		case errors.Is(err, physical.ErrNotFound):
 			answerJSON(w, http.StatusNotFound, map[string]any{"errors": []string{"this cluster invites nobody: on one of its machines run locum run -invite"}})
+		case errors.Is(err, errStoredInvitation):
+			l.node.log.Error("invitation", "error", err)
+			answerJSON(w, http.StatusInternalServerError, map[string]any{"errors": []string{err.Error()}, "processed": "no"})
 		default:
 			l.node.log.Error("invitation", "error", err)
 			answerJSON(w, http.StatusServiceUnavailable, map[string]any{"errors": []string{"the invitation cannot be read or written now"}, "processed": "unknown"})
@@ -102,16 +144,22 @@ func (l *leading) invitation(r *http.Request) (any, error) {
 		return nil, api.Errorf(http.StatusMethodNotAllowed, "method %s is not allowed here: use one of GET, POST, PUT", r.Method)
 	}
 	view := l.node.barrier.View(&l.term.Fence)
-	entry, err := view.Get(r.Context(), keyInvitation)
-	if err != nil && !errors.Is(err, physical.ErrNotFound) {
+	if r.Method == http.MethodGet {
+		secret, err := readInvitation(r.Context(), view)
+		if err == nil {
+			return map[string]any{"secret": base64.RawURLEncoding.EncodeToString(secret)}, nil
+		}
+		if !errors.Is(err, physical.ErrNotFound) {
+			return nil, err
+		}
+	}
+	secret := make([]byte, invitationSecret)
+	rand.Read(secret) // never fails
+	op, err := writeInvitation(secret)
+	if err != nil {
 		return nil, err
 	}
-	if err == nil && r.Method == http.MethodGet {
-		return map[string]any{"secret": base64.RawURLEncoding.EncodeToString(entry.Value)}, nil
-	}
-	secret := make([]byte, 32)
-	rand.Read(secret) // never fails
-	if err := view.Commit(r.Context(), physical.Put(keyInvitation, secret)); err != nil {
+	if err := view.Commit(r.Context(), op); err != nil {
 		return nil, err
 	}
 	return map[string]any{"secret": base64.RawURLEncoding.EncodeToString(secret)}, nil
@@ -122,7 +170,7 @@ func (l *leading) challengeInvited(w http.ResponseWriter, r *http.Request) (any,
 	if err := readBody(w, r, &asked); err != nil {
 		return nil, err
 	}
-	if _, err := l.node.barrier.View(&l.term.Fence).Get(r.Context(), keyInvitation); err != nil {
+	if _, err := readInvitation(r.Context(), l.node.barrier.View(&l.term.Fence)); err != nil {
 		return nil, err
 	}
 	c, err := l.node.inviteDoor.Challenge(asked, nil, nil)
@@ -138,11 +186,11 @@ func (l *leading) answerInvited(w http.ResponseWriter, r *http.Request) (any, er
 	if err := readBody(w, r, &a); err != nil {
 		return nil, err
 	}
-	entry, err := l.node.barrier.View(&l.term.Fence).Get(r.Context(), keyInvitation)
+	secret, err := readInvitation(r.Context(), l.node.barrier.View(&l.term.Fence))
 	if err != nil {
 		return nil, err
 	}
-	key, err := invitationKey(entry.Value)
+	key, err := invitationKey(secret)
 	if err != nil {
 		return nil, err
 	}
