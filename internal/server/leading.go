@@ -269,19 +269,3 @@ func (u *unsealed) deactivate(term *election.Leadership, cause error) {
 	u.leading.Store(nil)
 	u.kick()
 }
-
-// successor is the node that should take over: of those that can, the one of the newest version, of these the one with the
-// highest priority, and of these the one heard from last.
-func (u *unsealed) successor() string {
-	best := member{}
-	for _, m := range u.members.candidates() {
-		switch {
-		case best.ID == "", newer(m.Version, best.Version):
-			best = m
-		case newer(best.Version, m.Version):
-		case m.Priority > best.Priority, m.Priority == best.Priority && m.echo.After(best.echo):
-			best = m
-		}
-	}
-	return best.ID
-}

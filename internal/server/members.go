@@ -53,6 +53,8 @@ const (
 	memberFit  = 3 * time.Second  // nor chosen as successor after this
 )
 
+func (m member) rival() rival { return rival{m.ID, m.Priority, m.Version} }
+
 // members are the standbys that the active node hears from.
 type members struct {
 	mu   sync.Mutex
@@ -104,7 +106,7 @@ func (m *members) candidates() []member {
 func (m *members) rivals() []rival {
 	var out []rival
 	for _, one := range m.candidates() {
-		out = append(out, rival{one.ID, one.Priority, one.Version})
+		out = append(out, one.rival())
 	}
 	return out
 }

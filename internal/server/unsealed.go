@@ -36,14 +36,7 @@ type unsealed struct {
 // live begins the life. The barrier is unsealed and, on raft, the store runs.
 func (s *Server) live() (*unsealed, error) {
 	u := &unsealed{Server: s, kicked: make(chan struct{}, 1), electionOver: make(chan struct{})}
-	e, err := election.New(election.Config{
-		ID: s.id, Name: s.cfg.NodeName,
-		Candidate: s.cfg.HA.Candidate, Priority: s.cfg.HA.Priority,
-		Lock: s.lock, Store: s.storage, TTL: s.cfg.HA.LockTTL,
-		Activate: u.activate, Drain: u.drain, Deactivate: u.deactivate, Successor: u.successor,
-		DrainTimeout: s.cfg.HA.DrainTimeout + s.stopLimit(), MinFailover: s.cfg.HA.MinFailoverInterval,
-		Logger: s.log.With("part", "election"), Observer: s.electionObserver(),
-	})
+	e, err := election.New(u.electionConfig())
 	if err != nil {
 		return nil, err
 	}
@@ -72,6 +65,18 @@ func (s *Server) live() (*unsealed, error) {
 		}
 	})
 	return u, nil
+}
+
+func (u *unsealed) electionConfig() election.Config {
+	ha := u.cfg.HA
+	return election.Config{
+		ID: u.id, Name: u.cfg.NodeName,
+		Candidate: ha.Candidate, Priority: ha.Priority,
+		Lock: u.lock, Store: u.storage, TTL: ha.LockTTL,
+		Activate: u.activate, Drain: u.drain, Deactivate: u.deactivate, Successor: u.successor,
+		DrainTimeout: ha.DrainTimeout + u.stopLimit(), MinFailover: ha.MinFailoverInterval,
+		Logger: u.log.With("part", "election"), Observer: u.electionObserver(),
+	}
 }
 
 // stepOut leaves the election: if this node is active it hands over, as planned. It follows whoever comes next.
@@ -159,14 +164,9 @@ func (s *Server) heard(peer string, data []byte, rtt, skew time.Duration) {
 	}
 }
 
-// prefer lets the best of the other candidates go first, if it has a higher priority than this node.
+// prefer lets the best of the other candidates go first, if it is of a newer version or has a higher priority than this node.
 func (u *unsealed) prefer(candidates []rival) {
-	best := rival{}
-	for _, c := range candidates {
-		if c.Priority = u.rank(c); c.ID != u.id && (best.ID == "" || c.Priority > best.Priority) {
-			best = c
-		}
-	}
+	best := u.foremost(candidates)
 	if was := u.rival.Swap(&best); was != nil && *was == best {
 		return
 	}

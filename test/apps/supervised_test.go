@@ -5,6 +5,8 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,20 +20,40 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	}
 	<-time.After(100 * time.Millisecond)
-	err := http.ListenAndServe(address, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body)
-		fmt.Fprintf(w, "%s %s", r.Method, r.URL.Path)
-	}))
+	journal, err := os.OpenFile(os.Getenv("LOCUM_TEST_JOURNAL"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err == nil {
+		err = http.ListenAndServe(address, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			if r.Method == http.MethodPost {
+				fmt.Fprintln(journal, r.URL.Path) // one write: lines of several applications do not mix
+			}
+			fmt.Fprintf(w, "%s %s", r.Method, r.URL.Path)
+		}))
+	}
 	fmt.Fprintln(os.Stderr, "error:", err)
 	os.Exit(1)
 }
 
-// supervised is a configuration block for an application that Locum runs.
-func supervised(standby string) func(*cluster.Node) string {
+// supervised is a configuration block for an application that Locum runs, and that notes in a file which requests it carried out.
+func supervised(standby, journal string) func(*cluster.Node) string {
 	return func(n *cluster.Node) string {
-		return fmt.Sprintf("application \"app\" {\n  command = [%q]\n  environment = { LOCUM_TEST_APPLICATION = \"%s:9000\" }\n  upstream = \"http://%s:9000\"\n  listen = %q\n  standby = %q\n}\n",
-			os.Args[0], n.IP, n.IP, address(n), standby)
+		return fmt.Sprintf("application \"app\" {\n  command = [%q]\n  environment = { LOCUM_TEST_APPLICATION = \"%s:9000\", LOCUM_TEST_JOURNAL = %q }\n  upstream = \"http://%s:9000\"\n  listen = %q\n  standby = %q\n}\n",
+			os.Args[0], n.IP, journal, n.IP, address(n), standby)
 	}
+}
+
+// carriedOut reads what the application has noted, wherever it ran.
+func carriedOut(t *testing.T, journal string) *counter {
+	t.Helper()
+	data, err := os.ReadFile(journal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &counter{done: map[string]int{}}
+	for path := range strings.Lines(string(data)) {
+		c.done[strings.TrimSpace(path)]++
+	}
+	return c
 }
 
 // P5 and P2 together: a switchover stops the application on one node after its last answer, and starts it on another, and no request
@@ -39,7 +61,8 @@ func supervised(standby string) func(*cluster.Node) string {
 func TestSupervisedSwitchover(t *testing.T) {
 	for _, standby := range []string{"cold", "warm"} {
 		t.Run(standby, func(t *testing.T) {
-			c := start(t, supervised(standby), answers)
+			journal := filepath.Join(t.TempDir(), "journal")
+			c := start(t, supervised(standby, journal), answers)
 			for range 3 {
 				active, _ := c.Active(within(t, 10*time.Second))
 				tr := drive(c.Nodes, 300)
@@ -51,7 +74,7 @@ func TestSupervisedSwitchover(t *testing.T) {
 					t.Error(err)
 				}
 				settle(t, 300*time.Millisecond)
-				judge(t, tr.Stop(), nil, true)
+				judge(t, tr.Stop(), carriedOut(t, journal), true)
 			}
 		})
 	}

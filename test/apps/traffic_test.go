@@ -38,7 +38,13 @@ func application(upstream, more string) func(*cluster.Node) string {
 // start starts three nodes in front of an application, and waits until all of them reach it.
 func start(t *testing.T, extra func(*cluster.Node) string, ready func(addr string) error) *cluster.Cluster {
 	t.Helper()
-	c := cluster.New(t, cluster.Options{Extra: extra, LogLevel: os.Getenv("LOCUM_TEST_LEVEL")})
+	return startOf(t, "", extra, ready)
+}
+
+// startOf is start with nodes of a version.
+func startOf(t *testing.T, version string, extra func(*cluster.Node) string, ready func(addr string) error) *cluster.Cluster {
+	t.Helper()
+	c := cluster.New(t, cluster.Options{Extra: extra, LogLevel: os.Getenv("LOCUM_TEST_LEVEL"), Version: version})
 	ctx := within(t, 20*time.Second)
 	for _, n := range c.Nodes {
 		if err := cluster.Poll(ctx, n.Name+" brings requests to the application", func() error { return ready(address(n)) }); err != nil {

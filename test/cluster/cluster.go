@@ -19,6 +19,7 @@ type Options struct {
 	Network     *Network             // nil: loopback
 	Performance string               // storage "raft" performance
 	LogLevel    string               // log_level
+	Version     string               // of every node's program at first: see BinaryOf
 	Extra       func(n *Node) string // more configuration, appended
 
 	// Storage is the configuration's storage block, and ha_storage where there is one, for nodes that share a data
@@ -92,7 +93,7 @@ func NewSealKey() string {
 // place appends a node that is not configured yet.
 func (c *Cluster) place() *Node {
 	i := len(c.Nodes)
-	n := &Node{Index: i, Name: fmt.Sprintf("n%d", i+1), Dir: filepath.Join(c.dir, fmt.Sprintf("n%d", i+1))}
+	n := &Node{Index: i, Name: fmt.Sprintf("n%d", i+1), Dir: filepath.Join(c.dir, fmt.Sprintf("n%d", i+1)), Version: c.options.Version}
 	if c.options.Network != nil {
 		n.IP, n.prefix = c.options.Network.IP(i), c.options.Network.exec(i)
 	} else {

@@ -1,4 +1,4 @@
-// Package cluster runs real Locum clusters for tests and benchmarks: it builds the binary once, starts nodes
+// Package cluster runs real Locum clusters for tests and benchmarks: it builds the binary once (or once per version), starts nodes
 // on addresses of their own, initialises them, and does to them what happens to servers — a crash (Kill), a
 // planned stop (Stop), a pause (Freeze, Wake), a lost disk (Empty), a cut link (Network.Cut).
 //

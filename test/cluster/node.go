@@ -17,6 +17,9 @@ type Node struct {
 	IP    string // the address of both listeners
 	Dir   string // configuration, data/, log
 
+	// Version is of which its next start's program is, as BinaryOf has it.
+	Version string
+
 	process *Process
 	prefix  []string // what runs the command: ip netns exec NAME, or nothing
 }
@@ -53,7 +56,7 @@ func (n *Node) Start() error {
 	if n.Running() {
 		return fmt.Errorf("%s runs already", n.Name)
 	}
-	binary, err := Binary()
+	binary, err := BinaryOf(n.Version)
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ import (
 // its logs are copied to LOCUM_TEST_LOGS, and the logs' last lines are printed.
 func New(t testing.TB, options Options) *Cluster {
 	t.Helper()
-	if _, err := Binary(); err != nil { // before the clock runs
+	if _, err := BinaryOf(options.Version); err != nil { // before the clock runs
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
