@@ -2,10 +2,15 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -73,5 +78,34 @@ func TestPromptDoesNotEcho(t *testing.T) {
 	read("\n")
 	if strings.Contains(screen.String(), "planted") {
 		t.Errorf("the secret is on the screen: %q", &screen)
+	}
+}
+
+// Ctrl-C at the prompt ends the command, and leaves the terminal as it was.
+func TestInterruptedPromptRestoresEcho(t *testing.T) {
+	keyboard, terminal := openPTY(t)
+	echo := func() bool {
+		mode, err := unix.IoctlGetTermios(int(terminal.Fd()), unix.TCGETS)
+		return err == nil && mode.Lflag&unix.ECHO != 0
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, builtBinary(t), "token", "lookup", "-")
+	cmd.Env = append(os.Environ(), "HOME="+t.TempDir())
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = terminal, terminal, terminal
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "echo is off", func() bool { return !echo() })
+	if _, err := keyboard.WriteString("\x03"); err != nil {
+		t.Fatal(err)
+	}
+	var ended *exec.ExitError
+	if err := cmd.Wait(); !errors.As(err, &ended) || ended.Sys().(syscall.WaitStatus).Signal() != syscall.SIGINT {
+		t.Errorf("it ended with %v", err)
+	}
+	if !echo() {
+		t.Error("the terminal is left without echo")
 	}
 }
