@@ -123,7 +123,7 @@ func (b *healthBoard) watch() (Health, <-chan struct{}) {
 func (b *healthBoard) set(h Health) bool {
 	b.mu.Lock()
 	same := b.now.Status == h.Status && b.now.State == h.State && b.now.Leader == h.Leader && b.now.Term == h.Term &&
-		b.now.Reason == h.Reason && slices.Equal(b.now.Connected, h.Connected)
+		b.now.Reason == h.Reason && b.now.Quorum == h.Quorum && slices.Equal(b.now.Hosts, h.Hosts) && slices.Equal(b.now.Connected, h.Connected)
 	if !same {
 		b.now = h
 		close(b.changed)
