@@ -9,7 +9,8 @@ var (
 	ErrNotFound = errors.New("no such entry")
 	// ErrConflict: the condition of a conditional operation did not hold; nothing was changed.
 	ErrConflict = errors.New("condition not met")
-	// ErrNotDone: the write was certainly not carried out, and never will be. It may be tried again.
+	// ErrNotDone: the write was certainly not carried out, and never will be; or the read could not be confirmed in time. It may be
+	// tried again.
 	ErrNotDone = errors.New("not done")
 	// ErrUnknown: the write may or may not have been carried out, and may still be within the next seconds.
 	ErrUnknown = errors.New("outcome unknown")

@@ -148,7 +148,7 @@ func (n *Node) readable(ctx context.Context, read Read) (*state, error) {
 			wait = (*p).ownWrites
 		}
 		if err := wait(ctx); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%w: %w", ErrNotDone, err)
 		}
 	}
 	if st := n.view(); st != nil {
