@@ -106,6 +106,9 @@ func newCachePart(env *cache.Environment, b config.Cache, layer *cacheLayer, ver
 // describe says what the cache is, for the start-up table, and warns of what should not be.
 func (p *cachePart) describe(c cache.Config, b config.Cache) {
 	what := "this node alone"
+	if len(c.Hosts) == 1 && p.layer == nil {
+		p.warnings = append(p.warnings, "a cache of 1 host loses everything with it: 3 or 5 are advised")
+	}
 	if n := len(c.Hosts); n > 1 {
 		what = fmt.Sprintf("%s of %d hosts (quorum %d, TLS %s)", c.Self, n, n/2+1, map[bool]string{false: "enabled", true: "disabled"}[c.TLS.Disabled])
 		switch {
