@@ -106,7 +106,7 @@ func (c *Cache) done(ctx context.Context, level Level, op Op) (Result, error) {
 	return r, err
 }
 
-// Put writes an entry. The version is 0 at levels below Quorum: it is not known yet.
+// Put writes an entry. At levels below Quorum the version is 0 where it is not known yet.
 func (c *Cache) Put(ctx context.Context, key string, value []byte, ttl time.Duration, level Level) (version uint64, err error) {
 	r, err := c.done(ctx, level, Op{Kind: OpPut, Key: key, Value: value, TTL: ttl})
 	return r.Version, err
