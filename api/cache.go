@@ -46,6 +46,10 @@ func (c *caching) entries() *route {
 
 func (c *caching) names() *route {
 	list := func(w http.ResponseWriter, r *http.Request) {
+		if c.node.Health().Status == cache.Bad {
+			c.failed(w, r, cache.ErrNoQuorum) // it knows of none, which is not that there are none (P11)
+			return
+		}
 		names := []string{}
 		for name := range c.node.Stats().Caches {
 			names = append(names, name)

@@ -135,6 +135,9 @@ func TestCacheErrors(t *testing.T) {
 			t.Errorf("%s: %d %+v", method, w.Code, e)
 		}
 	}
+	if w := cacheCall(h, "LIST", "/v1/cache", ""); w.Code != 503 || errorsOf(t, w).Processed != ProcessedNo {
+		t.Errorf("the names of caches without a quorum: %d %s", w.Code, w.Body)
+	}
 	for err, want := range map[error]string{cache.ErrUnknown: ProcessedUnknown, cache.ErrBusy: ProcessedNo, cache.ErrNotDone: ProcessedNo, cache.ErrNoQuorum: ProcessedNo} {
 		answer, _ := answerTo(cacheAnswer(err))
 		if answer == nil || answer.Status != 503 || answer.Processed != want {
