@@ -14,6 +14,9 @@ import (
 func (a *app) serveCache(ctx context.Context, override string) error {
 	env, err := cache.FromEnvironment(a.env, nil)
 	beside, besideErr := config.CacheFromEnvironment(a.env)
+	if err != nil && besideErr != nil {
+		besideErr = errors.New(besideErr.Error()) // as text: of both, report would show the configuration's faults alone
+	}
 	if err := errors.Join(err, besideErr); err != nil {
 		return withHint(err, "docs/cache.md lists every variable")
 	}
