@@ -30,10 +30,15 @@ type cachePart struct {
 }
 
 // cacheEnvironment is what package cache's variables say for a node whose configuration file has a cache block: the block takes their place
-// where it says the same.
-func cacheEnvironment(b config.Cache, nodeName string) (*cache.Environment, error) {
+// where it says the same. With members the hosts are the cluster's, unless the block has its own.
+func cacheEnvironment(b config.Cache, nodeName string, members bool) (*cache.Environment, error) {
 	if len(b.Hosts) == 0 {
-		return &cache.Environment{}, nil
+		env := &cache.Environment{}
+		if os.Getenv("HA_HOSTS") != "" && !members {
+			env.Warnings = append(env.Warnings, "HA_HOSTS is set and not read: the cache block has no hosts, so the cache is this node alone; "+
+				"write the hosts into the block, or take the variable away")
+		}
+		return env, nil
 	}
 	instead := map[string]string{
 		"HA_MODE": "true", "HA_HOSTS": strings.Join(b.Hosts, "\n"), "CACHE_TLS": fmt.Sprint(b.TLS), "CACHE_AUTH_TOKEN": os.Getenv(b.AuthTokenEnv),

@@ -30,3 +30,21 @@ func TestCacheSaysWhatItCanLose(t *testing.T) {
 		}
 	}
 }
+
+// A cache block without hosts is this node alone, whatever the environment says for a node that is a cache and nothing else: that is said.
+func TestCacheHostsNotRead(t *testing.T) {
+	for _, one := range []struct {
+		hosts   string
+		members bool
+		warned  bool
+	}{{"", false, false}, {"app-0.app:8402,app-1.app:8402", false, true}, {"app-0.app:8402,app-1.app:8402", true, false}} {
+		t.Setenv("HA_HOSTS", one.hosts)
+		env, err := cacheEnvironment(config.Cache{}, "app-0", one.members)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if said := strings.Join(env.Warnings, "\n"); strings.Contains(said, "HA_HOSTS is set and not read") != one.warned {
+			t.Errorf("%+v: %q", one, said)
+		}
+	}
+}

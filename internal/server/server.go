@@ -249,7 +249,7 @@ func (s *Server) build() error {
 		}
 	}
 	if s.cfg.Cache.On {
-		env, err := cacheEnvironment(s.cfg.Cache, s.cfg.NodeName)
+		env, err := cacheEnvironment(s.cfg.Cache, s.cfg.NodeName, s.raft != nil)
 		if err == nil {
 			if s.raft != nil && len(s.cfg.Cache.Hosts) == 0 {
 				s.caching = newCacheLayer(s.port, s.clusterHostPort, s.raft.Peers)
