@@ -7,6 +7,7 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	hraft "github.com/hashicorp/raft"
 )
@@ -211,18 +212,25 @@ type capturedReader struct {
 	state        int // 0: the head is next, 1: tables, 2: all is said
 	out, rest    []byte
 	block        []byte
+	bytes        int64
+	began        time.Time
+	taken        func(c *capture, bytes int64, took time.Duration) // told at the end, once; may be nil
 }
 
 // Read implements io.Reader.
 func (r *capturedReader) Read(b []byte) (int, error) {
 	for len(r.rest) == 0 {
 		if r.state == 2 {
+			if r.taken != nil {
+				r.taken(r.capture, r.bytes, time.Since(r.began))
+				r.taken = nil
+			}
 			return 0, io.EOF
 		}
 		r.next()
 	}
 	n := copy(b, r.rest)
-	r.rest = r.rest[n:]
+	r.rest, r.bytes = r.rest[n:], r.bytes+int64(n)
 	return n, nil
 }
 

@@ -114,7 +114,7 @@ func (n *Node) newMember(id, cluster string, found bool, d *dialer) (*member, er
 		n.cfg.Logger.Error("an entry of the cache's log cannot be understood; do all nodes run the same version?", "error", err)
 		m.cancel(err)
 	}
-	m.snaps = &snapshots{fsm: m.fsm, events: n.events, sent: m.stateSent, arrived: m.stateArrived}
+	m.snaps = &snapshots{fsm: m.fsm, events: n.events, sent: m.stateSent, taken: m.stateTaken, arrived: m.stateArrived}
 	m.log.stored = func(logs []*hraft.Log) {
 		if l := m.lead.Load(); l != nil {
 			l.early.stored(logs)
@@ -394,8 +394,12 @@ func (m *member) stateSent(c *capture) {
 	m.sentAt.Store(now())
 	m.node.transfersOut.Add(1)
 	m.cfg.Logger.Info("sending the cache's state to a node that needs it", "entries", c.total)
+}
+
+// stateTaken: the state that was sent has been read to its end.
+func (m *member) stateTaken(c *capture, bytes int64, took time.Duration) {
 	if tell := m.cfg.Observer.Transfer; tell != nil {
-		tell(false, int64(c.total), 0, 0)
+		tell(false, int64(c.total), bytes, took)
 	}
 }
 

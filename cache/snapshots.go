@@ -19,6 +19,7 @@ type snapshots struct {
 	fsm      *fsm
 	events   *events
 	sent     func(c *capture)
+	taken    func(c *capture, bytes int64, took time.Duration)
 	arrived  func(p *parcel)
 	mu       sync.Mutex
 	newest   *hraft.SnapshotMeta
@@ -68,7 +69,7 @@ func (s *snapshots) Open(id string) (*hraft.SnapshotMeta, io.ReadCloser, error) 
 	}
 	c := s.fsm.capture()
 	s.sent(c)
-	return &c.meta, &capturedReader{capture: c}, nil
+	return &c.meta, &capturedReader{capture: c, began: time.Now(), taken: s.taken}, nil
 }
 
 // ID implements hraft.SnapshotSink.

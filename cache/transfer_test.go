@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -39,7 +40,15 @@ func TestTransfer(t *testing.T) {
 	if os.Getenv("LOCUM_FAULTS") != "" {
 		count, limit = 1_000_000, 10*time.Second
 	}
-	c := newCluster(t, 3, Config{ElectionTimeout: time.Second, QuorumLossTimeout: 5 * time.Second, Default: Options{MaxEntries: 3_000_000, MaxBytes: 4 << 30}})
+	var sent atomic.Int64
+	c := newCluster(t, 3, Config{
+		ElectionTimeout: time.Second, QuorumLossTimeout: 5 * time.Second, Default: Options{MaxEntries: 3_000_000, MaxBytes: 4 << 30},
+		Observer: Observer{Transfer: func(received bool, entries, bytes int64, took time.Duration) {
+			if !received && entries >= int64(count) && bytes > 100*entries && took > 0 {
+				sent.Add(1)
+			}
+		}},
+	})
 	leader := c.leader()
 	fill(t, c.nodes[leader].Node, count, 100)
 	m := c.nodes[leader].member.Load()
@@ -79,6 +88,9 @@ func TestTransfer(t *testing.T) {
 	}
 	if back.Stats().TransfersIn == 0 {
 		t.Error("the state did not come as a whole")
+	}
+	if sent.Load() == 0 {
+		t.Error("the observer was not told how long it took to send the state")
 	}
 	if _, err := back.Cache("c").Get(t.Context(), "none", Consistent); err == nil {
 		t.Error("found what is not there")
