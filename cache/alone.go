@@ -87,3 +87,5 @@ func (a *alone) confirm(context.Context) error {
 func (a *alone) ownWrites(context.Context) error { return nil }
 
 func (a *alone) settled() bool { return true }
+
+func (a *alone) decided(context.Context) error { return nil }

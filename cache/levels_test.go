@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -65,6 +66,80 @@ func TestDirect(t *testing.T) {
 	}
 	if out := m.submit(ctx, Quorum, request{ops: []Op{op}}); out.err != nil || out.resp.results[0].Done {
 		t.Fatalf("a late direct put: %+v, %v", out.resp.results, out.err)
+	}
+	// Nor what was removed before it came to the log at all.
+	late := func(cache, what string, remove func(c *Cache) error) {
+		t.Helper()
+		if _, err := here.Get(ctx, "none", Consistent); !errors.Is(err, ErrNotFound) { // the follower is up to date
+			t.Fatal(err)
+		}
+		op := Op{Kind: OpPut, Cache: cache, Key: "never", Value: []byte("old"), base: m.fsm.st.rev.Load(), from: m.id}
+		if err := remove(c.nodes[leader].Cache(cache)); err != nil && !errors.Is(err, ErrNotFound) {
+			t.Fatal(what, err)
+		}
+		if out := m.submit(ctx, Quorum, request{ops: []Op{op}}); out.err != nil || out.resp.results[0].Done {
+			t.Fatalf("a direct put after the %s of a key that was not there, in %s: %+v, %v", what, cache, out.resp.results, out.err)
+		}
+	}
+	remove := func(c *Cache) error { _, err := c.Delete(ctx, "never", Quorum); return err }
+	late("c", "delete", remove)
+	late("c", "take", func(c *Cache) error { _, err := c.Take(ctx, "never"); return err })
+	late("new", "delete", remove)
+	late("newer", "clear", func(c *Cache) error { return c.Clear(ctx, Quorum) })
+}
+
+// TestDirectAfterDelete: a direct put comes after what was acknowledged through its node before, at any level: an older delete does not
+// take it away.
+func TestDirectAfterDelete(t *testing.T) {
+	c := newCluster(t, 3, Config{})
+	ctx := t.Context()
+	here := c.nodes[c.others(c.leader())[0]].Cache("c")
+	for i := range 100 {
+		key := fmt.Sprint(i)
+		if _, err := here.Delete(ctx, key, Leader); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := here.Put(ctx, key, []byte("v"), NoExpiry, Direct); err != nil {
+			t.Fatal(err)
+		}
+		if item, err := here.Get(ctx, key, OwnWrites); err != nil || string(item.Value) != "v" {
+			t.Fatalf("own direct put: %q, %v", item.Value, err)
+		}
+	}
+	if err := here.node.Settle(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 100 {
+		if _, err := here.Get(ctx, fmt.Sprint(i), Consistent); err != nil {
+			t.Fatalf("direct put %d: %v", i, err)
+		}
+	}
+}
+
+// TestSettle: the wait for direct puts ends when the log has decided them, not before.
+func TestSettle(t *testing.T) {
+	c := newCluster(t, 3, Config{ElectionTimeout: 500 * time.Millisecond, QuorumLossTimeout: 4 * time.Second})
+	ctx := t.Context()
+	leader := c.leader()
+	n := c.nodes[c.others(leader)[0]]
+	if err := n.Settle(ctx); err != nil {
+		t.Fatal("there is nothing to wait for:", err)
+	}
+	c.nw.set(n.host, leader, true)
+	for i := range 3 { // also where one takes the place of another
+		if _, err := n.Cache("c").Put(ctx, "k", []byte(fmt.Sprint(i)), NoExpiry, Direct); err != nil {
+			t.Fatal(err)
+		}
+	}
+	short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+	defer cancel()
+	if err := n.Settle(short); !errors.Is(err, ErrUnknown) {
+		t.Fatalf("with the leader out of reach: %v", err)
+	}
+	c.nw.set(n.host, leader, false)
+	waitFor(t, 15*time.Second, "the puts to be decided", func() bool { return n.Settle(ctx) == nil })
+	if item, err := c.nodes[leader].Cache("c").Get(ctx, "k", Consistent); err != nil || string(item.Value) != "2" {
+		t.Fatalf("decided, and the leader has %q, %v", item.Value, err)
 	}
 }
 

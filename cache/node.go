@@ -48,6 +48,7 @@ type proposer interface {
 	confirm(ctx context.Context) error   // a read now is linearizable on this node
 	ownWrites(ctx context.Context) error // everything acknowledged here is applied here
 	settled() bool                       // so it is already: ownWrites need not be asked, nor a deadline be made for it
+	decided(ctx context.Context) error   // the log has decided the direct puts that are there now
 }
 
 // replica is the data of a node between being emptied and being emptied again.
@@ -232,6 +233,19 @@ func (n *Node) Publish(ctx context.Context, channel string, content []byte, leve
 // Subscribe returns the events that the filter wants, from now on, as this node applies them. Close it.
 func (n *Node) Subscribe(f Filter) *Subscription { return n.events.add(f) }
 
+// Settle returns when the direct puts that were answered on this node before are no longer its own alone: each is applied on a majority of
+// the configured hosts, or gave way to another write of its key. It waits for OperationTimeout at most. [ErrUnknown] if one was lost on
+// the way or may have been, [ErrNoQuorum] if this node has nothing.
+func (n *Node) Settle(ctx context.Context) error {
+	p := n.engine.Load()
+	if p == nil {
+		return ErrClosed
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, n.cfg.OperationTimeout, errTimeout)
+	defer cancel()
+	return (*p).decided(ctx)
+}
+
 func (n *Node) request(ctx context.Context, level Level, r request) (response, error) {
 	effective, err := check(level, &r)
 	if err != nil {
@@ -245,7 +259,7 @@ func (n *Node) request(ctx context.Context, level Level, r request) (response, e
 	defer cancel()
 	begin := now()
 	resp, err := (*p).propose(ctx, effective, r)
-	n.wrote(level, time.Duration(now()-begin), err)
+	n.wrote(effective, time.Duration(now()-begin), err)
 	return resp, err
 }
 

@@ -275,3 +275,22 @@ func TestSubscribe(t *testing.T) {
 		t.Fatalf("a slow subscriber gets %+v, %v", ev, err)
 	}
 }
+
+// TestWriteStats: "write latency per level": of the level at which a write was carried out, which is not always the one asked for.
+func TestWriteStats(t *testing.T) {
+	var told []Level
+	n := start(t, Config{Observer: Observer{Write: func(level Level, _ time.Duration, _ bool) { told = append(told, level) }}})
+	for _, op := range []Op{{Kind: OpIncrement, Key: "n", TTL: NoExpiry, Delta: 1}, {Kind: OpPut, Key: "k", TTL: NoExpiry}, {Kind: OpDelete, Key: "k"}} {
+		if _, err := n.Cache("c").Do(t.Context(), Direct, op); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := []Level{Quorum, Direct, Leader}; !slices.Equal(told, want) {
+		t.Errorf("told of writes at %v, want %v", told, want)
+	}
+	for level, done := range map[Level]uint64{Quorum: 1, Once: 0, Leader: 1, Direct: 1} {
+		if got := n.Stats().Writes[level].Done; got != done {
+			t.Errorf("%d writes at %v, want %d", got, level, done)
+		}
+	}
+}

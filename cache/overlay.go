@@ -17,6 +17,7 @@ type overlays struct {
 	m     map[overKey]*overlay
 	queue []overKey // to be proposed; each key once
 	bytes int
+	last  *settling
 	wake  chan struct{}
 }
 
@@ -26,7 +27,30 @@ type overlay struct {
 	e        *entry // its version is the base of the put
 	op       Op
 	deadline int64 // see now
-	flying   bool  // a proposal is on its way
+	flying   bool  // a proposal of the key is on its way
+	sent     bool  // this put's
+	awaited  *settling
+}
+
+// settling is the wait for those of the direct puts of a moment that nobody waited for yet; prev, for the others.
+type settling struct {
+	prev *settling
+	left int // with overlays.mu
+	lost error
+	done chan struct{} // closed when left is 0
+}
+
+// settle has those told who wait for a put. The caller holds mu.
+func (over *overlay) settle(err error) {
+	s := over.awaited
+	if s == nil {
+		return
+	}
+	over.awaited = nil
+	s.lost = errors.Join(s.lost, err)
+	if s.left--; s.left == 0 {
+		close(s.done)
+	}
 }
 
 func newOverlays() *overlays {
@@ -66,6 +90,9 @@ func (o *overlays) put(op Op, e *entry, deadline int64) error {
 	if old != nil {
 		o.bytes -= len(old.op.Value)
 		next.flying = old.flying
+		if !old.sent { // nobody will decide it: who waits for it waits for this one
+			next.awaited = old.awaited
+		}
 	} else {
 		o.queue = append(o.queue, k)
 	}
@@ -106,6 +133,7 @@ func (o *overlays) cleared(cache string) {
 func (o *overlays) forget(k overKey) {
 	if over := o.m[k]; over != nil {
 		o.bytes -= len(over.op.Value)
+		over.settle(nil)
 		delete(o.m, k)
 		o.count.Store(int32(len(o.m)))
 	}
@@ -121,23 +149,52 @@ func (o *overlays) next() (overKey, *overlay) {
 			o.queue = nil
 		}
 		if over := o.m[k]; over != nil && !over.flying {
-			over.flying = true
+			over.flying, over.sent = true, true
 			return k, over
 		}
 	}
 	return overKey{}, nil
 }
 
-// decided ends a proposal. If a newer put of the key came meanwhile, or again is set, it is proposed next.
-func (o *overlays) decided(k overKey, over *overlay, again bool) {
+// await returns the wait for the puts that are there now, nil if there are none.
+func (o *overlays) await() *settling {
+	if o.count.Load() == 0 {
+		return nil
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for o.last != nil && o.last.left == 0 {
+		o.last = o.last.prev
+	}
+	s := &settling{prev: o.last, done: make(chan struct{})}
+	for _, over := range o.m {
+		if over.awaited == nil {
+			over.awaited = s
+			s.left++
+		}
+	}
+	if s.left > 0 {
+		o.last = s
+	}
+	return o.last
+}
+
+// decided ends a proposal, with err if the log is not known to have decided it. If a newer put of the key came meanwhile, or again is
+// set, it is proposed next.
+func (o *overlays) decided(k overKey, over *overlay, again bool, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch current := o.m[k]; {
 	case current == nil:
+		over.settle(nil) // the log has removed the key since
 	case current == over && !again:
+		over.settle(err)
 		o.forget(k)
 	default:
-		current.flying = false
+		if current != over {
+			over.settle(err)
+		}
+		current.flying, current.sent = false, false
 		o.queue = append(o.queue, k)
 		select {
 		case o.wake <- struct{}{}:
@@ -214,5 +271,5 @@ func (m *member) proposeDirect(k overKey, over *overlay) {
 	if out.err != nil && !again && m.ctx.Err() == nil {
 		m.cfg.Logger.Warn("a direct put did not reach the cache's log", "cache", k.cache, "error", out.err)
 	}
-	m.over.decided(k, over, again)
+	m.over.decided(k, over, again, out.err)
 }

@@ -56,7 +56,6 @@ func (s *state) make(name string) *table {
 	}
 	next := maps.Clone(old)
 	t := newTable(name, s.optionsOf(name))
-	t.tombs.floor = s.rev.Load()
 	next[name] = t
 	s.tables.Store(&next)
 	at, _ := slices.BinarySearchFunc(s.order, name, func(t *table, name string) int { return strings.Compare(t.name, name) })
@@ -163,8 +162,11 @@ func (s *state) op(op *Op) Result {
 		return Result{Done: true}
 	case OpGet, OpDelete, OpTouch, OpClear:
 		t := s.table(op.Cache)
+		if t == nil && op.removes() {
+			t = s.make(op.Cache)
+		}
 		if t == nil {
-			return Result{Done: op.Kind == OpClear || op.Kind == OpDelete && (op.If == Always || op.If == IfAbsent)}
+			return Result{Done: op.removes()}
 		}
 		return s.onTable(t, op)
 	}
@@ -173,6 +175,12 @@ func (s *state) op(op *Op) Result {
 		return Result{Err: ErrTooLarge}
 	}
 	return s.onTable(t, op)
+}
+
+// removes reports whether an operation removes what is not there. A direct put of it that was made before may yet come: the table, a new
+// one if need be, remembers it.
+func (op *Op) removes() bool {
+	return op.Kind == OpClear || op.Kind == OpDelete && (op.If == Always || op.If == IfAbsent || op.If == IfVersion && op.Version == 0)
 }
 
 func (s *state) onTable(t *table, op *Op) Result {
@@ -201,8 +209,10 @@ func (s *state) onTable(t *table, op *Op) Result {
 		r.Done = true
 		if old != nil {
 			s.drop(t, old, Removed)
-			t.tombs.add(op.Key, s.rev.Add(1))
+		} else {
+			s.over.removed(t.name, op.Key)
 		}
+		t.tombs.add(op.Key, s.rev.Add(1)) // also of a key that was not there: a direct put of it may be on its way
 	case OpTouch:
 		if op.WantOld {
 			s.describe(&r, old)

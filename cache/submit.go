@@ -24,6 +24,11 @@ func (c clustered) propose(ctx context.Context, level Level, r request) (respons
 		return response{}, err
 	}
 	if level == Direct {
+		if !c.settled() { // it comes after what was acknowledged here: else it would give way to that
+			if err := c.ownWrites(ctx); err != nil {
+				return response{}, fmt.Errorf("%w: %w", ErrNotDone, err)
+			}
+		}
 		return response{}, m.direct(r.ops[0])
 	}
 	out := m.submit(ctx, level, r)
@@ -222,4 +227,25 @@ func (c clustered) ownWrites(ctx context.Context) error {
 		return nil
 	}
 	return c.confirm(ctx)
+}
+
+// decided returns when the log has decided the direct puts that are there now.
+func (c clustered) decided(ctx context.Context) error {
+	m, err := c.member()
+	if err != nil {
+		return ErrNoQuorum
+	}
+	for s := m.over.await(); s != nil; s = s.prev {
+		select {
+		case <-s.done:
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", ErrUnknown, context.Cause(ctx))
+		case <-m.ctx.Done():
+			return fmt.Errorf("%w: %w", ErrUnknown, ErrNoQuorum)
+		}
+		if s.lost != nil {
+			return fmt.Errorf("%w: a direct put: %w", ErrUnknown, s.lost)
+		}
+	}
+	return nil
 }

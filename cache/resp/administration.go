@@ -44,7 +44,7 @@ func (c *conn) wait(args [][]byte) error {
 		}
 		ctx, cancel := context.WithTimeout(c.ctx, limit)
 		defer cancel()
-		if _, _, err := c.server.store.Apply(ctx, c.db, LevelQuorum, Tx{}); err != nil {
+		if err := c.server.store.Settle(ctx); err != nil {
 			c.w.integer(0)
 			return nil
 		}

@@ -19,6 +19,9 @@ type fake struct {
 	levels  []Level
 	steps   int // calls of Apply
 
+	replicas, settled int   // settled: calls of Settle
+	unsettled         error // what they return
+
 	subscribers map[int]func(string, []byte)
 	lost        map[int]func()
 	next        int
@@ -217,6 +220,13 @@ func (f *fake) Subscribe(ctx context.Context, deliver func(string, []byte), lost
 	return nil
 }
 
-func (f *fake) Replicas() int { return 0 }
+func (f *fake) Settle(context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.settled++
+	return f.unsettled
+}
+
+func (f *fake) Replicas() int { return f.replicas }
 
 func (f *fake) Info() Info { return Info{Version: "test", IsLeader: true, Started: time.Now()} }

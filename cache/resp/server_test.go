@@ -99,8 +99,25 @@ func TestLevels(t *testing.T) {
 	store.mu.Lock()
 	defer store.mu.Unlock()
 	l, q := LevelLeader, LevelQuorum
-	if got, want := fmt.Sprint(store.levels), fmt.Sprint([]Level{l, l, q, q, q, q, q, q, LevelOnce, q}); got != want {
+	if got, want := fmt.Sprint(store.levels), fmt.Sprint([]Level{l, l, q, q, q, q, q, LevelOnce, q}); got != want {
 		t.Errorf("levels %s, want %s", got, want)
+	}
+}
+
+// TestWait: a connection below quorum is told of others that have its writes only when they do, direct puts too.
+func TestWait(t *testing.T) {
+	store := newFake()
+	store.replicas, store.unsettled = 1, ErrUnknown
+	c := dial(t, start(t, store, Config{}))
+	c.want("SET a 1", "+OK", "WAIT 1 0", ":1", "LOCUM.ACK direct", "+OK", "SET a 2", "+OK", "WAIT 1 10", ":0", "WAIT 0 0", ":1", "WAIT 1 0", ":0")
+	store.mu.Lock()
+	store.unsettled = nil
+	store.mu.Unlock()
+	c.want("WAIT 1 0", ":1", "WAIT 1 0", ":1")
+	store.mu.Lock()
+	defer store.mu.Unlock()
+	if store.settled != 3 {
+		t.Errorf("waited %d times, want 3", store.settled)
 	}
 }
 

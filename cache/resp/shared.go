@@ -178,6 +178,15 @@ func (s *Shared) Subscribe(ctx context.Context, deliver func(channel string, mes
 	}
 }
 
+// Settle waits for the direct puts, then goes through the log itself, behind what the leader has there.
+func (s *Shared) Settle(ctx context.Context) error {
+	if err := s.node.Settle(ctx); err != nil {
+		return translate(err)
+	}
+	_, _, err := s.Apply(ctx, 0, LevelQuorum, Tx{})
+	return err
+}
+
 // Replicas is what a quorum needs beside the leader.
 func (s *Shared) Replicas() int { return s.node.Health().Quorum - 1 }
 

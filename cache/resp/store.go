@@ -62,6 +62,9 @@ type Store interface {
 	// calls lost when some were missed.
 	Subscribe(ctx context.Context, deliver func(channel string, message []byte), lost func()) error
 
+	// Settle returns when every write that this node has answered before, at whatever level, has come as far as LevelQuorum asks.
+	Settle(ctx context.Context) error
+
 	// Replicas is how many nodes beside the leader are known to have every write of level quorum that was answered.
 	Replicas() int
 

@@ -1,0 +1,113 @@
+package cache
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"testing"
+)
+
+func deletion(cache, key string) *batch {
+	return &batch{requests: []request{{ops: []Op{{Kind: OpDelete, Cache: cache, Key: key}}}}}
+}
+
+// TestTombs: what is remembered of keys that were deleted without having been there is bounded (P12), and travels with the state: a node
+// that received it decides on direct puts as the others do.
+func TestTombs(t *testing.T) {
+	f := newFSM(newEvents(), newMemLog())
+	f.st.apply(deletion("new", "k")) // a cache that is not there
+	base := f.st.rev.Load()
+	f.st.apply(&batch{requests: []request{{ops: []Op{{Kind: OpPut, Cache: "c", Key: "there", TTL: NoExpiry}}}}})
+	for i := range 3 * tombCount {
+		f.st.apply(deletion("c", fmt.Sprint(i)))
+	}
+	if tombs := &f.st.table("c").tombs; len(tombs.order) != tombCount || len(tombs.at) > tombCount {
+		t.Fatalf("%d and %d are remembered, %d are enough", len(tombs.order), len(tombs.at), tombCount)
+	}
+	state := func(f *fsm) []byte {
+		b, err := io.ReadAll(&capturedReader{capture: f.capture()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	other := newFSM(newEvents(), newMemLog())
+	p := &parcel{st: newState(newEvents()), store: &snapshots{fsm: other, arrived: func(*parcel) {}}}
+	if _, err := p.Write(state(f)); err != nil || p.Close() != nil {
+		t.Fatal("the state did not arrive", err)
+	}
+	other.st = p.st
+	for i, base := range []uint64{base, f.st.rev.Load() - 1, f.st.rev.Load()} {
+		for _, cache := range []string{"c", "later"} {
+			key := fmt.Sprint(3*tombCount - 1)
+			put := &batch{requests: []request{{ops: []Op{{Kind: OpPut, Cache: cache, Key: key, TTL: NoExpiry, base: base, from: "x"}}}}}
+			a, b := f.st.apply(put)[0].results[0], other.st.apply(put)[0].results[0]
+			if a.Done != b.Done || a.Version != b.Version {
+				t.Errorf("put %d in %s: %+v, and on the node that received the state %+v", i, cache, a, b)
+			}
+			if cache == "c" && a.Done != (i == 2) {
+				t.Errorf("put %d in %s: %+v", i, cache, a)
+			}
+		}
+	}
+	for _, f := range []*fsm{f, other} {
+		f.st.apply(deletion("last", "k"))
+	}
+	if !bytes.Equal(state(f), state(other)) {
+		t.Error("the states are not the same any more")
+	}
+}
+
+// TestSettling: a put that takes the place of one that was not sent is waited for in its stead; what was lost is told.
+func TestSettling(t *testing.T) {
+	o := newOverlays()
+	put := func(value string) {
+		t.Helper()
+		op := Op{Kind: OpPut, Cache: "c", Key: "k", Value: []byte(value)}
+		if err := o.put(op, newEntry(op.Key, op.Value), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	is := func(what string, s *settling, done bool, lost error) {
+		t.Helper()
+		over := false
+		select {
+		case <-s.done:
+			over = true
+		default:
+		}
+		if over != done || over && !errors.Is(s.lost, lost) {
+			t.Fatalf("%s: done %v, lost %v", what, over, s.lost)
+		}
+	}
+	if o.await() != nil {
+		t.Fatal("there is nothing to wait for")
+	}
+	put("1")
+	k, one := o.next()
+	first := o.await()
+	put("2")
+	second := o.await()
+	put("3")
+	if third := o.await(); third != second || second.prev != first {
+		t.Fatal("the third put is not waited for in the second's stead")
+	}
+	is("sent", first, false, nil)
+	o.decided(k, one, false, nil)
+	is("sent and decided", first, true, nil)
+	is("not sent yet", second, false, nil)
+	_, three := o.next()
+	o.decided(k, three, true, ErrUnknown)
+	is("to be sent again", second, false, nil)
+	_, three = o.next()
+	o.decided(k, three, false, ErrNotDone)
+	is("lost", second, true, ErrNotDone)
+	put("4")
+	removed := o.await()
+	o.removed("c", "k")
+	is("removed by the log", removed, true, nil)
+	if o.await() != nil {
+		t.Fatal("there is nothing to wait for any more")
+	}
+}
