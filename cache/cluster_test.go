@@ -418,3 +418,29 @@ func TestLatePulse(t *testing.T) {
 		}
 	}
 }
+
+// TestLostDial: "a short cut of one link changes nothing", also when a connection breaks meanwhile and the first packets of the next
+// one are lost: a pulse comes through before the data are too old to be shown.
+func TestLostDial(t *testing.T) {
+	c := newCluster(t, 3, Config{ElectionTimeout: 250 * time.Millisecond, QuorumLossTimeout: time.Second})
+	leader := c.leader()
+	node := c.nodes[c.others(leader)[0]]
+	c.nw.set(leader, node.host, true)
+	c.nw.mu.Lock()
+	for conn := range c.nw.conns {
+		if conn.from == leader && conn.to == node.host {
+			_ = conn.Conn.Close()
+		}
+	}
+	c.nw.mu.Unlock()
+	ticker := time.NewTicker(2 * time.Millisecond)
+	defer ticker.Stop()
+	for began := time.Now(); time.Since(began) < 2*c.cfg.QuorumLossTimeout; <-ticker.C {
+		if time.Since(began) > 100*time.Millisecond {
+			c.nw.set(leader, node.host, false)
+		}
+		if node.view() == nil {
+			t.Fatalf("the data are not shown after %v", time.Since(began))
+		}
+	}
+}

@@ -136,9 +136,11 @@ func (l *lead) nudge() {
 	l.wake = make(chan struct{})
 }
 
-// beat sends the pulse to one server.
+// beat sends the pulse to one server. A connection whose first packet is lost is dialled anew before the server's data are too old to be
+// shown, and only if that fails, too, with more patience.
 func (l *lead) beat(ctx context.Context, id string, addr hraft.ServerAddress) {
-	interval := min(l.m.cfg.ElectionTimeout/5, 100*time.Millisecond)
+	interval, soon := min(l.m.cfg.ElectionTimeout/5, 100*time.Millisecond), l.m.cfg.QuorumLossTimeout/4
+	dial := soon
 	var echo int64
 	for ctx.Err() == nil {
 		l.wakeMu.Lock()
@@ -147,7 +149,10 @@ func (l *lead) beat(ctx context.Context, id string, addr hraft.ServerAddress) {
 		sent := now()
 		p := l.pulse()
 		p.echo = echo
-		a, err := l.m.trans.pulse(id, addr, p)
+		a, err := l.m.trans.pulse(id, addr, dial, p)
+		if dial = soon; err != nil {
+			dial = l.m.trans.limit
+		}
 		if err == nil && a.ok {
 			l.m.book.heard(id, l.term, a.applied, sent)
 			if !l.open.Load() {

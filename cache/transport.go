@@ -194,9 +194,9 @@ func (t *transport) TimeoutNow(id hraft.ServerID, addr hraft.ServerAddress, _ *h
 		func([]byte) error { return nil })
 }
 
-// pulse sends the leader's pulse.
-func (t *transport) pulse(id string, addr hraft.ServerAddress, p pulse) (a pulseAnswer, err error) {
-	err = t.call(id, addr, t.limit, func(b []byte) []byte { return appendPulse(b, p) }, nil, func(body []byte) (err error) {
+// pulse sends the leader's pulse, over a connection that is dialled for so long at most if there is none.
+func (t *transport) pulse(id string, addr hraft.ServerAddress, dial time.Duration, p pulse) (a pulseAnswer, err error) {
+	err = t.callDialling(id, addr, dial, t.limit, func(b []byte) []byte { return appendPulse(b, p) }, nil, func(body []byte) (err error) {
 		a, err = decodePulseAnswer(body)
 		return err
 	})
@@ -226,9 +226,14 @@ func (e *refusalError) Error() string { return e.msg }
 // call sends a request and reads the answer. A kept connection that turns out to be dead is replaced once:
 // every message may be sent twice.
 func (t *transport) call(id string, addr hraft.ServerAddress, limit time.Duration, request func([]byte) []byte, content io.Reader, answer func([]byte) error) error {
+	return t.callDialling(id, addr, t.limit, limit, request, content, answer)
+}
+
+// callDialling is call with a limit of its own for a connection that must be made first.
+func (t *transport) callDialling(id string, addr hraft.ServerAddress, dial, limit time.Duration, request func([]byte) []byte, content io.Reader, answer func([]byte) error) error {
 	deadline := time.Now().Add(limit)
 	for {
-		conn, kept, err := t.conn(id, addr)
+		conn, kept, err := t.conn(id, addr, dial)
 		if err != nil {
 			return err
 		}
@@ -294,7 +299,7 @@ func (c *wireConn) send(content io.Reader) error {
 }
 
 // conn returns a kept connection to a peer, or a new one.
-func (t *transport) conn(id string, addr hraft.ServerAddress) (conn *wireConn, kept bool, err error) {
+func (t *transport) conn(id string, addr hraft.ServerAddress, limit time.Duration) (conn *wireConn, kept bool, err error) {
 	t.mu.Lock()
 	for n := len(t.idle[id]); n > 0; n = len(t.idle[id]) {
 		c := t.idle[id][n-1]
@@ -307,7 +312,7 @@ func (t *transport) conn(id string, addr hraft.ServerAddress) (conn *wireConn, k
 		_ = c.Close()
 	}
 	t.mu.Unlock()
-	ctx, cancel := context.WithTimeoutCause(t.stop, t.limit, errors.New("dial timed out"))
+	ctx, cancel := context.WithTimeoutCause(t.stop, limit, errors.New("dial timed out"))
 	defer cancel()
 	raw, err := t.dialer.dial(ctx, hostOf(addr), hello{purpose: forRaft, cluster: t.cluster, from: t.self, to: id, host: t.host})
 	if err != nil {
