@@ -160,7 +160,7 @@ func (p *place) sizes(t *testing.T) {
 	ctx := within(t, 20*time.Second)
 	c := p.client(t)
 	path := p.prefix + "/large"
-	large := object{"blob": strings.Repeat("0123456789abcdef", 40<<10)} // 640 KiB
+	large := object{"blob": strings.Repeat("x", 1<<20-len(`{"blob":""}`))} // 1 MiB of JSON
 	ok(t, "large write", errOf(c.Put(ctx, path, large, 0)))
 	if e, err := c.Get(ctx, path, 0); err != nil || e.Data["blob"] != large["blob"] {
 		t.Errorf("large read: %d bytes, %v", len(text(t, e.Data)), err)
