@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -130,8 +131,10 @@ func emptyStatus() Status {
 	return st
 }
 
-// fakeService does what it is told, and notes it.
+// fakeService does what it is told, and notes it. Over connections, nothing orders the handler of one that was broken off
+// without an answer before that of the next.
 type fakeService struct {
+	mu     sync.Mutex // over what the methods note
 	err    error
 	leader *Leader
 	to     string
@@ -141,17 +144,23 @@ type fakeService struct {
 }
 
 func (s *fakeService) called(name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.calls = append(s.calls, name)
 	return s.err
 }
 
 func (s *fakeService) Authorize(_ context.Context, token string, need Access) (*auth.Token, error) {
+	s.mu.Lock()
 	s.access = append(s.access, need)
+	s.mu.Unlock()
 	return fakeToken(), rootOnly(token)
 }
 func (s *fakeService) Seal(context.Context) error { return s.called("seal") }
 func (s *fakeService) StepDown(_ context.Context, to string, wait time.Duration) (*Leader, error) {
+	s.mu.Lock()
 	s.to, s.wait = to, wait
+	s.mu.Unlock()
 	return s.leader, s.called("step-down")
 }
 func (s *fakeService) Members(context.Context) ([]Member, error) {
@@ -251,6 +260,7 @@ func (s *fakeService) RestartRekeyVerification(context.Context) (RekeyVerificati
 
 // fakeRaft is a raft cluster of two.
 type fakeRaft struct {
+	mu       sync.Mutex // over what the methods note
 	err      error
 	midway   error
 	removed  string
@@ -259,13 +269,22 @@ type fakeRaft struct {
 	said     string
 }
 
+func (f *fakeRaft) note(where *string, what string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	*where = what
+}
+
 func (f *fakeRaft) Configuration(context.Context) (RaftConfiguration, error) {
 	return RaftConfiguration{Index: 9, Servers: []RaftServer{
 		{NodeID: "id-a", Name: "node-a", Address: "10.0.0.1:8401", Leader: true, Voter: true, ProtocolVersion: "3"},
 		{NodeID: "id-b", Name: "node-b", Address: "10.0.0.2:8401", ProtocolVersion: "3"},
 	}}, f.err
 }
-func (f *fakeRaft) RemovePeer(_ context.Context, id string) error { f.removed = id; return f.err }
+func (f *fakeRaft) RemovePeer(_ context.Context, id string) error {
+	f.note(&f.removed, id)
+	return f.err
+}
 func (f *fakeRaft) Snapshot(_ context.Context, w io.Writer) error {
 	if f.err != nil {
 		return f.err
@@ -279,15 +298,18 @@ func (f *fakeRaft) Snapshot(_ context.Context, w io.Writer) error {
 }
 func (f *fakeRaft) Restore(_ context.Context, r io.Reader, force bool) error {
 	all, err := io.ReadAll(r)
-	f.restored, f.forced = string(all), force
+	f.note(&f.restored, string(all))
+	f.mu.Lock()
+	f.forced = force
+	f.mu.Unlock()
 	return errors.Join(err, f.err)
 }
 func (f *fakeRaft) Challenge(_ context.Context, said json.RawMessage) (any, error) {
-	f.said = string(said)
+	f.note(&f.said, string(said))
 	return map[string]string{"nonce": "bm9uY2U="}, f.err
 }
 func (f *fakeRaft) Answer(_ context.Context, said json.RawMessage) (any, error) {
-	f.said = string(said)
+	f.note(&f.said, string(said))
 	return map[string]string{"proof": "cHJvb2Y="}, f.err
 }
 

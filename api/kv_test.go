@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,12 +19,15 @@ import (
 
 // fakeKV answers every call alike, and notes it.
 type fakeKV struct {
+	mu    sync.Mutex // over what the methods note
 	err   error
 	calls []string
 	req   kv.Request
 }
 
 func (f *fakeKV) note(req *kv.Request, format string, args ...any) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.calls = append(f.calls, fmt.Sprintf(format, args...))
 	if req != nil {
 		f.req = *req

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -35,18 +36,23 @@ func fakeChild() *auth.Token {
 
 // fakeTokens has two tokens and a policy, and notes what it was asked for.
 type fakeTokens struct {
+	mu    sync.Mutex // over what the methods note
 	err   error
 	calls []string
 	in    auth.Creation
 }
 
 func (f *fakeTokens) note(format string, args ...any) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.calls = append(f.calls, fmt.Sprintf(format, args...))
 	return f.err
 }
 
 func (f *fakeTokens) Create(_ context.Context, bearer auth.Secret, in auth.Creation, _ auth.Request) (*auth.Created, error) {
+	f.mu.Lock()
 	f.in = in
+	f.mu.Unlock()
 	return &auth.Created{Secret: childToken, Token: fakeChild(), Warnings: []string{`Policy "app" does not exist`}}, f.note("create by %s", bearer.Reveal())
 }
 
