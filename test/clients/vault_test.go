@@ -10,7 +10,10 @@ import (
 	vault "github.com/hashicorp/vault/api"
 )
 
-// vaultClient is github.com/hashicorp/vault/api with its defaults. openbao_test.go is the same for OpenBao's types.
+// openbao_test.go is this file with the types of OpenBao's module, which have the same shape and are others.
+//go:generate sh -c "sed -f testdata/openbao.sed vault_test.go >openbao_test.go"
+
+// vaultClient is github.com/hashicorp/vault/api with its defaults.
 type vaultClient struct{ c *vault.Client }
 
 func openVault(t testing.TB, address, token, namespace string) client {
