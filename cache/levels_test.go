@@ -116,6 +116,26 @@ func TestDirectAfterDelete(t *testing.T) {
 	}
 }
 
+// TestDirectStays: on its node a direct put is seen from the moment of its answer, also while the log takes it.
+func TestDirectStays(t *testing.T) {
+	c := newCluster(t, 3, Config{})
+	ctx := t.Context()
+	n := c.nodes[c.others(c.leader())[0]]
+	here, over := n.Cache("c"), n.member.Load().over
+	for i := range 100 {
+		key := fmt.Sprint(i)
+		if _, err := here.Put(ctx, key, []byte("v"), NoExpiry, Direct); err != nil {
+			t.Fatal(err)
+		}
+		for there := true; there; {
+			there = over.get("c", key) != nil
+			if item, err := here.Get(ctx, key, Local); err != nil || string(item.Value) != "v" {
+				t.Fatalf("direct put %d: %q, %v", i, item.Value, err)
+			}
+		}
+	}
+}
+
 // TestSettle: the wait for direct puts ends when the log has decided them, not before.
 func TestSettle(t *testing.T) {
 	c := newCluster(t, 3, Config{ElectionTimeout: 500 * time.Millisecond, QuorumLossTimeout: 4 * time.Second})

@@ -179,15 +179,15 @@ func (n *Node) visible(st *state, e *entry, read Read) time.Duration {
 	return time.Duration(e.expires-clock) * time.Millisecond
 }
 
-// overlay returns what a read shows of e and of a direct put that the log does not have yet.
-func (n *Node) overlay(read Read, cache, key string, e *entry) *entry {
+// direct returns the direct put of a key that the log may not have yet, if a read is to see it.
+func (n *Node) direct(read Read, cache, key string) *entry {
 	if read == Consistent {
-		return e
+		return nil
 	}
 	if r := n.current.Load(); r != nil && r.over != nil {
-		return overEntry(r.over.get(cache, key), e)
+		return r.over.get(cache, key)
 	}
-	return e
+	return nil
 }
 
 // retire keeps the counts of data that go.
