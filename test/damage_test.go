@@ -89,8 +89,8 @@ func comeBack(ctx context.Context, t *testing.T, c *cluster.Cluster, victim *clu
 		t.Log("it is well")
 	} else {
 		t.Logf("it ended with:\n%s", said)
-		if strings.Contains(said, "panic:") || strings.Contains(said, "goroutine ") || !strings.Contains(said, "error: ") {
-			t.Error("that is no clear error")
+		if strings.Contains(said, "panic:") || strings.Contains(said, "goroutine ") || !strings.Contains(said, "error: ") || !strings.Contains(said, "hint: ") {
+			t.Error("that is no clear error that says what to do")
 		}
 		if err := victim.Empty(); err != nil {
 			t.Fatal(err)

@@ -3,9 +3,13 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -179,5 +183,26 @@ func TestColoursAndProgressOnlyOnATerminal(t *testing.T) {
 	a, out, _ := newApp()
 	if a.isTerminal(out) {
 		t.Error("a buffer is no terminal")
+	}
+}
+
+// A configuration is checked as the server would read it, with the address that its data store knows.
+func TestValidateAsksTheStore(t *testing.T) {
+	agent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/v1/agent/self" {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		fmt.Fprint(w, `{"Config":{"NodeName":"host"},"Member":{"Addr":"192.0.2.17"}}`)
+	}))
+	defer agent.Close()
+	file := filepath.Join(t.TempDir(), "locum.hcl")
+	text := fmt.Sprintf("listener \"tcp\" {\n  tls_disable = true\n  address = \"0.0.0.0:8400\"\n}\nstorage \"consul\" {\n  address = %q\n}\n", agent.URL)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a, out, errs := newApp()
+	if code := a.run(context.Background(), []string{"operator", "validate", file}); code != 0 || !strings.Contains(out.String(), "http://192.0.2.17:8400 (the Consul agent") {
+		t.Errorf("exit code %d\n%s%s", code, out, errs)
 	}
 }

@@ -17,6 +17,9 @@ type hinted struct {
 
 func (h *hinted) Unwrap() error { return h.error }
 
+// Hint says what to do.
+func (h *hinted) Hint() string { return h.hint }
+
 func withHint(err error, hint string) error { return &hinted{err, hint} }
 
 // report prints an error, a line for each fault of a configuration, and the hint if there is one.
@@ -36,9 +39,9 @@ func (a *app) report(err error) {
 
 // hintFor says what most probably helps.
 func hintFor(err error) string {
-	var known *hinted
+	var known interface{ Hint() string } // *hinted, or an error of a package that knows
 	if errors.As(err, &known) {
-		return known.hint
+		return known.Hint()
 	}
 	text := err.Error()
 	switch {

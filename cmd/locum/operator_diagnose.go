@@ -32,7 +32,7 @@ The exit code is 0 if all is well, 2 if there are warnings, 1 if there are error
 		Example: "  locum operator diagnose -config /etc/locum/locum.hcl\n  sudo -u locum locum operator diagnose -config /etc/locum -format=json",
 		Args:    cobra.NoArgs,
 	}
-	source := config.Source{LookupEnv: a.env}
+	source := a.source()
 	cmd.Flags().StringArrayVar(&source.Paths, "config", nil, "`file` or directory of the node's configuration; may be repeated")
 	cmd.Flags().StringVar(&source.AdvertiseAddr, "cluster-advertise-addr", "", "`URL`, if the node is started with it")
 	quiet := cmd.Flags().Bool("quiet", false, "only what is not as it should be")

@@ -37,8 +37,8 @@ there are none: the nodes open by themselves.`,
 	var req client.InitRequest
 	cmd.Flags().IntVar(&req.Shares, "key-shares", 5, "`number` of shares of the root key (shamir)")
 	cmd.Flags().IntVar(&req.Threshold, "key-threshold", 3, "`number` of shares that open a node (shamir)")
-	cmd.Flags().IntVar(&req.RecoveryShares, "recovery-shares", 0, "`number` of recovery shares (static)")
-	cmd.Flags().IntVar(&req.RecoveryThreshold, "recovery-threshold", 0, "`number` of recovery shares that are needed (static)")
+	cmd.Flags().IntVar(&req.RecoveryShares, "recovery-shares", 0, "not supported yet, and refused")
+	cmd.Flags().IntVar(&req.RecoveryThreshold, "recovery-threshold", 0, "not supported yet, and refused")
 	format := formatFlag(cmd)
 	return a.asking(cmd, func(cmd *cobra.Command, c *client.Client, _ []string) error {
 		status, err := c.SealStatus(cmd.Context())
@@ -71,10 +71,10 @@ func fitting(cmd *cobra.Command, req client.InitRequest, seal string) (client.In
 		}
 		return false
 	}
+	if changed("recovery-shares", "recovery-threshold") {
+		return req, withHint(errors.New("recovery shares are not supported yet"), "leave -recovery-shares and -recovery-threshold out")
+	}
 	if seal == "shamir" {
-		if changed("recovery-shares", "recovery-threshold") {
-			return req, withHint(errors.New("a shamir seal has no recovery shares"), "leave -recovery-shares and -recovery-threshold out")
-		}
 		return req, nil
 	}
 	if changed("key-shares", "key-threshold") {

@@ -130,7 +130,7 @@ func (a *app) migrateEntries(ctx context.Context, path string) (result migrate.R
 
 // moveLock has the cluster forget where its HA lock was.
 func (a *app) moveLock(ctx context.Context, path string) (result migrate.Result, err error) {
-	c, err := config.Load(config.Source{Paths: []string{path}, LookupEnv: a.env})
+	c, err := config.Load(a.source(path))
 	if err != nil {
 		return result, err
 	}

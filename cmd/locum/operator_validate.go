@@ -20,7 +20,7 @@ faults are reported, each with its file and line and with what to write instead.
 	paths := cmd.Flags().StringArray("config", nil, "`file` or directory; may be repeated")
 	format := formatFlag(cmd)
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
-		source := config.Source{Paths: append(*paths, args...), LookupEnv: a.env}
+		source := a.source(append(*paths, args...)...)
 		if len(source.Paths) == 0 {
 			return withHint(errors.New("nothing to check"), "name a file: locum operator validate FILE")
 		}

@@ -34,12 +34,13 @@ What only the lost servers had is lost with them. If they ever come back with th
 		if len(*paths) == 0 {
 			return withHint(errors.New("no configuration"), "name the one of the node whose data is to be recovered: -config FILE")
 		}
-		c, err := config.Load(config.Source{Paths: *paths, LookupEnv: a.env})
+		c, err := config.Load(a.source(*paths...))
 		switch {
 		case err != nil:
 			return err
 		case c.Storage.Type != "raft":
-			return fmt.Errorf("the storage is %q: only raft storage is recovered so", c.Storage.Type)
+			return withHint(fmt.Errorf("the storage is %q: only raft storage is recovered so", c.Storage.Type),
+				"with another data store, restore that one as its own documentation says: the nodes keep nothing of their own")
 		case !*yes:
 			return withHint(fmt.Errorf("this makes the node the only server of the cluster, for good (%s)", c.Storage.Raft.Path),
 				"read locum operator raft recover -help, end the node, and write -yes")
@@ -58,7 +59,8 @@ What only the lost servers had is lost with them. If they ever come back with th
 func recoverRaft(c *config.Config) (id string, err error) {
 	path := c.Storage.Raft.Path
 	if entries, err := os.ReadDir(path); err != nil || len(entries) == 0 {
-		return "", errors.Join(fmt.Errorf("there is no data of a node in %s", path), err)
+		return "", withHint(errors.Join(fmt.Errorf("there is no data of a node in %s", path), err),
+			"give the configuration, and run it as the user, of a node that was in the cluster; one without data is started, and joins")
 	}
 	address, err := cluster.HostPort(c.ClusterAddr)
 	if err != nil {
@@ -66,7 +68,7 @@ func recoverRaft(c *config.Config) (id string, err error) {
 	}
 	store, err := raft.Open(raft.Config{Path: path})
 	if err != nil {
-		return "", withHint(err, "is the node still running? End it first")
+		return "", err
 	}
 	id = store.ID()
 	if err := store.Close(); err != nil {

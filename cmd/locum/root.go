@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -48,7 +49,25 @@ and VAULT_TOKEN), or from -address and -token.`,
 	root.SetHelpCommand(helpCommand(root))
 	root.InitDefaultHelpCmd()
 	completeArguments(root)
+	hintAtArguments(root)
 	return root
+}
+
+// hintAtArguments adds to what cobra says of a command's arguments where to see what it takes.
+func hintAtArguments(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			err := check(cmd, args)
+			var known *hinted
+			if err == nil || errors.As(err, &known) {
+				return err
+			}
+			return withHint(err, "see "+cmd.CommandPath()+" -help")
+		}
+	}
+	for _, child := range cmd.Commands() {
+		hintAtArguments(child)
+	}
 }
 
 // group is a command that only holds others.

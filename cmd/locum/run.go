@@ -53,7 +53,7 @@ With -config the command stands in for that of the file's application, or for on
   LOCUM_STORAGE=postgres://… locum run -- ./server
   locum run -new-invite -- ./server           # another line; the old one is not good for new machines any more`,
 	}
-	f := &runFlags{source: config.Source{LookupEnv: a.env}}
+	f := &runFlags{source: a.source()}
 	f.application.bind(cmd)
 	flags := cmd.Flags()
 	flags.StringArrayVar(&f.source.Paths, "config", nil, "`file` or directory; may be repeated, later ones override")

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -31,11 +32,14 @@ set up by the environment alone: see docs/cache.md.`,
 			"  HA_MODE=true HA_HOSTS=http://app-0.app:8402,http://app-1.app:8402,http://app-2.app:8402 CACHE_AUTH_TOKEN=… locum server",
 		Args: cobra.NoArgs,
 	}
-	source := config.Source{LookupEnv: a.env, StoreAddress: stores.HostAddress}
+	source := a.source()
 	cmd.Flags().StringArrayVar(&source.Paths, "config", nil, "`file` or directory; may be repeated, later ones override")
 	cmd.Flags().StringVar(&source.AdvertiseAddr, "cluster-advertise-addr", "", "`URL` where clients reach this node: another name for api_addr")
 	level := cmd.Flags().String("log-level", "", "`debug`, info, warn or error, instead of the file's log_level")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := checkLevel(*level); err != nil {
+			return err
+		}
 		if len(source.Paths) == 0 && config.CacheMode(a.env) {
 			return a.serveCache(cmd.Context(), *level)
 		}
@@ -45,6 +49,19 @@ set up by the environment alone: see docs/cache.md.`,
 		return a.serve(cmd.Context(), source, *level)
 	}
 	return cmd
+}
+
+// source is what a node's configuration is made of, for whatever command: all of them read it as the server does.
+func (a *app) source(paths ...string) config.Source {
+	return config.Source{Paths: paths, LookupEnv: a.env, StoreAddress: stores.HostAddress}
+}
+
+// checkLevel refuses a -log-level that there is not.
+func checkLevel(name string) error {
+	if name == "" || slices.Contains([]string{"debug", "info", "warn", "error"}, name) {
+		return nil
+	}
+	return withHint(fmt.Errorf("there is no log level %q", name), "write -log-level with debug, info, warn or error")
 }
 
 // serve runs a node under the signals of its process.

@@ -191,7 +191,7 @@ func (s *Server) checkLockPlace(ctx context.Context) error {
 		return fmt.Errorf("read where the HA lock is kept: %w", err)
 	}
 	if p.Format > lockPlaceFormat {
-		return fmt.Errorf("where the HA lock is kept was written by a newer version of Locum (format %d)", p.Format)
+		return fmt.Errorf("where the HA lock is kept was written by a newer version (format %d); this one knows %d: upgrade this node", p.Format, lockPlaceFormat)
 	}
 	if here := s.cfg.LockPlace(); p.Place != here {
 		return fmt.Errorf("%w: this cluster keeps it in %q, and this node is configured for %q. Configure all nodes alike; to move the lock, stop all nodes and run: locum operator migrate -lock",

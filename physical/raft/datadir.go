@@ -45,7 +45,8 @@ func (d dataDir) prepare() (id string, err error) {
 	case err != nil:
 		return "", fmt.Errorf("read the data directory's format: %w", err)
 	case strings.TrimSpace(string(format)) != dirFormat:
-		return "", fmt.Errorf("%s has format %q, this version knows %s", d.path, strings.TrimSpace(string(format)), dirFormat)
+		return "", fmt.Errorf("%s has format %q, this version knows %s: start the version of Locum that it was last used with, or a newer one",
+			d.path, strings.TrimSpace(string(format)), dirFormat)
 	}
 	raw, err := os.ReadFile(d.file("node-id"))
 	switch {

@@ -341,6 +341,9 @@ func TestInUse(t *testing.T) {
 	if !errors.Is(err, errInUse) || !strings.Contains(err.Error(), c.nodes[0].path) {
 		t.Errorf("got %v", err)
 	}
+	if hinted := (interface{ Hint() string })(nil); !errors.As(err, &hinted) || hinted.Hint() == "" {
+		t.Errorf("%v comes without a hint", err)
+	}
 }
 
 // A restart without a power loss builds nothing again, and neither does one with a snapshot.

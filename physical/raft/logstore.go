@@ -25,7 +25,16 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 var errNotFound = errors.New("not found")
 
 // errInUse: another process has the data directory.
-var errInUse = errors.New("in use by another process")
+var errInUse error = inUse{}
+
+type inUse struct{}
+
+func (inUse) Error() string { return "in use by another process" }
+
+// Hint says what to do about it.
+func (inUse) Hint() string {
+	return "another node runs in this data directory: end it first, or give this one a directory of its own"
+}
 
 // DamagedError says which file of a node cannot be trusted any more. The data is still whole on the other
 // nodes: the hint says how to get it back.
