@@ -5,8 +5,10 @@ package conns
 
 import (
 	"context"
+	"errors"
 	"net"
 	"sync"
+	"syscall"
 )
 
 // Set is the connections dialled through it that are still open. The zero Set is ready for use.
@@ -72,3 +74,15 @@ func (c *conn) Close() error {
 	c.set.mu.Unlock()
 	return c.Conn.Close()
 }
+
+// SyscallConn lets libraries look whether the other side has closed before they use a connection again: what they send on a
+// dead one has no clear outcome.
+func (c *conn) SyscallConn() (syscall.RawConn, error) {
+	raw, ok := c.Conn.(syscall.Conn)
+	if !ok {
+		return nil, errors.ErrUnsupported
+	}
+	return raw.SyscallConn()
+}
+
+var _ syscall.Conn = (*conn)(nil)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"syscall"
 	"testing"
 
 	"github.com/locum-ha/locum/internal/conns"
@@ -20,6 +21,9 @@ func TestCloseEndsAll(t *testing.T) {
 	first, err := set.Dial(t.Context(), "tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
+	}
+	if _, ok := first.(syscall.Conn); !ok {
+		t.Error("libraries cannot look whether the other side has closed")
 	}
 	second, err := set.Dial(t.Context(), "tcp", l.Addr().String())
 	if err != nil {

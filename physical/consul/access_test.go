@@ -32,6 +32,7 @@ func TestAccess(t *testing.T) {
 	full := policy("full", `key_prefix "orders/" { policy = "write" } session_prefix "" { policy = "write" }`)
 	noSession := policy("no-session", `key_prefix "orders/" { policy = "write" }`)
 	readOnly := policy("read-only", `key_prefix "orders/" { policy = "read" }`)
+	readKeys := policy("read-keys", `key_prefix "orders/" { policy = "read" } session_prefix "" { policy = "write" }`)
 	good := consul.Config{
 		Address: "https://" + server.TLSAddr, Path: "orders", Token: full,
 		TLS: physical.ClientTLS{CAFile: pki.CA, CertFile: pki.ClientCert, KeyFile: pki.ClientKey},
@@ -80,21 +81,53 @@ func TestAccess(t *testing.T) {
 			t.Errorf("%s: %v, want %q in it", what, err, c.want)
 		}
 	}
-	for what, token := range map[string]physical.Secret{"no right to sessions": noSession, "no right to write": readOnly} {
-		limited, err := open(func(c *consul.Config) { c.Token = token })
-		if err != nil {
-			t.Fatalf("%s: %v", what, err)
-		}
-		_, err = limited.Acquire(t.Context(), physical.Record{Holder: "a"}, 10*time.Second, 0)
-		if !errors.Is(err, physical.ErrUnavailable) || !strings.Contains(err.Error(), "session:write") {
-			t.Errorf("%s: acquire: %v", what, err)
-		}
-		err = limited.Commit(t.Context(), nil, physical.Put("b", nil))
-		if denied := err != nil && !errors.Is(err, physical.ErrUnknown); denied != (token == readOnly) {
-			t.Errorf("%s: commit: %v", what, err)
-		}
-		_ = limited.Close()
+	held, err := store.Acquire(t.Context(), physical.Record{Holder: "a"}, 10*time.Second, 0)
+	if err != nil {
+		t.Fatal(err)
 	}
+	// With the fence raised too: a transaction that is denied is not one that lost.
+	for _, fence := range []physical.Fence{{}, {Lineage: "l", Term: 1}} {
+		if !fence.IsZero() {
+			if err := store.RaiseFence(t.Context(), physical.Fence{}, fence); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for what, token := range map[string]physical.Secret{"no right to sessions": noSession, "no right to keys or sessions": readOnly, "no right to keys": readKeys} {
+			limited, err := open(func(c *consul.Config) { c.Token = token })
+			if err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+			refused := func(call string, err error) {
+				t.Helper()
+				if !errors.Is(err, physical.ErrUnavailable) || !strings.Contains(err.Error(), "session:write") || !strings.Contains(err.Error(), "key:write") {
+					t.Errorf("%s: %s: %v", what, call, err)
+				}
+			}
+			if token != noSession {
+				refused("commit", limited.Commit(t.Context(), with(fence), physical.Put("b", nil)))
+				refused("raise", limited.RaiseFence(t.Context(), fence, physical.Fence{Lineage: "l", Term: 2}))
+				refused("release", limited.Release(t.Context(), held, ""))
+			}
+			if fence.IsZero() {
+				_ = limited.Close()
+				continue
+			}
+			if err := store.Release(t.Context(), held, ""); err != nil {
+				t.Fatal(err)
+			}
+			_, err = limited.Acquire(t.Context(), physical.Record{Holder: "a"}, 10*time.Second, 0)
+			refused("acquire", err)
+			_ = limited.Close()
+		}
+	}
+}
+
+// with is a fence as Commit takes it.
+func with(f physical.Fence) *physical.Fence {
+	if f.IsZero() {
+		return nil
+	}
+	return &f
 }
 
 // ask makes a request with the token that may do everything.

@@ -133,11 +133,25 @@ func refusal(a answer, write bool) error {
 	case a.status == http.StatusRequestEntityTooLarge:
 		return fmt.Errorf("%w: Consul's txn_max_req_len is lower than its default: %s", physical.ErrTooLarge, text)
 	case a.status == http.StatusForbidden:
-		return fmt.Errorf("%w: Consul refuses the token: %s (it needs key:write on the path and session:write on the agent's node)", kind, text)
+		return refusedToken(text)
 	case a.status >= 500 && write && !strings.Contains(text, "No cluster leader") && !strings.Contains(text, "No known Consul servers"):
 		kind = physical.ErrUnknown // perhaps leadership was lost while it was being committed
 	}
 	return fmt.Errorf("%w: Consul answers %d: %s", kind, a.status, text)
+}
+
+func refusedToken(text string) error {
+	return fmt.Errorf("%w: Consul refuses the token: %s (it needs key:write on the path and session:write on the agent's node)", physical.ErrUnavailable, text)
+}
+
+// denied returns the error for a transaction that the token may not make. Consul answers it as one whose checks failed.
+func denied(failed []opError) error {
+	for _, f := range failed {
+		if strings.Contains(f.What, "Permission denied") || strings.Contains(f.What, "ACL not found") {
+			return refusedToken(f.What)
+		}
+	}
+	return nil
 }
 
 // pair is an entry of the key-value store.
@@ -229,7 +243,7 @@ func (a *api) txn(ctx context.Context, ops []op) (failed []opError, err error) {
 		if err := json.Unmarshal(got.body, &reply); err != nil || len(reply.Errors) == 0 {
 			return nil, fmt.Errorf("%w: Consul refuses a transaction and does not say why: %v", physical.ErrUnavailable, err)
 		}
-		return reply.Errors, nil
+		return reply.Errors, denied(reply.Errors)
 	}
 	return nil, refusal(got, write)
 }

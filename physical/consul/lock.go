@@ -71,6 +71,7 @@ func (s *Store) Acquire(ctx context.Context, r physical.Record, ttl time.Duratio
 			return g, nil // it was the answer that got lost
 		}
 		if err = errors.Join(err, errAgain); err != nil {
+			s.destroySession(ctx, session) // else each attempt would leave one behind
 			return physical.Grant{}, err
 		}
 		if now = again; now.session != "" {

@@ -112,4 +112,5 @@ func TestStore(t *testing.T) {
 	t.Run("SecretsStaySecret", p.testSecretsStaySecret)
 	t.Run("ReadOnlyServer", p.testReadOnlyServer)
 	t.Run("SeveralServers", p.testSeveralServers)
+	t.Run("FrozenServer", p.testFrozenServer)
 }

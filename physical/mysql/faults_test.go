@@ -246,6 +246,31 @@ func (p *place) testSeveralServers(t *testing.T) {
 	}
 }
 
+// "They are tried in turn until one takes writes": also where the first one is frozen, which takes connections and says nothing, and
+// a call has less time than a dial may take.
+func (p *place) testFrozenServer(t *testing.T) {
+	proxy := storeserver.NewProxy(t, p.server.Addr)
+	cfg := p.config("")
+	cfg.Addresses = []string{proxy.Addr(), p.server.Addr}
+	s, err := open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	proxy.Stall()
+	for began := time.Now(); ; {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		_, err := s.Fence(ctx)
+		cancel()
+		if err == nil {
+			break
+		}
+		if time.Since(began) > 15*time.Second {
+			t.Fatalf("the second server is never reached: %v", err)
+		}
+	}
+}
+
 // A lease does not wait behind entries: with every connection for them in use, the lock is renewed and the fence read.
 func (p *place) testLeaseBesideEntries(t *testing.T) {
 	cfg := p.config("")

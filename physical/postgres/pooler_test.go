@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"strings"
 	"testing"
@@ -16,8 +17,8 @@ import (
 )
 
 // pooled stands before a server as a transaction pooler does, as far as a client sees it when it connects: the process id that it
-// gives out is its own, and, if strict, it refuses settings that it does not know.
-func pooled(t *testing.T, target string, strict bool) (addr string) {
+// gives out is its own, and, if strict, it refuses settings that it does not know. It takes clients until it has had most.
+func pooled(t *testing.T, target string, strict bool, most int) (addr string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -25,10 +26,14 @@ func pooled(t *testing.T, target string, strict bool) (addr string) {
 	}
 	t.Cleanup(func() { _ = l.Close() })
 	go func() {
-		for {
+		for n := 0; ; n++ {
 			client, err := l.Accept()
 			if err != nil {
 				return
+			}
+			if n >= most {
+				_ = client.Close()
+				continue
 			}
 			go poolOne(client, target, strict)
 		}
@@ -91,7 +96,7 @@ func (p *place) testPooler(t *testing.T) {
 		"lenient": {false, true}, "strict": {true, true}, "without listen_url": {true, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cfg := Config{URL: physical.Secret(p.server.URL(pooled(t, p.server.Addr, c.strict))), Schema: p.fresh()}
+			cfg := Config{URL: physical.Secret(p.server.URL(pooled(t, p.server.Addr, c.strict, math.MaxInt))), Schema: p.fresh()}
 			if c.listens {
 				cfg.ListenURL = physical.Secret(p.server.URL(""))
 			}
@@ -124,6 +129,10 @@ func (p *place) testPooler(t *testing.T) {
 				t.Errorf("the watcher woke with %+v", r)
 			}
 		})
+	}
+	full := Config{URL: physical.Secret(p.server.URL(pooled(t, p.server.Addr, false, 1))), Schema: p.fresh()}
+	if _, err := open(full); !errors.Is(err, physical.ErrUnavailable) {
+		t.Errorf("a pooler that takes one client and no second one: %v", err)
 	}
 	direct, err := open(Config{URL: physical.Secret(p.server.URL("")), Schema: p.fresh()})
 	if err != nil {

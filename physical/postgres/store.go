@@ -85,7 +85,11 @@ func (s *Store) connect(ctx context.Context) error {
 	if err != nil {
 		return s.notSent(ctx, err)
 	}
-	defer func() { conn.Release() }()
+	defer func() {
+		if conn != nil {
+			conn.Release()
+		}
+	}()
 	var schema, encoding string
 	var pid uint32
 	row := conn.QueryRow(ctx, `SELECT coalesce(current_schema(), 'public'), current_setting('server_encoding'), pg_backend_pid(), current_user`, simple)

@@ -75,12 +75,7 @@ func (d *dialer) attach(ctx context.Context, session credentials, timeout time.D
 		if err != nil {
 			return nil, err
 		}
-		stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
-		c, err := handshake(raw, session, timeout, seen, d.digest)
-		if !stop() && err == nil {
-			c.close()
-			err = context.Cause(ctx)
-		}
+		c, err := d.greet(ctx, raw, session, timeout, seen)
 		if err == nil {
 			return c, nil
 		}
@@ -96,6 +91,20 @@ func (d *dialer) attach(ctx context.Context, session credentials, timeout time.D
 			return nil, err
 		}
 	}
+}
+
+// greet attaches a connection to a session. A server that takes connections and says nothing has [dialTime] to answer, as one
+// that takes none.
+func (d *dialer) greet(ctx context.Context, raw net.Conn, session credentials, timeout time.Duration, seen int64) (*conn, error) {
+	limited, cancel := context.WithTimeout(ctx, dialTime)
+	defer cancel()
+	stop := context.AfterFunc(limited, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
+	c, err := handshake(raw, session, timeout, seen, d.digest)
+	if !stop() && err == nil {
+		c.close()
+		err = context.Cause(limited)
+	}
+	return c, err
 }
 
 func handshake(raw net.Conn, session credentials, timeout time.Duration, seen int64, digest physical.Secret) (*conn, error) {

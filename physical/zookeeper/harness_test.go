@@ -78,4 +78,30 @@ func TestConformance(t *testing.T) {
 	server := storeserver.StartZooKeeper(t)
 	t.Run("Backend", func(t *testing.T) { physicaltest.Backend(t, harness(server)) })
 	t.Run("HABackend", func(t *testing.T) { physicaltest.HABackend(t, harness(server)) })
+	t.Run("SilentServer", func(t *testing.T) { testSilentServer(t, server) })
+}
+
+// "A node whose server falls silent goes on with another": also where it takes connections and says nothing, and the caller has
+// more patience than that.
+func testSilentServer(t *testing.T, server *storeserver.ZooKeeper) {
+	w := newWorld(t, server)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	store, err := zookeeper.Open(ctx, zookeeper.Config{Servers: []string{w.addr(0), w.addr(1)}, Path: w.path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	w.proxy(0).Stall()
+	for range 2 { // one of them begins with the silent server
+		w.proxy(0).CloseConns()
+		w.proxy(1).CloseConns()
+		began := time.Now()
+		if _, err := store.Fence(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took > 15*time.Second {
+			t.Errorf("the other server was reached after %v", took)
+		}
+	}
 }
