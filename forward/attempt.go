@@ -232,16 +232,17 @@ func (x *exchange) relayBody(st *stream, header http.Header) result {
 				return result{done: true}
 			}
 		}
-		switch {
-		case t.end:
+		if t.end {
 			if t.trailers != "" {
 				x.setTrailers(t.trailers, header)
 			}
 			return result{done: true}
-		case t.err != nil:
-			return result{delivered: true, err: t.err}
-		case t.flush:
+		}
+		if t.flush {
 			x.flush()
+		}
+		if t.err != nil {
+			return result{delivered: true, err: t.err}
 		}
 		select {
 		case <-st.readable:

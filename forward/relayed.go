@@ -55,7 +55,7 @@ func (x *exchange) tunnel(st *stream) result {
 			halfClosed = true
 			closeWrite(nc)
 		}
-		if t.end && st.noMoreUp() {
+		if t.end && st.over() {
 			return result{done: true}
 		}
 		select {

@@ -192,14 +192,7 @@ func (st *stream) endOut() {
 	st.mu.Unlock()
 }
 
-// noMoreUp: nothing will be sent any more, or nobody reads it.
-func (st *stream) noMoreUp() bool {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	return st.outEnd || st.stopped
-}
-
-// over: both directions have ended, or the stream has failed.
+// over: both directions have ended (upwards also when the peer reads no more), or the stream has failed.
 func (st *stream) over() bool {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -257,16 +250,17 @@ type taken struct {
 	flush    bool
 	end      bool // nothing follows
 	trailers string
-	err      error // the stream failed, and nothing received is left
+	err      error // the stream failed, and nothing follows what was taken
 }
 
-// take hands over all body bytes that have arrived.
+// take hands over all body bytes that have arrived, and how they end if that is known: what came in one go is told by one
+// signal, so that nobody may wait for another.
 func (st *stream) take() taken {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	t := taken{c: st.in, off: st.inOff, flush: st.inFlush, end: st.inEnd, trailers: st.trailers}
 	st.in, st.inLast, st.inOff, st.inFlush = nil, nil, 0, false
-	if !t.end && t.c == nil {
+	if !t.end {
 		t.err = st.err
 	}
 	return t

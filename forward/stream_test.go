@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"strings"
 	"testing"
@@ -410,5 +411,47 @@ func TestHTTP1FullDuplex(t *testing.T) {
 			t.Error(l)
 		}
 		c.Close()
+	}
+}
+
+// P12: an answer and a tunnel whose last bytes and whose failure arrive together end. The reader of the connection tells of
+// both with one signal; here that was taken before the bytes are.
+func TestLastBytesAndFailureAtOnce(t *testing.T) {
+	checkLeaks(t)
+	arrived := func() *stream {
+		st := newStream(nil, 1, 1<<10, 0)
+		if err := st.receiveData([]byte("last"), 0); err != nil {
+			t.Error(err)
+		}
+		st.fail(ErrConnectionLost)
+		<-st.readable
+		return st
+	}
+	n := newNode(t, "b")
+	for _, path := range []string{"/answer", "/tunnel"} {
+		results := make(chan result, 1)
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			x := &exchange{r: n.Router, w: w, req: r}
+			if r.URL.Path == "/tunnel" {
+				results <- x.tunnel(arrived())
+				return
+			}
+			results <- x.relayBody(arrived(), http.Header{})
+		}))
+		c, err := net.Dial("tcp", srv.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", path)
+		select {
+		case res := <-results:
+			if path == "/answer" && !errors.Is(res.err, ErrConnectionLost) {
+				t.Errorf("%s: %+v", path, res)
+			}
+		case <-time.After(10 * time.Second):
+			t.Errorf("%s: waits for ever", path)
+		}
+		c.Close()
+		srv.Close()
 	}
 }
