@@ -16,7 +16,7 @@ import (
 // size measures the binary, idle memory, and the time from start to ready.
 func size(ctx context.Context, o options) (*Section, error) {
 	s := &Section{Title: "Size, memory, start",
-		How:    "Binary: `go build -trimpath -ldflags '-s -w'` without cgo. Memory: VmRSS of each node of an idle cluster 20 s after its start. Ready: from fork to the first 200 of `/v1/sys/ready`, asked every millisecond. For orientation: OpenBao 2.5.5, 124.9 MiB, 101 and 98 MiB, 85 ms.",
+		How:    "Binary: `go build -trimpath -ldflags '-s -w'` without cgo. Memory: VmRSS of each node of an idle cluster 20 s after its start; its guardian is a process of the same binary, whose anonymous memory is added (the rest are the binary's pages, which count once). Ready: from fork to the first 200 of `/v1/sys/ready`, asked every millisecond. For orientation: OpenBao 2.5.5, 124.9 MiB, 101 and 98 MiB, 85 ms.",
 		Header: []string{"what", "measured"}}
 	if err := os.MkdirAll(o.dir, 0o755); err != nil {
 		return s, err
@@ -44,10 +44,12 @@ func size(ctx context.Context, o options) (*Section, error) {
 	var most int64
 	for _, n := range c.Nodes {
 		rss := n.Process().RSS()
-		most = max(most, rss)
-		s.Rows = append(s.Rows, []string{fmt.Sprintf("resident, %s, active %v", n.Name, n == active), mib(rss)})
+		guardian, own := n.Process().WatchersRSS()
+		most = max(most, rss+own)
+		s.Rows = append(s.Rows, []string{fmt.Sprintf("resident, %s, active %v", n.Name, n == active), mib(rss)},
+			[]string{fmt.Sprintf("resident, guardian of %s; of that its own", n.Name), mib(guardian) + "; " + mib(own)})
 	}
-	s.Targets = append(s.Targets, Target{"resident memory of an idle node, the largest", "≤ 40 MiB", mib(most), most <= 40<<20})
+	s.Targets = append(s.Targets, Target{"resident memory of an idle node and its guardian, the largest", "≤ 40 MiB", mib(most), most <= 40<<20})
 
 	var ready, after Rounds[time.Duration]
 	for range o.rounds(10) {

@@ -142,6 +142,16 @@ func statFields(pid int) []string {
 // RSS returns the resident memory in bytes, 0 if it does not run.
 func (p *Process) RSS() int64 { return procStatus(p.Pid(), "VmRSS:") }
 
+// WatchersRSS returns the resident memory in bytes of the processes that it started (a node's guardian), and how much of it is theirs alone: the
+// rest are pages of the same binary, which the process itself has as well.
+func (p *Process) WatchersRSS() (all, own int64) {
+	for _, pid := range descendants(p.Pid()) {
+		all += procStatus(pid, "VmRSS:")
+		own += procStatus(pid, "RssAnon:")
+	}
+	return all, own
+}
+
 // PeakRSS returns the largest resident memory so far in bytes.
 func (p *Process) PeakRSS() int64 { return procStatus(p.Pid(), "VmHWM:") }
 
