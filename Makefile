@@ -37,8 +37,8 @@ man: ## the manual pages, in bin/man
 	go run -ldflags '$(LDFLAGS)' ./cmd/locum man bin/man
 
 .PHONY: docs
-docs: ## docs/configuration.md, from the comments in internal/config, and docs/stores.md, from what the stores can do
-	go generate ./internal/config ./internal/stores
+docs: ## docs/configuration.md, docs/stores.md and docs/metrics.md, from the code
+	go generate ./internal/config ./internal/stores ./internal/metrics
 
 .PHONY: deps
 deps: ## installs what the tests need: modules, Consul, and Debian's packages where they may be installed

@@ -279,7 +279,7 @@ type ShamirSeal struct{}
 // HA is how this node takes part in the election.
 type HA struct {
 	// LockTTL is how long the HA lock outlives its last renewal. Not with raft storage: its times follow from
-	// performance. Default: "5s".
+	// performance. Default: the store's, mostly "5s" (docs/stores.md).
 	LockTTL time.Duration `hcl:"lock_ttl"`
 
 	// Priority is who goes first when several nodes could take over: the higher one. 0 to 1000. Default: 100.

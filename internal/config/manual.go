@@ -7,6 +7,7 @@ import (
 	"go/parser"
 	"go/token"
 	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -38,6 +39,8 @@ func Manual() ([]Entry, error) {
 			switch {
 			case kind == "label":
 				continue
+			case kind == "variant" && !offered(path, setting):
+				continue
 			case kind == "variant":
 				here = fmt.Sprintf("%s %q", path, setting)
 			case path != "":
@@ -58,6 +61,16 @@ func Manual() ([]Entry, error) {
 	}
 	walk("Config", "")
 	return entries, nil
+}
+
+// offered reports whether a block can be of this type. One struct takes what storage and ha_storage can be, so that a mistake gets a
+// better answer than that the key is unknown; the manual leaves out what is always refused.
+func offered(block, kind string) bool {
+	switch block {
+	case "storage", "ha_storage":
+		return slices.Contains(storeNames(block == "ha_storage"), kind)
+	}
+	return true
 }
 
 func elementName(t ast.Expr) string {

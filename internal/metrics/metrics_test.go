@@ -39,7 +39,7 @@ func wants(t *testing.T, page string, lines ...string) {
 	}
 }
 
-// Each observer's func moves the metric that is named in the operator's documentation.
+// Each observer's func moves its metric.
 func TestObservers(t *testing.T) {
 	m := New("1.2.3")
 	m.Watch(func() State {
