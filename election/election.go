@@ -170,18 +170,27 @@ func (e *Election) Hurry(yes bool) { e.tell(event{kind: evHurry, on: yes}) }
 
 // tell gives the loop an event; before Run it changes the initial state.
 func (e *Election) tell(ev event) {
-	if !e.begun.Load() {
-		e.watch.Lock()
-		defer e.watch.Unlock()
-		if !e.begun.Load() {
-			e.initial, _ = step(e.initial, ev)
-			first := e.initial.snapshot(e.State().Since)
-			e.state.Store(&first)
-			return
-		}
+	if e.tellEarly(ev) {
+		return
 	}
 	select {
 	case e.events <- ev:
 	case <-e.done:
 	}
+}
+
+// tellEarly changes the initial state, unless Run has begun. It holds watch, which the loop takes before it can take an event.
+func (e *Election) tellEarly(ev event) bool {
+	if e.begun.Load() {
+		return false
+	}
+	e.watch.Lock()
+	defer e.watch.Unlock()
+	if e.begun.Load() {
+		return false
+	}
+	e.initial, _ = step(e.initial, ev)
+	first := e.initial.snapshot(e.State().Since)
+	e.state.Store(&first)
+	return true
 }
