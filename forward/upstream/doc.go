@@ -16,9 +16,10 @@
 // A connection is asked whether it is still open before it is used again, so an application that closes idle connections
 // costs no request. What it closes in the instant after that is an outcome nobody knows: no guess is made.
 //
-// HTTP/2 (http2.go) is the standard library's. It repeats by itself only streams that the server has said it did not
-// look at, which is certain. Answers are flushed as soon as they turn out to be streams; until then head, body and trailers
-// of a short call leave together.
+// HTTP/2 is a client of its own for the same reasons: connections (h2pool.go), what is on them (h2conn.go, h2call.go), and the way of a request and
+// its answer (http2.go). A request that the application has certainly not looked at is delivered again; whatever else
+// breaks off is "unknown". Answers are flushed as soon as they turn out to be streams; until then head, body and trailers of a
+// short call leave together.
 //
 // Upgraded connections and byte streams (tunnel.go) have no end of their own. In a planned step-down a WebSocket is told
 // so by close frames to both sides, at a boundary between frames; a byte stream is closed in a moment when nothing flows.

@@ -2,20 +2,18 @@ package upstream
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/url"
+	"net/textproto"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/locum-ha/locum/forward"
-	"github.com/locum-ha/locum/internal/gather"
 )
 
 const (
@@ -27,107 +25,97 @@ const (
 	stillness = time.Second
 )
 
-// http2 passes requests on over HTTP/2.
-type http2 struct {
-	u         *Upstream
-	transport *http.Transport
-	scheme    string
-}
-
-func newHTTP2(u *Upstream) *http2 {
-	protocols := new(http.Protocols)
-	h := &http2{u: u, scheme: "http"}
-	t := &http.Transport{
-		Protocols: protocols, DisableCompression: true, MaxIdleConnsPerHost: u.cfg.MaxIdle, IdleConnTimeout: u.cfg.IdleTimeout,
-		MaxResponseHeaderBytes: int64(u.cfg.MaxHeaderBytes),
-		HTTP2: &http.HTTP2Config{
-			SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second,
-			MaxReceiveBufferPerConnection: 16 << 20, MaxReceiveBufferPerStream: 1 << 20,
-		},
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			nc, err := u.dial(ctx)
-			if err != nil {
-				return nil, &notSent{err}
-			}
-			return gather.NewConn(nc), nil
-		},
-		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			nc, err := u.dial(ctx)
-			if err != nil {
-				return nil, &notSent{err}
-			}
-			c, err := u.secure(ctx, gather.NewConn(nc))
-			if err != nil {
-				return nil, &notSent{err}
-			}
-			if c.ConnectionState().NegotiatedProtocol != "h2" {
-				_ = c.Close()
-				u.negotiated.Store(0) // another application listens there now
-				return nil, &notSent{errors.New("upstream: the application speaks HTTP/2 no more")}
-			}
-			return c, nil
-		},
-	}
-	protocols.SetUnencryptedHTTP2(u.tls == nil)
-	protocols.SetHTTP2(u.tls != nil)
-	if u.tls != nil {
-		h.scheme = "https"
-		t.TLSClientConfig = &tls.Config{NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS12}
-	}
-	h.transport = t
-	return h
-}
-
-// notSent: there was no connection, so nothing was delivered.
-type notSent struct{ error }
-
-func (e *notSent) Unwrap() error { return e.error }
-
-func (h *http2) close() { h.transport.CloseIdleConnections() }
-
-// request is what is sent for r.
-func (h *http2) request(r *http.Request, body io.ReadCloser) *http.Request {
-	out := (&http.Request{
-		Method: r.Method, Host: r.Host, Body: body, ContentLength: r.ContentLength, Trailer: r.Trailer,
-		URL:    &url.URL{Scheme: h.scheme, Host: "application", Path: r.URL.Path, RawPath: r.URL.RawPath, RawQuery: r.URL.RawQuery, ForceQuery: r.URL.ForceQuery},
-		Header: make(http.Header, len(r.Header)),
-	}).WithContext(r.Context())
-	listed := r.Header["Connection"]
-	for name, values := range r.Header {
-		switch {
-		case name == "Te" && hasToken(values, "trailers"):
-			out.Header["Te"] = []string{"trailers"} // which gRPC insists on
-		case dropped(name) || name == "Content-Length" || name == "Expect" || len(listed) > 0 && hasToken(listed, name):
-		default:
-			out.Header[name] = values
-		}
-	}
-	if _, ok := out.Header["User-Agent"]; !ok {
-		out.Header["User-Agent"] = nil // none was sent, and none is made up
-	}
-	return out
-}
-
 func (u *Upstream) serveHTTP2(w http.ResponseWriter, r *http.Request) {
 	if upgradeOf(r) != "" {
 		fail(w, http.StatusNotImplemented, "the application speaks HTTP/2, which has no upgrades", "no")
 		return
 	}
 	s := &stream{u: u, w: w, r: r, ctl: http.NewResponseController(w), grpc: isGRPC(r.Header)}
-	var body io.ReadCloser
-	if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 {
+	s.call.wake = make(chan struct{}, 1)
+	hasBody := r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0
+	if hasBody {
 		_ = s.ctl.EnableFullDuplex()
 		s.body = &watchedBody{s: s, ReadCloser: r.Body}
-		body = s.body
-		defer s.body.finish()
+		s.call.uploading, s.call.overtake, s.relayed = true, s.overtake, make(chan struct{})
 	}
-	resp, err := u.h2.transport.RoundTrip(u.h2.request(r, body))
+	err := u.h2.send(r, &s.call, hasBody)
+	if s.call.c != nil {
+		defer s.call.finish()
+	}
 	if err != nil {
 		s.noAnswer(err)
 		return
 	}
-	defer resp.Body.Close()
-	s.relay(resp)
+	defer context.AfterFunc(r.Context(), func() { s.call.giveUp(context.Cause(r.Context())) })()
+	if err = s.exchange(); err != nil {
+		s.u.log.Debug("answer broken off", "error", err)
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// exchange sends the body and passes the answer on. An error: the answer must not look whole.
+func (s *stream) exchange() error {
+	if s.body != nil {
+		if err := s.upload(); err != nil {
+			s.call.giveUp(err) // errOver says nothing new
+		}
+		if s.call.uploaded() {
+			<-s.relayed
+			if s.broken != nil {
+				s.noAnswer(s.broken)
+			}
+			return s.cut
+		}
+	}
+	status, fields, err := s.call.answer()
+	if err != nil && status == 0 {
+		s.noAnswer(err)
+		return nil
+	}
+	return s.relay(status, fields)
+}
+
+// uploaded is the end of the body; true if somebody else sees to the answer already.
+func (s *call) uploaded() (overtaken bool) {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	s.uploading = false
+	return s.overtaken
+}
+
+// overtake passes on an answer that came while the body is still being sent, and ends that.
+func (s *stream) overtake() {
+	defer close(s.relayed)
+	status, fields, err := s.call.answer()
+	if status == 0 {
+		s.broken = err
+	} else {
+		s.cut = s.relay(status, fields)
+	}
+	s.body.finish()
+}
+
+// upload sends the body. It is short as a rule, and has come: so nobody else is asked to do it.
+func (s *stream) upload() error {
+	buf := copyBuffers.Get().(*[]byte)
+	defer copyBuffers.Put(buf)
+	left := s.r.ContentLength
+	for {
+		n, err := s.body.Read(*buf)
+		left -= int64(n)
+		last := left == 0 && len(s.r.Trailer) == 0
+		if n > 0 {
+			if werr := s.call.send((*buf)[:n], last); werr != nil || last {
+				return werr
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return s.call.sendEnd(s.r.Trailer)
+		case err != nil:
+			return err
+		}
+	}
 }
 
 func isGRPC(h http.Header) bool {
@@ -143,20 +131,27 @@ type stream struct {
 	ctl  *http.ResponseController
 	grpc bool
 	body *watchedBody // nil: none
+	call call
 	last atomic.Int64 // when anything was said: Unix nanoseconds; only kept once the answer is a stream
 
-	mu      sync.Mutex // over w, once the answer has begun
-	gone    bool       // w must not be touched any more
-	pending bool       // something is gathered
-	live    bool       // a stream: nothing is gathered
-	watch   sync.WaitGroup
-	over    chan struct{} // closed at the end; nil unless somebody watches
+	relayed chan struct{} // closed when somebody else has passed the answer on, with a body
+	broken  error         // what came instead of it
+	cut     error         // it was not whole
+
+	mu    sync.Mutex // over w, once the answer has begun
+	gone  bool       // w must not be touched any more
+	live  bool       // a stream: nothing is gathered
+	watch sync.WaitGroup
+	over  chan struct{} // closed at the end; nil unless somebody watches
 }
 
 // noAnswer: it is certain that nothing was delivered, or it is not.
 func (s *stream) noAnswer(err error) {
 	var none *notSent
+	var bad *badAnswer
 	switch {
+	case errors.As(err, &bad):
+		s.u.malformed(s.w, s.r, err)
 	case errors.As(err, &none):
 		s.u.unreachable(s.w, s.r, err)
 	case s.body != nil && s.body.failed() != nil && s.r.Context().Err() == nil:
@@ -166,30 +161,98 @@ func (s *stream) noAnswer(err error) {
 	}
 }
 
-func (s *stream) relay(resp *http.Response) {
+func (s *stream) relay(status int, fields []field) error {
 	h := s.w.Header()
-	copyHeader(h, resp.Header)
-	if _, ok := resp.Header["Content-Type"]; !ok {
-		h["Content-Type"] = nil
+	length, declared, err := s.head(h, fields)
+	if err != nil {
+		s.u.malformed(s.w, s.r, err)
+		return nil
 	}
-	declared := announce(h, resp.Trailer)
-	s.w.WriteHeader(resp.StatusCode)
-	s.pending = true
-	timer := time.AfterFunc(flushAfter, s.flush)
-	err := s.copy(resp.Body)
-	timer.Stop()
+	if s.r.Method == http.MethodHead || status == http.StatusNotModified {
+		length = -1
+	}
+	s.w.WriteHeader(status)
+	var timer *time.Timer
+	if !s.call.whole() {
+		timer = time.AfterFunc(flushAfter, s.flush)
+	}
+	err = s.copy(length)
+	if timer != nil {
+		timer.Stop()
+	}
 	s.end()
 	switch {
 	case err == nil:
-		trail(h, resp.Trailer, declared)
+		trail(h, s.call.trailer(), declared)
 	case s.grpc:
 		// A status says more than a broken stream: the client may call again, elsewhere.
 		h[http.TrailerPrefix+"Grpc-Status"] = []string{"14"} // UNAVAILABLE
 		h[http.TrailerPrefix+"Grpc-Message"] = []string{s.farewell(err)}
-	default:
-		s.u.log.Debug("answer broken off", "error", err)
-		panic(http.ErrAbortHandler)
+		return nil
 	}
+	return err
+}
+
+// head writes the answer's fields down. length is -1 where it does not say.
+func (s *stream) head(h http.Header, fields []field) (length int64, declared map[string]bool, err error) {
+	length = -1
+	values := make([]string, len(fields))
+	var announced http.Header
+	typed := false
+	for i, f := range fields {
+		switch {
+		case f.Name == "Content-Length":
+			n, err := strconv.ParseUint(f.Value, 10, 63)
+			if err != nil || length >= 0 && int64(n) != length {
+				return 0, nil, fmt.Errorf("a Content-Length of %.40q", f.Value)
+			}
+			length = int64(n)
+		case f.Name == "Trailer":
+			for name := range strings.SplitSeq(f.Value, ",") {
+				if name = textproto.CanonicalMIMEHeaderKey(strings.TrimSpace(name)); token(name) && !dropped(name) {
+					if announced == nil {
+						announced = http.Header{}
+					}
+					announced[name] = nil
+				}
+			}
+			continue
+		case f.Name == "Content-Type":
+			typed = true
+		}
+		if dropped(f.Name) || strings.HasPrefix(f.Name, "X-Locum-") {
+			continue
+		}
+		values[i] = f.Value
+		own := values[i : i+1 : i+1]
+		for _, before := range fields[:i] {
+			if before.Name == f.Name { // once more: the field has several values
+				own = append(h[f.Name], f.Value)
+				break
+			}
+		}
+		h[f.Name] = own
+	}
+	if !typed {
+		h["Content-Type"] = nil // it is the application's to say: nobody must guess
+	}
+	return length, announce(h, announced), nil
+}
+
+// trailer is what came behind the body.
+func (s *call) trailer() http.Header {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	if len(s.trailers) == 0 {
+		return nil
+	}
+	h := make(http.Header, len(s.trailers))
+	for _, f := range s.trailers {
+		if !dropped(f.Name) && !strings.HasPrefix(f.Name, "X-Locum-") {
+			h[f.Name] = append(h[f.Name], f.Value)
+		}
+	}
+	return h
 }
 
 func (s *stream) farewell(err error) string {
@@ -199,17 +262,22 @@ func (s *stream) farewell(err error) string {
 	return fmt.Sprintf("the application broke off: %.100q", err.Error())
 }
 
-func (s *stream) copy(body io.Reader) error {
-	buf := copyBuffers.Get().(*[]byte)
-	defer copyBuffers.Put(buf)
+// copy passes the body on, of so many bytes unless length is negative.
+func (s *stream) copy(length int64) error {
+	left := length
 	for {
-		n, err := body.Read(*buf)
-		if n > 0 {
-			if werr := s.write((*buf)[:n]); werr != nil {
+		p, err := s.call.read()
+		if len(p) > 0 {
+			if left -= int64(len(p)); length >= 0 && left < 0 {
+				return errors.New("a body that is longer than its Content-Length")
+			}
+			if werr := s.write(p); werr != nil {
 				return clientError(werr)
 			}
 		}
 		switch {
+		case errors.Is(err, io.EOF) && length >= 0 && left > 0:
+			return io.ErrUnexpectedEOF
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
@@ -295,14 +363,11 @@ func (b *watchedBody) Read(p []byte) (int, error) {
 	if n > 0 {
 		b.s.last.Store(time.Now().UnixNano())
 	}
-	if err != nil && !errors.Is(err, io.EOF) {
+	if err != nil && !errors.Is(err, io.EOF) && !b.closed.Load() {
 		b.err.Store(&err)
 	}
 	return n, err
 }
-
-// Close is called by the transport; the client's body is closed by its server.
-func (b *watchedBody) Close() error { return nil }
 
 // failed is what the client did wrong while it sent the body, nil while nothing.
 func (b *watchedBody) failed() error {

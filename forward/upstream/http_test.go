@@ -265,20 +265,22 @@ func TestEarlyAnswer(t *testing.T) {
 	url := application(t, func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "too large", http.StatusRequestEntityTooLarge)
 	})
-	p := protect(t, upstream.Config{URL: url})
-	p.each(func(t *testing.T, addr string) {
-		nc, err := net.Dial("tcp", addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer nc.Close()
-		_ = nc.SetDeadline(time.Now().Add(limit))
-		fmt.Fprintf(nc, "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\nbegun")
-		resp, err := http.ReadResponse(bufio.NewReader(nc), nil)
-		if err != nil || resp.StatusCode != http.StatusRequestEntityTooLarge {
-			t.Fatalf("%v, %v", resp, err)
-		}
-	})
+	for _, scheme := range []string{"http", "h2c"} {
+		p := protect(t, upstream.Config{URL: strings.Replace(url, "http", scheme, 1)})
+		p.each(func(t *testing.T, addr string) {
+			nc, err := net.Dial("tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer nc.Close()
+			_ = nc.SetDeadline(time.Now().Add(limit))
+			fmt.Fprintf(nc, "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\nbegun")
+			resp, err := http.ReadResponse(bufio.NewReader(nc), nil)
+			if err != nil || resp.StatusCode != http.StatusRequestEntityTooLarge {
+				t.Fatalf("%s: %v, %v", scheme, resp, err)
+			}
+		})
+	}
 }
 
 // A connection that the application closes between requests costs none of them.
