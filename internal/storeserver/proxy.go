@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -28,6 +29,13 @@ type Fault struct {
 	Answers  Flow          // from the server to clients
 	Delay    time.Duration // later than it came, each way
 	Refuse   bool          // connections are closed at once, open ones and new ones
+}
+
+// AnswerFaults gives the ways in which an answer fails to come, by turns: cut, cut in half, or late.
+func AnswerFaults() func() Fault {
+	faults := []Fault{{Answers: CutFirst}, {Answers: CutHalf}, {Delay: 30 * time.Millisecond}}
+	var turn atomic.Int64
+	return func() Fault { return faults[int(turn.Add(1))%len(faults)] }
 }
 
 // Proxy passes TCP connections on to a server, and does to them what networks do.

@@ -18,6 +18,8 @@ type place struct {
 	server *storeserver.MariaDB
 	cert   storeserver.Certificate
 	next   atomic.Int64
+
+	answers func() storeserver.Fault // what CutAnswers does; nil: it cuts at the first byte
 }
 
 // fresh returns a prefix of tables that nobody has used.
@@ -85,10 +87,17 @@ func (p *place) harness(change func(*Config)) physicaltest.Harness {
 				}
 				return open(cfg)
 			},
-			Restart:    p.crash,
-			Late:       time.Second, // machines that test are busy
-			Isolate:    func(n int) func() { proxy(n).Stall(); return proxy(n).Heal },
-			CutAnswers: func(n int) func() { proxy(n).CutAnswers(); return proxy(n).Heal },
+			Restart: p.crash,
+			Late:    time.Second, // machines that test are busy
+			Isolate: func(n int) func() { proxy(n).Stall(); return proxy(n).Heal },
+			CutAnswers: func(n int) func() {
+				fault := storeserver.Fault{Answers: storeserver.CutFirst}
+				if p.answers != nil {
+					fault = p.answers()
+				}
+				proxy(n).Set(fault)
+				return proxy(n).Heal
+			},
 		}
 	}
 }
@@ -100,12 +109,18 @@ func TestStore(t *testing.T) {
 	p := &place{cert: cert, server: storeserver.StartMariaDB(t, "--ssl-cert="+cert.CertFile, "--ssl-key="+cert.KeyFile, "--ssl-ca="+cert.CertFile)}
 	t.Run("Backend", func(t *testing.T) { physicaltest.Backend(t, p.harness(nil)) })
 	t.Run("HABackend", func(t *testing.T) { physicaltest.HABackend(t, p.harness(nil)) })
-	t.Run("Outages", func(t *testing.T) { physicaltest.Outages(t, p.harness(nil), rounds()) })
+	t.Run("Outages", func(t *testing.T) {
+		p.answers = storeserver.AnswerFaults()
+		defer func() { p.answers = nil }()
+		physicaltest.Outages(t, p.harness(nil), rounds())
+	})
 	if storeserver.Faults() { // Outages has the shorter form
 		t.Run("Chaos", p.testChaos)
 	}
 	t.Run("RaiseEndsSessionThatBlocksIt", p.testRaiseEndsSessionThatBlocksIt)
 	t.Run("LockAfterFailoverOfTheServer", p.testLockAfterFailoverOfTheServer)
+	t.Run("Deadlock", p.testDeadlock)
+	t.Run("NewerFormat", p.testNewerFormat)
 	t.Run("MissingRights", p.testMissingRights)
 	t.Run("LeaseBesideEntries", p.testLeaseBesideEntries)
 	t.Run("TLS", p.testTLS)

@@ -96,12 +96,13 @@ func (s *Store) page(ctx context.Context, from, end string, limit int) (keys []s
 func (s *Store) Fence(ctx context.Context) (physical.Fence, error) {
 	var f physical.Fence
 	var nonce []byte
-	err := s.query(ctx, s.calls, false, "SELECT lineage, term, nonce FROM "+s.schema.fence+" WHERE id = 1", nil, &f.Lineage, &f.Term, &nonce)
+	var format int
+	err := s.query(ctx, s.calls, false, "SELECT lineage, term, nonce, format FROM "+s.schema.fence+" WHERE id = 1", nil, &f.Lineage, &f.Term, &nonce, &format)
 	if err != nil {
 		return physical.Fence{}, err
 	}
 	copy(f.Nonce[:], nonce)
-	return f, nil
+	return f, newer(s.schema.fence, format)
 }
 
 // RaiseFence replaces the fence from by to.

@@ -165,6 +165,118 @@ func (p *place) testMissingRights(t *testing.T) {
 	}
 }
 
+// "Retries" what the server undid because another session came in between: of two that wait for each other, the lighter one is
+// rolled back, which is the commit here, and it is made again.
+func (p *place) testDeadlock(t *testing.T) {
+	s, err := open(p.config(""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := s.Commit(ctx, nil, physical.Put("a", []byte("old"))); err != nil {
+		t.Fatal(err)
+	}
+	admin := p.admin(t)
+	other, err := admin.Conn(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	exec := func(sql string) {
+		t.Helper()
+		if _, err := other.ExecContext(ctx, s.schema.expand(sql)); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	deadlocks := func() (n int) {
+		t.Helper()
+		var name string
+		if err := admin.QueryRow("SHOW GLOBAL STATUS LIKE 'Innodb_deadlocks'").Scan(&name, &n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	before := deadlocks()
+	exec("START TRANSACTION")
+	exec("INSERT INTO @entries SELECT CONCAT('heavy-', b), '' FROM @keys WHERE b < 200")
+	exec("SELECT * FROM @entries WHERE k = 'a' FOR UPDATE")
+	committed := make(chan error, 1)
+	go func() { committed <- s.Commit(ctx, nil, physical.Put("a", []byte("new"))) }()
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
+	for waiting := 0; waiting == 0; <-ticker.C { // until it has the lock that stands for the key, and waits for the entry
+		if err := admin.QueryRowContext(ctx, "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'").Scan(&waiting); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec("SELECT * FROM @keys WHERE b IN (" + hashes([][]physical.Op{{physical.Put("a", nil)}}) + ") FOR UPDATE")
+	exec("ROLLBACK")
+	if err := <-committed; err != nil {
+		t.Errorf("the commit that was rolled back once: %v", err)
+	}
+	if e, err := s.Get(ctx, "a"); err != nil || string(e.Value) != "new" {
+		t.Errorf("read %+v, %v", e, err)
+	}
+	if deadlocks() == before {
+		t.Error("there was no deadlock: the test tests nothing")
+	}
+}
+
+// "A node that meets a newer format says so and stays standby."
+func (p *place) testNewerFormat(t *testing.T) {
+	s, err := open(p.config(""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for _, table := range []string{s.schema.fence, s.schema.lock} {
+		if _, err := s.db.Exec("UPDATE " + table + " SET format = 2"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, fence := s.Fence(t.Context())
+	_, acquire := s.Acquire(t.Context(), physical.Record{Holder: "a"}, time.Minute, 0)
+	for call, err := range map[string]error{"fence": fence, "acquire": acquire} {
+		if !errors.Is(err, physical.ErrUnavailable) || !strings.Contains(err.Error(), "format 2") {
+			t.Errorf("%s: %v", call, err)
+		}
+	}
+}
+
+// P1: servers of which several take writes do not see each other's locks on rows, and are refused, unless it is promised that all
+// nodes reach the same one.
+func TestSeveralWritersAreRefused(t *testing.T) {
+	const group = "group_replication_group_name"
+	for _, c := range []struct {
+		variables map[string]string
+		promised  bool
+		packet    int64
+		want      string
+	}{
+		{variables: nil},
+		{variables: map[string]string{"wsrep_on": "OFF"}},
+		{variables: map[string]string{"wsrep_on": "ON"}, want: "single_writer"},
+		{variables: map[string]string{"wsrep_on": "ON"}, promised: true},
+		{variables: map[string]string{"group_replication_single_primary_mode": "OFF", group: "g"}, want: "single_writer"},
+		{variables: map[string]string{"group_replication_single_primary_mode": "OFF", group: "g"}, promised: true},
+		{variables: map[string]string{"group_replication_single_primary_mode": "ON", group: "g"}},
+		{variables: map[string]string{"group_replication_single_primary_mode": "OFF", group: ""}},
+		{packet: 64 << 10, want: "max_allowed_packet"},
+	} {
+		l := limits{version: "10.11", packet: 16 << 20}
+		if c.packet != 0 {
+			l.packet = c.packet
+		}
+		l.read(c.variables)
+		err := l.unfit(c.promised)
+		if (err != nil) != (c.want != "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v, promised %v: %v, want %q", c.variables, c.promised, err, c.want)
+		}
+	}
+}
+
 // Through TLS, with a password from a file.
 func (p *place) testTLS(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "password")

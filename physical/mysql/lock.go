@@ -26,8 +26,12 @@ type row struct {
 func (s *Store) look(ctx context.Context) (row, error) {
 	var r row
 	var ttl, left int64
-	err := s.query(ctx, s.calls, false, s.schema.expand("SELECT holder, name, term, next, token, beat, ttl_us, clock = @server, TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), expires) FROM @lock WHERE id = 1"),
-		nil, &r.record.Holder, &r.record.Name, &r.record.Term, &r.record.Next, &r.token, &r.beat, &ttl, &r.comparable, &left)
+	var format int
+	err := s.query(ctx, s.calls, false, s.schema.expand("SELECT holder, name, term, next, token, beat, ttl_us, clock = @server, TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), expires), format FROM @lock WHERE id = 1"),
+		nil, &r.record.Holder, &r.record.Name, &r.record.Term, &r.record.Next, &r.token, &r.beat, &ttl, &r.comparable, &left, &format)
+	if err == nil {
+		err = newer(s.schema.lock, format)
+	}
 	if err != nil {
 		return row{}, err
 	}

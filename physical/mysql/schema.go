@@ -53,6 +53,17 @@ func digits(n int) string {
 	return strings.Join(all, " UNION ALL ")
 }
 
+// formatVersion is the format of fence and lock that this code knows.
+const formatVersion = 1
+
+// newer refuses what a later version of Locum has written.
+func newer(table string, format int) error {
+	if format > formatVersion {
+		return fmt.Errorf("%w: %s has format %d, and this version of Locum knows %d: update this node", physical.ErrUnavailable, table, format, formatVersion)
+	}
+	return nil
+}
+
 // script is all that an administrator would run by hand.
 func (s schema) script() string { return s.expand(strings.Join(tables, ";\n")) + ";" }
 
@@ -67,6 +78,23 @@ type limits struct {
 	packet           int64
 	galera           bool
 	groupMultiWriter bool
+}
+
+// unfit says why a server cannot be used, or nil.
+func (l limits) unfit(singleWriter bool) error {
+	if (l.galera || l.groupMultiWriter) && !singleWriter {
+		return fmt.Errorf("mysql: this server is one of several that take writes (version %s): they do not see each other's row locks, so the fence would not hold; have all nodes reach the same server and set single_writer = true", l.version)
+	}
+	if l.packet < 1<<20 {
+		return fmt.Errorf("mysql: max_allowed_packet is %d; set it to 16M or more", l.packet)
+	}
+	return nil
+}
+
+// read takes what SHOW GLOBAL VARIABLES says.
+func (l *limits) read(variables map[string]string) {
+	l.galera = variables["wsrep_on"] == "ON"
+	l.groupMultiWriter = variables["group_replication_single_primary_mode"] == "OFF" && variables["group_replication_group_name"] != ""
 }
 
 func (s *Store) ask(ctx context.Context) (l limits, err error) {
@@ -86,8 +114,7 @@ func (s *Store) ask(ctx context.Context) (l limits, err error) {
 		}
 		variables[strings.ToLower(name)] = value
 	}
-	l.galera = variables["wsrep_on"] == "ON"
-	l.groupMultiWriter = variables["group_replication_single_primary_mode"] == "OFF" && variables["group_replication_group_name"] != ""
+	l.read(variables)
 	return l, s.failed(ctx, rows.Err(), false)
 }
 

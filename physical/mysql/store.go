@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -84,11 +83,8 @@ func (s *Store) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if (l.galera || l.groupMultiWriter) && !s.cfg.SingleWriter {
-		return fmt.Errorf("mysql: this server is one of several that take writes (version %s): they do not see each other's row locks, so the fence would not hold; have all nodes reach the same server and set single_writer = true", l.version)
-	}
-	if l.packet < 1<<20 {
-		return fmt.Errorf("mysql: max_allowed_packet is %d; set it to 16M or more", l.packet)
+	if err := l.unfit(s.cfg.SingleWriter); err != nil {
+		return err
 	}
 	s.caps = Caps(l.packet)
 	s.group = grouped.New(s.ctx, grouped.Limits{Flights: 2, Commits: 64, Ops: maxOps, Bytes: s.caps.MaxCommit / 2}, s.send)

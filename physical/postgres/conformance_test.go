@@ -20,6 +20,8 @@ type place struct {
 	server *storeserver.PostgreSQL
 	cert   storeserver.Certificate
 	next   atomic.Int64
+
+	answers func() storeserver.Fault // what CutAnswers does; nil: it cuts at the first byte
 }
 
 // fresh returns the name of a schema that nobody has used.
@@ -79,10 +81,17 @@ func (p *place) harness(change func(*Config)) physicaltest.Harness {
 				}
 				return open(cfg)
 			},
-			Restart:    p.crash,
-			Late:       time.Second, // machines that test are busy
-			Isolate:    func(n int) func() { proxy(n).Stall(); return proxy(n).Heal },
-			CutAnswers: func(n int) func() { proxy(n).CutAnswers(); return proxy(n).Heal },
+			Restart: p.crash,
+			Late:    time.Second, // machines that test are busy
+			Isolate: func(n int) func() { proxy(n).Stall(); return proxy(n).Heal },
+			CutAnswers: func(n int) func() {
+				fault := storeserver.Fault{Answers: storeserver.CutFirst}
+				if p.answers != nil {
+					fault = p.answers()
+				}
+				proxy(n).Set(fault)
+				return proxy(n).Heal
+			},
 		}
 	}
 }
@@ -95,7 +104,11 @@ func TestStore(t *testing.T) {
 		"ssl = on", "ssl_cert_file = '"+cert.CertFile+"'", "ssl_key_file = '"+cert.KeyFile+"'")}
 	t.Run("Backend", func(t *testing.T) { physicaltest.Backend(t, p.harness(nil)) })
 	t.Run("HABackend", func(t *testing.T) { physicaltest.HABackend(t, p.harness(nil)) })
-	t.Run("Outages", func(t *testing.T) { physicaltest.Outages(t, p.harness(nil), rounds()) })
+	t.Run("Outages", func(t *testing.T) {
+		p.answers = storeserver.AnswerFaults()
+		defer func() { p.answers = nil }()
+		physicaltest.Outages(t, p.harness(nil), rounds())
+	})
 	if storeserver.Faults() { // Outages has the shorter form
 		t.Run("Chaos", p.testChaos)
 	}
@@ -103,6 +116,10 @@ func TestStore(t *testing.T) {
 	t.Run("LockAfterFailoverOfTheDatabase", p.testLockAfterFailoverOfTheDatabase)
 	t.Run("Pooler", p.testPooler)
 	t.Run("SimpleProtocol", p.testSimpleProtocol)
+	t.Run("SessionOfAnotherRole", p.testSessionOfAnotherRole)
+	t.Run("Serialisation", p.testSerialisation)
+	t.Run("SeveralServers", p.testSeveralServers)
+	t.Run("NewerFormat", p.testNewerFormat)
 	t.Run("MissingRights", p.testMissingRights)
 	t.Run("LeaseBesideEntries", p.testLeaseBesideEntries)
 	t.Run("TLS", p.testTLS)

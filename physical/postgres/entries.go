@@ -137,13 +137,14 @@ func (s *Store) Fence(ctx context.Context) (physical.Fence, error) {
 	var f physical.Fence
 	var term int64
 	var nonce []byte
-	err := s.query(ctx, s.calls, false, "SELECT lineage, term, nonce FROM "+s.schema.fence+" WHERE id = 1", nil, &f.Lineage, &term, &nonce)
+	var format int
+	err := s.query(ctx, s.calls, false, "SELECT lineage, term, nonce, format FROM "+s.schema.fence+" WHERE id = 1", nil, &f.Lineage, &term, &nonce, &format)
 	if err != nil {
 		return physical.Fence{}, err
 	}
 	f.Term = uint64(term)
 	copy(f.Nonce[:], nonce)
-	return f, nil
+	return f, newer(s.schema.fence, format)
 }
 
 // terms gives the numbers as the database keeps them.

@@ -1,7 +1,12 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -71,6 +76,90 @@ func (p *place) testRaiseEndsSessionThatBlocksIt(t *testing.T) {
 				t.Errorf("what the session that was ended had written is there")
 			}
 		})
+	}
+}
+
+// A session of another role blocks a raise: what it does is hidden from Locum's role until that may see it. Then it is ended; before,
+// the raise fails soon, and the log names the right that is missing.
+func (p *place) testSessionOfAnotherRole(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	var log bytes.Buffer // written by the calls made here alone
+	s, err := open(Config{URL: physical.Secret(p.server.URL("")), Schema: p.fresh(), Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	p.admin(t, "CREATE ROLE stranger LOGIN PASSWORD 'secret'; GRANT USAGE ON SCHEMA "+s.schema.name+" TO stranger; GRANT SELECT, UPDATE ON "+s.schema.fence+" TO stranger")
+	conn, err := pgx.Connect(ctx, p.with("stranger").Reveal())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(ctx)
+	tx, err := conn.Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(ctx, "SELECT * FROM "+s.schema.fence+" FOR UPDATE"); err != nil {
+		t.Fatal(err)
+	}
+	to := physical.Fence{Lineage: "l", Term: 1}
+	err = s.RaiseFence(ctx, physical.Fence{}, to)
+	if !errors.Is(err, physical.ErrUnavailable) || !strings.Contains(log.String(), "GRANT pg_read_all_stats, pg_signal_backend TO") {
+		t.Fatalf("the raise: %v; the log: %s", err, log.String())
+	}
+	p.admin(t, "GRANT pg_read_all_stats, pg_signal_backend TO locum")
+	defer p.admin(t, "REVOKE pg_read_all_stats, pg_signal_backend FROM locum")
+	if err := s.RaiseFence(ctx, physical.Fence{}, to); err != nil {
+		t.Errorf("with the rights that the log names: %v", err)
+	}
+	if err := tx.Commit(ctx); err == nil {
+		t.Error("the session that blocked the raise could commit afterwards")
+	}
+}
+
+// "Retries serialisation failures": one that the server made up, once. A sequence does not roll back.
+func (p *place) testSerialisation(t *testing.T) {
+	s, err := open(Config{URL: physical.Secret(p.server.URL("")), Schema: p.fresh()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for i, code := range []string{codeSerialization, codeDeadlock} {
+		p.admin(t, fmt.Sprintf(`SET search_path = %s; CREATE SEQUENCE tries%d; GRANT ALL ON tries%d TO locum;
+			CREATE FUNCTION fail%d() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+				IF nextval('%s.tries%d') = 1 THEN RAISE EXCEPTION USING ERRCODE = '%s'; END IF; RETURN NEW; END $$;
+			CREATE TRIGGER fail%d BEFORE INSERT ON locum_entries FOR EACH ROW EXECUTE FUNCTION fail%d()`, s.schema.name, i, i, i, s.schema.name, i, code, i, i))
+		if err := s.Commit(t.Context(), nil, physical.Put("a", nil)); err != nil {
+			t.Errorf("SQLSTATE %s once: %v", code, err)
+		}
+		var tries int
+		if err := s.pool.QueryRow(t.Context(), fmt.Sprintf("SELECT last_value FROM %s.tries%d", s.schema.name, i)).Scan(&tries); err != nil || tries != 2 {
+			t.Errorf("SQLSTATE %s: %d tries, %v", code, tries, err)
+		}
+	}
+}
+
+// "Name all hosts: they are tried in turn": one where nobody listens, and one that takes connections and says nothing.
+func (p *place) testSeveralServers(t *testing.T) {
+	silent := storeserver.NewProxy(t, p.server.Addr)
+	url := strings.Replace(p.server.URL(""), p.server.Addr, "127.0.0.1:1,"+silent.Addr()+","+p.server.Addr, 1)
+	s, err := open(Config{URL: physical.Secret(url), Schema: p.fresh(), ConnectTimeout: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	silent.Stall()
+	for began := time.Now(); ; {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		err := s.Commit(ctx, nil, physical.Put("a", nil))
+		cancel()
+		if err == nil {
+			break
+		}
+		if time.Since(began) > 20*time.Second {
+			t.Fatalf("the last server is never reached: %v", err)
+		}
 	}
 }
 

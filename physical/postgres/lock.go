@@ -26,8 +26,12 @@ type row struct {
 func (s *Store) look(ctx context.Context) (row, error) {
 	var r row
 	var term, ttl, left int64
-	err := s.query(ctx, s.calls, false, "SELECT * FROM "+s.schema.look+"()", text(),
-		&r.record.Holder, &r.record.Name, &term, &r.record.Next, &r.token, &r.beat, &ttl, &r.comparable, &left)
+	var format int
+	err := s.query(ctx, s.calls, false, s.schema.expand("SELECT l.*, r.format FROM @look() l, @lock r WHERE r.id = 1"), text(),
+		&r.record.Holder, &r.record.Name, &term, &r.record.Next, &r.token, &r.beat, &ttl, &r.comparable, &left, &format)
+	if err == nil {
+		err = newer(s.schema.lock, format)
+	}
 	if err != nil {
 		return row{}, err
 	}

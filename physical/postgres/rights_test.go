@@ -44,10 +44,46 @@ func (p *place) testMissingRights(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	p.admin(t, "REVOKE UPDATE ON given.locum_fence FROM poor")
-	_, err := open(Config{URL: p.with("poor"), Schema: "given"})
-	if err == nil || !strings.Contains(err.Error(), "GRANT SELECT, INSERT, UPDATE, DELETE ON given.locum_entries") {
-		t.Errorf("without a right on a table: %v", err)
+	// "poor" owns what it has made, and so may do everything; "guest" has what it is granted.
+	p.admin(t, "CREATE ROLE guest LOGIN PASSWORD 'secret'; REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA given FROM PUBLIC")
+	for what, revoke := range map[string]string{
+		"a right on a table":    "REVOKE UPDATE ON given.locum_fence FROM guest",
+		"a right on a function": "REVOKE EXECUTE ON FUNCTION given.locum_commit_v1 FROM guest",
+	} {
+		for range 2 { // first without any right
+			_, err := open(Config{URL: p.with("guest"), Schema: "given"})
+			if err == nil || !strings.Contains(err.Error(), "GRANT SELECT, INSERT, UPDATE, DELETE ON given.locum_entries") {
+				t.Fatalf("without %s: %v", what, err)
+			}
+			_, sql, _ := strings.Cut(err.Error(), "as an administrator:\n")
+			p.admin(t, sql)
+			s, err := open(Config{URL: p.with("guest"), Schema: "given"})
+			if err != nil {
+				t.Fatalf("%s: after the SQL was run: %v", what, err)
+			}
+			if err := s.Commit(t.Context(), nil, physical.Put("a", nil)); err != nil {
+				t.Errorf("commit: %v", err)
+			}
+			_ = s.Close()
+			p.admin(t, revoke)
+		}
+	}
+}
+
+// "A node that meets a newer format says so and stays standby."
+func (p *place) testNewerFormat(t *testing.T) {
+	s, err := open(Config{URL: physical.Secret(p.server.URL("")), Schema: p.fresh()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	p.admin(t, "UPDATE "+s.schema.fence+" SET format = 2; UPDATE "+s.schema.lock+" SET format = 2")
+	_, fence := s.Fence(t.Context())
+	_, acquire := s.Acquire(t.Context(), physical.Record{Holder: "a"}, time.Minute, 0)
+	for call, err := range map[string]error{"fence": fence, "acquire": acquire} {
+		if !errors.Is(err, physical.ErrUnavailable) || !strings.Contains(err.Error(), "format 2") {
+			t.Errorf("%s: %v", call, err)
+		}
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/locum-ha/locum/physical"
 )
 
 // schema is the tables and functions by their full names.
@@ -177,6 +179,17 @@ BEGIN
 END $$;
 `
 
+// formatVersion is the format of fence and lock that this code knows.
+const formatVersion = 1
+
+// newer refuses what a later version of Locum has written.
+func newer(table string, format int) error {
+	if format > formatVersion {
+		return fmt.Errorf("%w: %s has format %d, and this version of Locum knows %d: update this node", physical.ErrUnavailable, table, format, formatVersion)
+	}
+	return nil
+}
+
 // script is all that an administrator would run by hand.
 func (s schema) script() string {
 	return s.expand(strings.TrimSpace(tables + commitFunction + raiseFunction + lockFunctions))
@@ -192,13 +205,16 @@ const permitted = `SELECT has_schema_privilege('@schema', 'USAGE')
   AND has_table_privilege('@entries', 'SELECT') AND has_table_privilege('@entries', 'INSERT')
   AND has_table_privilege('@entries', 'UPDATE') AND has_table_privilege('@entries', 'DELETE')
   AND has_table_privilege('@fence', 'SELECT') AND has_table_privilege('@fence', 'UPDATE')
-  AND has_table_privilege('@lock', 'SELECT') AND has_table_privilege('@lock', 'UPDATE')`
+  AND has_table_privilege('@lock', 'SELECT') AND has_table_privilege('@lock', 'UPDATE')
+  AND has_function_privilege(to_regproc('@commit'), 'EXECUTE') AND has_function_privilege(to_regproc('@raise'), 'EXECUTE')
+  AND has_function_privilege(to_regproc('@acquire'), 'EXECUTE') AND has_function_privilege(to_regproc('@renew'), 'EXECUTE')
+  AND has_function_privilege(to_regproc('@release'), 'EXECUTE') AND has_function_privilege(to_regproc('@look'), 'EXECUTE')`
 
 // grants is what an administrator runs for a role that lacks rights on what is there.
 func (s schema) grants(role string) string {
 	role = quote(role)
-	return fmt.Sprintf("GRANT USAGE ON SCHEMA %s TO %s;\nGRANT SELECT, INSERT, UPDATE, DELETE ON %s, %s, %s TO %s;",
-		s.name, role, s.entries, s.fence, s.lock, role)
+	return s.expand(fmt.Sprintf("GRANT USAGE ON SCHEMA %s TO %s;\nGRANT SELECT, INSERT, UPDATE, DELETE ON @entries, @fence, @lock TO %s;\n"+
+		"GRANT EXECUTE ON FUNCTION @commit, @raise, @acquire, @renew, @release, @look TO %s;", s.name, role, role, role))
 }
 
 func quote(identifier string) string { return `"` + strings.ReplaceAll(identifier, `"`, `""`) + `"` }
@@ -219,7 +235,7 @@ func (s *Store) setUp(ctx context.Context, conn *pgxpool.Conn) error {
 		return s.failed(ctx, err, false)
 	}
 	if !allowed {
-		return fmt.Errorf("postgresql: the role %q lacks rights on the tables; run as an administrator:\n%s", s.user, s.schema.grants(s.user))
+		return fmt.Errorf("postgresql: the role %q lacks rights on the tables or functions; run as an administrator:\n%s", s.user, s.schema.grants(s.user))
 	}
 	return nil
 }

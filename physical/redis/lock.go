@@ -15,19 +15,22 @@ import (
 	"github.com/locum-ha/locum/physical"
 )
 
-// Keys: 1 the lock (holder, name, term, token, ttl), which expires; 2 what outlives it (term, next). Terms are numbers
-// of Lua, which are exact up to 2^53. Each script may be repeated: a cluster's client does so when a connection breaks.
+// Keys: 1 the lock (format, holder, name, term, token, ttl), which expires; 2 what outlives it (format, term, next). Terms are
+// numbers of Lua, which are exact up to 2^53. Each script may be repeated: a cluster's client does so when a connection breaks.
 var (
 	acquireScript = client.NewScript(`
-local h = redis.call('HMGET', KEYS[1], 'holder', 'name', 'term', 'token')
+local h = redis.call('HMGET', KEYS[1], 'holder', 'name', 'term', 'token', 'format')
+local s = redis.call('HMGET', KEYS[2], 'term', 'format')
+local format = math.max(tonumber(h[5] or '1'), tonumber(s[2] or '1'))
+if format > 1 then return {'newer', tostring(format)} end
 if h[4] == ARGV[3] then return {'won', h[3]} end
 if h[1] then return {'held', h[1], h[2], h[3]} end
-local term = tonumber(redis.call('HGET', KEYS[2], 'term') or '0')
+local term = tonumber(s[1] or '0')
 local above = tonumber(ARGV[5])
 if above > term then term = above end
 local text = string.format('%.0f', term + 1)
-redis.call('HSET', KEYS[2], 'term', text, 'next', '')
-redis.call('HSET', KEYS[1], 'holder', ARGV[1], 'name', ARGV[2], 'term', text, 'token', ARGV[3], 'ttl', ARGV[4])
+redis.call('HSET', KEYS[2], 'format', '1', 'term', text, 'next', '')
+redis.call('HSET', KEYS[1], 'format', '1', 'holder', ARGV[1], 'name', ARGV[2], 'term', text, 'token', ARGV[3], 'ttl', ARGV[4])
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 redis.call('PUBLISH', ARGV[6], text)
 return {'won', text}`)
@@ -47,10 +50,11 @@ redis.call('PUBLISH', ARGV[4], h[2])
 return 1`)
 
 	lookScript = client.NewScript(`
-local h = redis.call('HMGET', KEYS[1], 'holder', 'name', 'term')
-if h[1] then return {h[1], h[2], h[3], '', redis.call('PTTL', KEYS[1])} end
-local s = redis.call('HMGET', KEYS[2], 'term', 'next')
-return {'', '', s[1] or '0', s[2] or '', 0}`)
+local h = redis.call('HMGET', KEYS[1], 'holder', 'name', 'term', 'format')
+local s = redis.call('HMGET', KEYS[2], 'term', 'next', 'format')
+local format = math.max(tonumber(h[4] or '1'), tonumber(s[3] or '1'))
+if h[1] then return {h[1], h[2], h[3], '', redis.call('PTTL', KEYS[1]), format} end
+return {'', '', s[1] or '0', s[2] or '', 0, format}`)
 )
 
 // mostTerm is the greatest number that Lua counts up exactly.
@@ -131,6 +135,9 @@ func (s *Store) Acquire(ctx context.Context, r physical.Record, ttl time.Duratio
 		}
 		return physical.Grant{}, &physical.HeldError{Record: physical.Record{Holder: answer[1], Name: answer[2], Term: term}}
 	}
+	if len(answer) == 2 && answer[0] == "newer" {
+		return physical.Grant{}, s.newer(answer[1])
+	}
 	if len(answer) != 2 {
 		return physical.Grant{}, notOurs(s.keys[0])
 	}
@@ -142,6 +149,14 @@ func (s *Store) Acquire(ctx context.Context, r physical.Record, ttl time.Duratio
 		Record: physical.Record{Holder: r.Holder, Name: r.Name, Term: term},
 		TTL:    ttl.Truncate(time.Millisecond), Token: token,
 	}, nil
+}
+
+// formatVersion is the format of the keys that this code knows.
+const formatVersion = 1
+
+// newer refuses what a later version of Locum has written.
+func (s *Store) newer(format string) error {
+	return fmt.Errorf("%w: %s has format %s, and this version of Locum knows %d: update this node", physical.ErrUnavailable, s.keys[0], format, formatVersion)
 }
 
 func notOurs(key string) error { return fmt.Errorf("redis: the key %s is not Locum's", key) }
@@ -203,13 +218,19 @@ func (s *Store) look(ctx context.Context) (state, error) {
 		return state{}, err
 	}
 	var words [4]string
-	var left int64
-	ok := len(answer) == 5
+	var left, format int64
+	ok := len(answer) == 6
 	for i := 0; ok && i < 4; i++ {
 		words[i], ok = answer[i].(string)
 	}
 	if ok {
 		left, ok = answer[4].(int64)
+	}
+	if ok {
+		format, ok = answer[5].(int64)
+	}
+	if ok && format > formatVersion {
+		return state{}, s.newer(strconv.FormatInt(format, 10))
 	}
 	term, err := strconv.ParseUint(words[2], 10, 64)
 	if !ok || err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -98,7 +99,7 @@ func TestTLSAndRights(t *testing.T) {
 		"--tls-ca-cert-file", cert.CertFile, "--tls-auth-clients", "no")
 	admin := client.NewClient(&client.Options{Addr: server.Addr})
 	defer admin.Close()
-	const rights = "on >secret-1 ~{locum}:* &{locum}:* +@connection +eval +evalsha +script|load +hget +hmget +hset +del +pexpire +pttl +publish +subscribe +unsubscribe +wait +info"
+	const rights = "on >secret-1 ~{locum}:* &{locum}:* " + commands
 	args := []any{"ACL", "SETUSER", "locum"}
 	for word := range strings.FieldsSeq(rights) {
 		args = append(args, word)
@@ -140,6 +141,47 @@ func TestTLSAndRights(t *testing.T) {
 	cfg.TLS = true
 	if _, err := open(cfg); err == nil {
 		t.Error("a server whose certificate nobody vouches for was believed")
+	}
+}
+
+// The docs name the rights, and an error does, that the test above gives.
+func TestRightsInTheDocs(t *testing.T) {
+	page, err := os.ReadFile("../../docs/stores/redis.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(strings.Join(strings.Fields(string(page)), " "), commands) {
+		t.Errorf("docs/stores/redis.md does not say %q", commands)
+	}
+	if err := refused("NOPERM no"); !strings.Contains(err.Error(), commands) {
+		t.Errorf("the error does not: %v", err)
+	}
+}
+
+// "A node that meets a newer format says so and stays standby."
+func TestNewerFormat(t *testing.T) {
+	server := storeserver.StartRedis(t)
+	s := mustOpen(t, Config{Addresses: []string{server.Addr}})
+	g, err := s.Acquire(t.Context(), holder, time.Minute, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := s.client.HGetAll(t.Context(), s.keys[1]).Val()
+	if fields["format"] != "1" || fields["term"] != "1" || len(fields) != 3 {
+		t.Errorf("what is kept is %v", fields)
+	}
+	if err := s.Release(t.Context(), g, ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.client.HSet(t.Context(), s.keys[1], "format", 2).Err(); err != nil {
+		t.Fatal(err)
+	}
+	_, look := s.Holder(t.Context())
+	_, acquire := s.Acquire(t.Context(), holder, time.Minute, 0)
+	for call, err := range map[string]error{"holder": look, "acquire": acquire} {
+		if !errors.Is(err, physical.ErrUnavailable) || !strings.Contains(err.Error(), "format 2") {
+			t.Errorf("%s: %v", call, err)
+		}
 	}
 }
 

@@ -185,6 +185,9 @@ var passing = []string{
 	"UNKILLABLE", "ERR max number of clients reached",
 }
 
+// commands are what the user must be allowed: those of the scripts, of the subscription, and of the look at the settings.
+const commands = "+@connection +eval +evalsha +script|load +hmget +hset +del +pexpire +pttl +publish +subscribe +unsubscribe +wait +info"
+
 // refused translates what the server itself said: it did nothing.
 func refused(said string) error {
 	for _, word := range passing {
@@ -193,7 +196,7 @@ func refused(said string) error {
 		}
 	}
 	if strings.HasPrefix(said, "NOPERM") {
-		return fmt.Errorf("redis: %s; the user needs: ~{prefix}:* &{prefix}:* +eval +evalsha +script|load +hget +hmget +hset +del +pexpire +pttl +publish +subscribe +wait +ping", said)
+		return fmt.Errorf("redis: %s; the user needs: ~{prefix}:* &{prefix}:* %s", said, commands)
 	}
 	return fmt.Errorf("redis: %s", said)
 }

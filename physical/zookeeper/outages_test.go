@@ -1,9 +1,7 @@
 package zookeeper_test
 
 import (
-	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/locum-ha/locum/internal/storeserver"
 	"github.com/locum-ha/locum/physical/physicaltest"
@@ -11,13 +9,12 @@ import (
 
 // outages is the harness with answers cut at once or in half, or late, by turns.
 func outages(h physicaltest.Harness) physicaltest.Harness {
-	faults := []storeserver.Fault{{Answers: storeserver.CutFirst}, {Answers: storeserver.CutHalf}, {Delay: 30 * time.Millisecond}}
-	var turn atomic.Int64
+	faults := storeserver.AnswerFaults()
 	return func(t testing.TB) physicaltest.Store {
 		store := h(t)
 		proxy := lastWorld.Load().proxy
 		store.CutAnswers = func(n int) func() {
-			proxy(n).Set(faults[int(turn.Add(1))%len(faults)])
+			proxy(n).Set(faults())
 			return proxy(n).Heal
 		}
 		return store
