@@ -50,7 +50,7 @@ test: deps ## vet and every test, of the main module, of test/ and of examples/
 
 .PHONY: race
 race: deps ## the tests of the packages in RACE under the race detector, the long ones cut short
-	go test -race -short -timeout $(TIMEOUT) $$(go list ./... | grep -E '^$(MODULE)/($(RACE))(/|$$)')
+	@.ci/race $(MODULE) '$(RACE)' $(TIMEOUT)
 
 # The stores with a folder under physical/ whose tests of faults "make faults" can run.
 STORE ?=
