@@ -40,6 +40,9 @@ const (
 // errNeedsShares: the cluster was found; the operator's shares are needed to join it.
 var errNeedsShares = errors.New("the cluster's root key is in shares: unseal this node with them, and it joins")
 
+// errInterrupted: an operator's request took the turn.
+var errInterrupted = errors.New("interrupted by a request")
+
 // Join lets this node join the cluster that another node is in.
 func (s *Server) Join(ctx context.Context, req api.JoinRequest) error {
 	if s.raft == nil {
@@ -52,7 +55,7 @@ func (s *Server) Join(ctx context.Context, req api.JoinRequest) error {
 	if req.NonVoter {
 		return api.Errorf(http.StatusBadRequest, "non_voter is not supported: leave it out; a node that shall never be active says ha { candidate = false }")
 	}
-	s.stopJoining()
+	s.interrupt()
 	if err := s.ops.LockContext(ctx); err != nil {
 		return err
 	}
@@ -64,7 +67,6 @@ func (s *Server) Join(ctx context.Context, req api.JoinRequest) error {
 		s.startJoining([]joinTarget{target})
 		return nil
 	}
-	s.stopJoining()
 	err = s.joinOnce(ctx, target)
 	if errors.Is(err, errNeedsShares) {
 		return nil
@@ -90,6 +92,25 @@ func (s *Server) stopJoining() {
 	}
 }
 
+// interrupt ends the attempt under way, for an operator's request that wants the turn now. The next attempt comes after that
+// request, and finds nothing left to do unless the request has failed.
+func (s *Server) interrupt() {
+	if cancel := s.attempt.Load(); cancel != nil {
+		(*cancel)()
+	}
+}
+
+// begun takes the turn for an attempt in the background, under a context that interrupt ends too.
+func (s *Server) begun(ctx context.Context) (_ context.Context, done func(), err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	s.attempt.Store(&cancel)
+	if err := s.ops.LockContext(ctx); err != nil {
+		cancel()
+		return ctx, nil, err
+	}
+	return ctx, func() { s.ops.Unlock(); cancel() }, nil
+}
+
 func (s *Server) keepJoining(ctx context.Context, targets []joinTarget) {
 	pause, told := joinRetryMin, ""
 	for i := 0; ctx.Err() == nil; i++ {
@@ -101,6 +122,11 @@ func (s *Server) keepJoining(ctx context.Context, targets []joinTarget) {
 		case errors.Is(err, errNeedsShares):
 			s.log.Info("cluster found", "at", target.apiAddr, "next", err.Error())
 			return
+		case errors.Is(err, errInterrupted):
+			if !pauseFor(ctx, joinRetryMin) {
+				return
+			}
+			continue
 		}
 		if line := target.apiAddr + err.Error(); line != told {
 			s.log.Warn("not joined yet", "at", target.apiAddr, "error", err)
@@ -116,14 +142,18 @@ func (s *Server) keepJoining(ctx context.Context, targets []joinTarget) {
 }
 
 func (s *Server) tryJoin(ctx context.Context, target joinTarget) error {
-	if err := s.ops.LockContext(ctx); err != nil {
-		return err
+	attempt, done, err := s.begun(ctx)
+	if err == nil {
+		defer done()
+		if ctx.Err() != nil || s.sealing.Load().initialized {
+			return nil
+		}
+		err = s.joinOnce(attempt, target)
 	}
-	defer s.ops.Unlock()
-	if ctx.Err() != nil || s.sealing.Load().initialized {
-		return nil
+	if err != nil && attempt.Err() != nil {
+		return errInterrupted
 	}
-	return s.joinOnce(ctx, target)
+	return err
 }
 
 // joinOnce asks for a challenge and answers it with the static key; where there are shares it remembers where to join,

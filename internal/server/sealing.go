@@ -61,7 +61,7 @@ func newSealing(config, wrapped []byte) (*sealing, error) {
 
 // Init makes a new cluster of which this node is the first.
 func (s *Server) Init(ctx context.Context, req api.InitRequest) (_ *api.InitResponse, err error) {
-	s.stopJoining()
+	s.interrupt()
 	if err := s.ops.LockContext(ctx); err != nil {
 		return nil, err
 	}
@@ -121,6 +121,7 @@ func (s *Server) Init(ctx context.Context, req api.InitRequest) (_ *api.InitResp
 		return nil, err
 	}
 	s.sealing.Store(st)
+	s.stopJoining()
 	s.log.Info("cluster initialised", "seal", st.config.Type)
 	if err := s.open(ctx, rootKey); err != nil {
 		return nil, fmt.Errorf("initialised, but this node did not unseal: %w", err)

@@ -120,6 +120,7 @@ type Server struct {
 	raftRuns   bool   // guarded by ops
 	deaf       func() // guarded by ops: ends hearing of other nodes' deaths; nil while this one does not
 	cancelJoin atomic.Pointer[context.CancelFunc]
+	attempt    atomic.Pointer[context.CancelFunc] // ends the attempt under way, of joining or opening in the background
 
 	sealing   atomic.Pointer[sealing]
 	clusterID atomic.Pointer[string] // nil until this node was unsealed

@@ -182,12 +182,26 @@ func eventually(t testing.TB, what string, check func() bool) {
 	}
 }
 
+// initInVain asks for what a node refuses.
+func initInVain(t *testing.T, n *testNode) {
+	t.Helper()
+	code, answer := n.call("PUT", "/v1/sys/init", "", map[string]any{"recovery_shares": 1, "recovery_threshold": 1})
+	if code != 400 {
+		t.Fatalf("init with recovery shares at %s: %d %v", n.name, code, answer)
+	}
+}
+
 // The thin thread through everything: init, join, write through a standby, read elsewhere, step down, read again (P3, P5).
 func TestClusterEndToEnd(t *testing.T) {
 	nodes := testCluster(t, 3)
 	for _, n := range nodes {
 		n.start()
 	}
+	// Requests that fail do not end what a node does by itself: it goes on to join by its retry_join.
+	if code, answer := nodes[1].call("POST", "/v1/sys/storage/raft/join", "", map[string]any{"leader_api_addr": "http://127.0.0.1:1"}); code/100 == 2 {
+		t.Fatalf("joined nobody: %d %v", code, answer)
+	}
+	initInVain(t, nodes[2])
 	code, answer := nodes[0].call("PUT", "/v1/sys/init", "", map[string]any{})
 	if code != 200 {
 		t.Fatalf("init: %d %v", code, answer)

@@ -70,6 +70,7 @@ func (s *Server) awaitOthers(st *sealing) {
 	if !st.initialized {
 		s.log.Info("not initialised", "next", "locum operator init, on one of the nodes")
 	}
+	s.stopJoining()
 	ctx, cancel := context.WithCancel(s.lifetime)
 	s.cancelJoin.Store(&cancel)
 	s.wg.Go(func() {
@@ -100,12 +101,21 @@ func (s *Server) awaitOnce(ctx context.Context) (over bool, err error) {
 			return false, err
 		}
 	}
-	if err := s.ops.LockContext(ctx); err != nil {
-		return false, err
+	attempt, done, err := s.begun(ctx)
+	if err == nil {
+		defer done()
+		over, err = s.openAlone(attempt)
 	}
-	defer s.ops.Unlock()
+	if err != nil && attempt.Err() != nil {
+		return false, nil
+	}
+	return over, err
+}
+
+// openAlone opens a static seal as soon as the cluster is initialised. The caller holds ops.
+func (s *Server) openAlone(ctx context.Context) (over bool, err error) {
 	if s.life.Load() != nil || ctx.Err() != nil {
-		return true, nil
+		return s.life.Load() != nil, nil
 	}
 	if err := s.refreshSeal(ctx); err != nil {
 		return false, err

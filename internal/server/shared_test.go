@@ -146,6 +146,7 @@ func TestSharedStore(t *testing.T) {
 			for _, n := range nodes {
 				n.start()
 			}
+			initInVain(t, nodes[2]) // it waits for the others' init all the same
 			code, answer := nodes[1].call("PUT", "/v1/sys/init", "", map[string]any{})
 			if code != 200 {
 				t.Fatalf("init: %d %v", code, answer)
