@@ -14,7 +14,7 @@ import (
 )
 
 func TestSysGolden(t *testing.T) {
-	service := &fakeService{leader: &Leader{NodeID: "id-b", Name: "node-b", APIAddr: "https://b.example.com:8400", ClusterAddr: "https://b.example.com:8401", Term: 8}}
+	service := &fakeService{}
 	h := Active(service, &fakeKV{}, &fakeTokens{}, &fakeRaft{}, testConfig())
 	for _, c := range []struct{ name, method, path, body string }{
 		{"sys-seal", "PUT", "sys/seal", ""},
@@ -34,7 +34,6 @@ func TestSysGolden(t *testing.T) {
 		{"sys-maintenance", "PUT", "sys/maintenance", `{"node":"node-b"}`},
 		{"sys-maintenance-off", "PUT", "sys/maintenance", `{"node":"node-b","off":true}`},
 		{"sys-maintenance-of-nobody", "PUT", "sys/maintenance", `{}`},
-		{"sys-step-down-wait", "PUT", "sys/step-down", `{"to":"node-b","wait":"30s"}`},
 		{"sys-ha-status", "GET", "sys/ha-status", ""},
 		{"sys-history", "GET", "sys/history", ""},
 		{"sys-key-status", "GET", "sys/key-status", ""},
@@ -66,15 +65,21 @@ func TestSysGolden(t *testing.T) {
 	} {
 		golden(t, c.name, call(h, c.method, "/v1/"+c.path, c.body))
 	}
-	if service.to != "node-b" || service.wait != 30*time.Second {
-		t.Errorf("step-down to %q within %s", service.to, service.wait)
+	if w := call(h, "PUT", "/v1/sys/step-down", `{"to":"node-b","wait":"30s"}`); w.Code != 204 || w.Body.Len() != 0 || service.to != "node-b" {
+		t.Errorf("step-down to %q: %d %s", service.to, w.Code, w.Body)
 	}
-	service.leader = nil
-	if w := call(h, "POST", "/v1/sys/step-down", ""); w.Code != 204 || w.Body.Len() != 0 || service.wait != 0 {
-		t.Errorf("step-down without a body: %d %s", w.Code, w.Body)
+	for body, want := range map[string]time.Duration{
+		"": 0, `{}`: 0, `{"to":"node-b"}`: 0, `{"wait":30}`: 30 * time.Second, `{"wait":"30"}`: 30 * time.Second, `{"wait":"30s"}`: 30 * time.Second,
+		`{"to":"node-b","wait":"1d"}`: 24 * time.Hour,
+	} {
+		if w := call(h, "POST", "/v1/sys/step-down", body); w.Code != 204 || StepDownWait([]byte(body)) != want {
+			t.Errorf("step-down with %q: %d, waits %s, want %s", body, w.Code, StepDownWait([]byte(body)), want)
+		}
 	}
-	if w := call(h, "POST", "/v1/sys/step-down", `{"wait":30}`); w.Code != 204 || service.wait != 30*time.Second {
-		t.Errorf("wait in seconds: %d %s", w.Code, w.Body)
+	for _, body := range []string{`{"wait":"soon"}`, `{"wait":[1]}`, `{`, `{"wait":-1}`} {
+		if w := call(h, "POST", "/v1/sys/step-down", body); w.Code != 400 || StepDownWait([]byte(body)) > 0 {
+			t.Errorf("step-down with %q: %d, waits %s", body, w.Code, StepDownWait([]byte(body)))
+		}
 	}
 }
 

@@ -35,7 +35,7 @@ func CacheAlone(node *cache.Node, token string, stopping func() bool, cfg Config
 		"/v1/cache":       a.names(),
 	}
 	if a.cfg.Metrics != nil {
-		a.routes["/v1/sys/metrics"] = &route{class: status, open: true, on: get(a.cfg.Metrics.ServeHTTP)}
+		a.routes["/v1/sys/metrics"] = &route{class: status, open: true, on: get(a.scraped())}
 	}
 	a.entry = a.entries()
 	return a

@@ -113,7 +113,7 @@ func standbyStatus() Status {
 
 func leaderlessStatus() Status {
 	st := standbyStatus()
-	st.Connected, st.Leader, st.LastEcho = false, Leader{}, 12*time.Second
+	st.Connected, st.Leader, st.LastEcho, st.NotReady = false, Leader{}, 12*time.Second, "no connection to an active node"
 	return st
 }
 
@@ -136,9 +136,7 @@ func emptyStatus() Status {
 type fakeService struct {
 	mu     sync.Mutex // over what the methods note
 	err    error
-	leader *Leader
 	to     string
-	wait   time.Duration
 	calls  []string
 	access []Access
 }
@@ -157,11 +155,11 @@ func (s *fakeService) Authorize(_ context.Context, token string, need Access) (*
 	return fakeToken(), rootOnly(token)
 }
 func (s *fakeService) Seal(context.Context) error { return s.called("seal") }
-func (s *fakeService) StepDown(_ context.Context, to string, wait time.Duration) (*Leader, error) {
+func (s *fakeService) StepDown(_ context.Context, to string) error {
 	s.mu.Lock()
-	s.to, s.wait = to, wait
+	s.to = to
 	s.mu.Unlock()
-	return s.leader, s.called("step-down")
+	return s.called("step-down")
 }
 func (s *fakeService) Members(context.Context) ([]Member, error) {
 	echo := noon.Add(-time.Second)

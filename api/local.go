@@ -25,6 +25,7 @@ type local struct {
 	next    http.Handler
 	routes  map[string]*route
 	limiter *limiter
+	scrape  http.HandlerFunc // nil without metrics
 }
 
 // Local answers the paths that the node asked answers itself, in every state (P10), and gives the rest to next; while
@@ -48,6 +49,7 @@ func Local(node Node, cfg Config, next http.Handler) http.Handler {
 		"/v1/sys/storage/raft/join": {class: "init", open: true, on: both(l.join)},
 	}
 	if l.cfg.Metrics != nil {
+		l.scrape = l.scraped()
 		l.routes["/v1/sys/metrics"] = &route{class: status, open: cfg.OpenMetrics, on: get(l.metrics)}
 	}
 	return l
@@ -99,6 +101,23 @@ func (l *local) metrics(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	header(w, http.StatusOK)
-	l.cfg.Metrics.ServeHTTP(w, r)
+	l.scrape(w, r)
+}
+
+// scrapesAtOnce bounds the answers with metrics that are made at one time: each is built in memory (P12).
+const scrapesAtOnce = 4
+
+// scraped serves the metrics to a few at a time.
+func (rs responder) scraped() http.HandlerFunc {
+	under := make(chan struct{}, scrapesAtOnce)
+	return func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case under <- struct{}{}:
+			defer func() { <-under }()
+			header(w, http.StatusOK)
+			rs.cfg.Metrics.ServeHTTP(w, r)
+		default:
+			rs.fail(w, r, Errorf(http.StatusServiceUnavailable, "%d scrapes of the metrics are under way: ask again in a second, or less often", scrapesAtOnce))
+		}
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -149,6 +150,30 @@ func TestMetricsNeedAToken(t *testing.T) {
 	if w := do(h, bare); w.Code != 200 {
 		t.Errorf("open metrics: %d", w.Code)
 	}
+}
+
+// P12, interfaces §5: past the bound there is a clear error with Retry-After.
+func TestScrapesAreBounded(t *testing.T) {
+	entered, leave := make(chan struct{}), make(chan struct{})
+	cfg := testConfig()
+	cfg.OpenMetrics = true
+	cfg.Metrics = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { entered <- struct{}{}; <-leave })
+	h, _ := newLocal(standbyStatus(), cfg)
+	var wg sync.WaitGroup
+	for range scrapesAtOnce {
+		wg.Go(func() { call(h, "GET", "/v1/sys/metrics", "") })
+		<-entered
+	}
+	if w := call(h, "GET", "/v1/sys/metrics", ""); w.Code != 503 || w.Header().Get("Retry-After") == "" || !strings.Contains(errorsOf(t, w).Errors[0], "under way") {
+		t.Errorf("one more: %d %v %s", w.Code, w.Header(), w.Body)
+	}
+	close(leave)
+	wg.Wait()
+	wg.Go(func() { <-entered })
+	if w := call(h, "GET", "/v1/sys/metrics", ""); w.Code != 200 {
+		t.Errorf("afterwards: %d %s", w.Code, w.Body)
+	}
+	wg.Wait()
 }
 
 func TestInit(t *testing.T) {

@@ -19,10 +19,10 @@ type Service interface {
 	// Seal seals this node. It returns when the node has given up its leadership and forgotten its keys.
 	Seal(ctx context.Context) error
 
-	// StepDown hands the leadership on, to the node named or, if to is "", to the one that the cluster chooses. With
-	// wait > 0 it returns the new active node once that one serves, or an *Error when wait is over. With wait = 0 it
-	// returns nil as soon as the step-down has begun.
-	StepDown(ctx context.Context, to string, wait time.Duration) (*Leader, error)
+	// StepDown begins to hand the leadership on, to the node named or, if to is "", to the one that the cluster chooses. It
+	// does not wait: its request is one of those in flight, which the step-down waits for. Where a wait is asked for, the node
+	// that the request reached first does it (StepDownWait).
+	StepDown(ctx context.Context, to string) error
 
 	Orders
 

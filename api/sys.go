@@ -1,7 +1,9 @@
 package api
 
 import (
+	"encoding/json"
 	"net/http"
+	"time"
 )
 
 func (a *active) sysRoutes() {
@@ -25,11 +27,23 @@ func (a *active) seal(w http.ResponseWriter, r *http.Request) {
 	empty(w)
 }
 
-func (a *active) stepDown(w http.ResponseWriter, r *http.Request) {
-	var body struct {
-		To   string   `json:"to"`
-		Wait duration `json:"wait"`
+type stepDownRequest struct {
+	To   string   `json:"to"`
+	Wait duration `json:"wait"`
+}
+
+// StepDownWait returns for how long the body of a step-down request asks to wait for the next active node. It is 0 also where the
+// body cannot be read: the active node refuses it then.
+func StepDownWait(body []byte) time.Duration {
+	var r stepDownRequest
+	if json.Unmarshal(body, &r) != nil {
+		return 0
 	}
+	return r.Wait.value
+}
+
+func (a *active) stepDown(w http.ResponseWriter, r *http.Request) {
+	var body stepDownRequest
 	err := a.decode(w, r, &body, true)
 	if err == nil && body.Wait.value < 0 {
 		err = Errorf(http.StatusBadRequest, "wait must not be negative")
@@ -38,18 +52,11 @@ func (a *active) stepDown(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, err)
 		return
 	}
-	leader, err := a.service.StepDown(r.Context(), body.To, body.Wait.value)
-	switch {
-	case err != nil:
+	if err := a.service.StepDown(r.Context(), body.To); err != nil {
 		a.fail(w, r, err)
-	case leader == nil:
-		empty(w)
-	default:
-		a.sys(w, r, map[string]any{
-			"node_id": leader.NodeID, "hostname": leader.Name, "api_address": leader.APIAddr,
-			"cluster_address": leader.ClusterAddr, "term": leader.Term,
-		})
+		return
 	}
+	empty(w)
 }
 
 func (a *active) haStatus(w http.ResponseWriter, r *http.Request) {

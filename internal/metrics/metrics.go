@@ -82,9 +82,9 @@ func New(version string) *Metrics {
 // Watch says where the node's state is read at each scrape. The func must not block.
 func (m *Metrics) Watch(state func() State) { m.state.Store(&state) }
 
-// Handler serves the metrics as Prometheus text.
+// Handler serves the metrics as Prometheus text. How many ask at once is for the caller to bound.
 func (m *Metrics) Handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }
 
 // Registry is where an embedding program can add metrics of its own.

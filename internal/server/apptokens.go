@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"time"
 
@@ -120,12 +119,12 @@ func (s *Server) askActive(ctx context.Context, method, path, token string, body
 	if token != "" {
 		r.Header.Set("X-Vault-Token", token)
 	}
-	rec := httptest.NewRecorder()
+	rec := newRecorder()
 	s.router.ServeHTTP(rec, r)
-	if rec.Code < 200 || rec.Code > 299 {
-		return nil, fmt.Errorf("the active node answered %d: %s", rec.Code, strings.TrimSpace(rec.Body.String()))
+	if rec.code < 200 || rec.code > 299 {
+		return nil, fmt.Errorf("the active node answered %d: %s", rec.code, strings.TrimSpace(rec.body.String()))
 	}
-	return rec.Body.Bytes(), nil
+	return rec.body.Bytes(), nil
 }
 
 // mintFor makes the token, and first the policy that says what it is good for.

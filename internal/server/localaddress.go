@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"net/http"
-	"net/http/httptest"
 	"time"
 
 	"github.com/locum-ha/locum/internal/listener"
@@ -62,17 +61,13 @@ func (s *Server) whileDraining(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		rec := httptest.NewRecorder()
+		rec := newRecorder()
 		l.handler.ServeHTTP(rec, r)
 		if !l.term.Lease.Valid() { // P4: after the state was read, before the answer is sent
 			answerJSON(w, http.StatusServiceUnavailable, map[string]any{"errors": []string{"this node is not active any more"}, "processed": "unknown"})
 			return
 		}
-		for name, values := range rec.Header() {
-			w.Header()[name] = values
-		}
-		w.WriteHeader(rec.Code)
-		_, _ = w.Write(rec.Body.Bytes()) // the application may be gone
+		rec.sendTo(w)
 	})
 }
 

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
 
 	"github.com/locum-ha/locum/api"
 	"github.com/locum-ha/locum/forward"
@@ -119,7 +118,7 @@ func (s *Server) Lock(ctx context.Context, op string, req lock.Request) (lock.Gr
 	}
 	r.RequestURI, r.Host = "/", s.cfg.NodeName
 	r.Header[headerProgram] = []string{programLocks}
-	rec, broken := httptest.NewRecorder(), false
+	rec, broken := newRecorder(), false
 	func() {
 		defer func() {
 			if v := recover(); v == http.ErrAbortHandler {
@@ -139,21 +138,21 @@ func (s *Server) Lock(ctx context.Context, op string, req lock.Request) (lock.Gr
 	return lockResult(req.Name, rec)
 }
 
-func lockResult(name string, rec *httptest.ResponseRecorder) (lock.Grant, lock.State, error) {
-	if rec.Code != http.StatusOK {
+func lockResult(name string, rec *recorder) (lock.Grant, lock.State, error) {
+	if rec.code != http.StatusOK {
 		var said struct {
 			Errors    []string `json:"errors"`
 			Processed string   `json:"processed"`
 		}
-		_ = json.Unmarshal(rec.Body.Bytes(), &said) // what is no JSON says nothing
-		err := fmt.Errorf("lock %q: %d: %v", name, rec.Code, said.Errors)
+		_ = json.Unmarshal(rec.body.Bytes(), &said) // what is no JSON says nothing
+		err := fmt.Errorf("lock %q: %d: %v", name, rec.code, said.Errors)
 		if said.Processed == "unknown" {
 			err = fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
 		}
 		return lock.Grant{}, lock.State{}, err
 	}
 	var a lockAnswered
-	if err := json.Unmarshal(rec.Body.Bytes(), &a); err != nil {
+	if err := json.Unmarshal(rec.body.Bytes(), &a); err != nil {
 		return lock.Grant{}, lock.State{}, fmt.Errorf("lock %q: the active node's answer: %w", name, err)
 	}
 	switch {

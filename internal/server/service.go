@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"sort"
-	"time"
 
 	"github.com/locum-ha/locum/api"
 	"github.com/locum-ha/locum/auth"
@@ -45,28 +44,28 @@ func (s *service) Seal(ctx context.Context) error {
 
 // StepDown begins to hand the leadership on. The node at which the request arrived waits, if that was asked for
 // (stepdown.go); here it is one of the requests in flight, which the step-down waits for.
-func (s *service) StepDown(_ context.Context, to string, _ time.Duration) (*api.Leader, error) {
+func (s *service) StepDown(_ context.Context, to string) error {
 	n, id := s.node, ""
 	if to != "" {
 		m, ok := n.members.find(to)
 		switch {
 		case to == n.id || to == n.cfg.NodeName:
-			return nil, api.Errorf(http.StatusBadRequest, "%q is the active node already", to)
+			return api.Errorf(http.StatusBadRequest, "%q is the active node already", to)
 		case !ok:
-			return nil, api.Errorf(http.StatusBadRequest, "no standby named %q is connected: locum operator members lists those that are", to)
+			return api.Errorf(http.StatusBadRequest, "no standby named %q is connected: locum operator members lists those that are", to)
 		case !m.Candidate:
-			return nil, api.Errorf(http.StatusBadRequest, "%q cannot become active: %s", to, m.Reason)
+			return api.Errorf(http.StatusBadRequest, "%q cannot become active: %s", to, m.Reason)
 		}
 		id = m.ID
 	} else if len(n.members.candidates()) == 0 {
-		return nil, api.Errorf(http.StatusBadRequest, "no other node could take over now: locum operator members lists the nodes, and why each is not active")
+		return api.Errorf(http.StatusBadRequest, "no other node could take over now: locum operator members lists the nodes, and why each is not active")
 	}
 	n.wg.Go(func() {
 		if err := n.election.StepDown(n.lifetime, id); err != nil {
 			n.log.Error("step-down", "error", err)
 		}
 	})
-	return nil, nil
+	return nil
 }
 
 // Members lists the nodes, the active one first.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"strconv"
 	"time"
 
@@ -39,14 +38,7 @@ func (s *Server) steppingDown(next http.Handler) http.Handler {
 			return
 		}
 		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(data)), int64(len(data))
-		var body struct {
-			Wait string `json:"wait"`
-		}
-		wait := time.Duration(0)
-		if json.Unmarshal(data, &body) == nil && body.Wait != "" {
-			// What cannot be read is left to the active node to refuse.
-			wait, _ = time.ParseDuration(body.Wait)
-		}
+		wait := api.StepDownWait(data)
 		if wait <= 0 {
 			next.ServeHTTP(w, r)
 			return
@@ -57,14 +49,10 @@ func (s *Server) steppingDown(next http.Handler) http.Handler {
 
 func (s *Server) stepDownAndWait(w http.ResponseWriter, r *http.Request, next http.Handler, wait time.Duration) {
 	before := s.leaderNow().Term
-	rec := httptest.NewRecorder()
+	rec := newRecorder()
 	next.ServeHTTP(rec, r)
-	if rec.Code != http.StatusNoContent {
-		for name, values := range rec.Header() {
-			w.Header()[name] = values
-		}
-		w.WriteHeader(rec.Code)
-		w.Write(rec.Body.Bytes())
+	if rec.code != http.StatusNoContent {
+		rec.sendTo(w)
 		return
 	}
 	// The term that the request ran in: this node's own view can be older.
