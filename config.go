@@ -87,7 +87,7 @@ type Config struct {
 	// that had it died, such as "PUT", where the handlers make that harmless. Safe methods always may. Default: none.
 	RepeatMethods []string
 
-	// Priority orders the candidates, 0 to 1000: of the nodes that could take over, a higher one does. Default: 100.
+	// Priority orders the candidates, 1 to 1000: of the nodes that could take over, a higher one does. Default, of 0 too: 100.
 	Priority int
 
 	// Witness keeps this node from ever being active: it votes, and forwards.

@@ -23,10 +23,10 @@ type Config struct {
 	Name string // the node's name, for people; default: ID
 
 	// Candidate says whether the node may become active (see SetCandidate). Priority orders the candidates: of
-	// those that compete for a lock that became free without naming a successor, lower ones wait (see SetRival); 0
-	// stands for the default, 100.
+	// those that compete for a lock that became free without naming a successor, lower ones wait (see SetRival).
+	// Default: 100.
 	Candidate bool
-	Priority  int
+	Priority  *int
 
 	Lock  physical.HABackend
 	Store Fencer
@@ -122,8 +122,8 @@ func (c *Config) fill(caps physical.Caps) {
 	if c.Name == "" {
 		c.Name = c.ID
 	}
-	if c.Priority == 0 {
-		c.Priority = defaultPriority
+	if c.Priority == nil {
+		c.Priority = new(defaultPriority)
 	}
 	if c.Clock == nil {
 		c.Clock = boottime.Now
@@ -169,7 +169,7 @@ func (c *Config) params() params {
 	_, watch := c.Lock.(physical.Watcher)
 	_, yields := c.Lock.(physical.Yielder)
 	p := timesOf(c.TTL)
-	p.id, p.name, p.priority = c.ID, c.Name, c.Priority
+	p.id, p.name, p.priority = c.ID, c.Name, *c.Priority
 	p.watch, p.yields = watch && c.Lock.Caps().Watch, yields
 	p.pollEvery = c.PollInterval
 	if !p.watch {

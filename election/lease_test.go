@@ -89,6 +89,10 @@ func TestConfig(t *testing.T) {
 	if p := e.initial.p; p.ttl != time.Second || p.pollEvery != 100*time.Millisecond || p.name != "a" || p.priority != 100 || p.drainLimit != 15*time.Second {
 		t.Errorf("defaults: %+v", p)
 	}
+	cfg.Priority = new(0) // is one, and the lowest
+	if zero, err := New(cfg); err != nil || zero.initial.p.priority != 0 || zero.initial.outranked() == 0 {
+		t.Errorf("priority 0: %+v, %v", zero, err)
+	}
 	if s := e.State(); s.Role != Starting || s.Candidate {
 		t.Errorf("state %+v", s)
 	}

@@ -37,6 +37,9 @@ func (s *Server) readClusterInfo(ctx context.Context) {
 	if err == nil {
 		err = json.Unmarshal(entry.Value, &info)
 	}
+	if err == nil && info.Format > clusterInfoFormat {
+		err = fmt.Errorf("format %d was written by a newer version; this one knows %d: upgrade this node", info.Format, clusterInfoFormat)
+	}
 	if err != nil {
 		s.log.Warn("the cluster's id was not read", "error", err)
 		return

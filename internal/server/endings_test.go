@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -30,6 +31,16 @@ func TestEndingNodeIsNotChosen(t *testing.T) {
 		return fmt.Sprint(answer["leader_address"])
 	}
 	eventually(t, "another leads", func() bool { l := leader(); return l != "" && l != nodes[0].url })
+	// Design, "Deactivation": "at exit a node says 503 on /ready first, and goes on forwarding for shutdown_delay".
+	if code, answer := nodes[0].call("GET", "/v1/sys/ready", "", nil); code != 503 || !strings.Contains(fmt.Sprint(answer), "shutting down") {
+		t.Errorf("the ending node is ready: %d %v", code, answer)
+	}
+	if code, answer := nodes[0].call("GET", "/v1/sys/key-status", token, nil); code != 200 {
+		t.Errorf("the ending node does not forward: %d %v", code, answer)
+	}
+	if past := history(t, nodes[1], token)[1]; past.Node != nodes[0].name || past.Reason != "shut down" {
+		t.Errorf("why its leadership ended: %+v", past)
+	}
 	for range 4 { // from one to the other, while the first is ending
 		before := leader()
 		start := time.Now()
@@ -73,6 +84,13 @@ func TestSealServesWhatItHeld(t *testing.T) {
 	})
 	close(stop)
 	wg.Wait()
+	for _, n := range nodes {
+		if n != sealed {
+			if past := history(t, n, token)[1]; past.Node != sealed.name || past.Reason != "sealed" {
+				t.Errorf("why its leadership ended: %+v", past)
+			}
+		}
+	}
 	if link, ok := sealed.server.router.Connected(); ok {
 		t.Fatalf("a sealed node keeps its connection to the active one: %+v", link)
 	}

@@ -3,6 +3,7 @@ package server
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -55,6 +56,33 @@ func TestFrozenFormats(t *testing.T) {
 	}
 	if data, _ := json.Marshal(hi); string(data) != said {
 		t.Fatalf("%s, want %s", data, said)
+	}
+	if got, err := readHello("i", []byte(said)); err != nil || got.Name != "n" {
+		t.Fatalf("%+v, %v", got, err)
+	}
+}
+
+// Design, "Versions": a node that meets a newer format than it knows says so, once, and goes by nothing that it says.
+func TestStrangeHellos(t *testing.T) {
+	newer := strings.Replace(`{"format":N,"id":"i","name":"n","candidate":true}`, "N", fmt.Sprint(helloFormat+1), 1)
+	for _, data := range []string{newer, `{"format":1,"id":"another"}`, `{`} {
+		if h, err := readHello("i", []byte(data)); err == nil {
+			t.Errorf("%s is taken for %+v", data, h)
+		}
+	}
+	_, err := readHello("i", []byte(newer))
+	if err == nil || !strings.Contains(err.Error(), "upgrade this node") {
+		t.Fatalf("a newer format: %v", err)
+	}
+	var m members
+	if !m.news("i", err) || m.news("i", err) || !m.news("j", err) || !m.news("i", errors.New("another")) {
+		t.Error("it is not said once of each")
+	}
+	for i := range 10 * strangers {
+		m.news(fmt.Sprint(i), err)
+	}
+	if len(m.strange) > strangers {
+		t.Errorf("%d are remembered", len(m.strange))
 	}
 }
 

@@ -195,6 +195,19 @@ func (l *leading) serve() error {
 	return nil
 }
 
+// whyEnding says in the history why a leadership ends as planned.
+func (u *unsealed) whyEnding() string {
+	switch {
+	case u.stopping.Load():
+		return "shut down"
+	case u.closing.Load():
+		return "sealed"
+	case u.orders.Load().inMaintenance(u.cfg.NodeName):
+		return "in maintenance"
+	}
+	return "stepped down"
+}
+
 var errDrainLimit = errors.New("drain limit reached")
 
 // drain is the planned way out, while the lock is still renewed: the standbys hold from now on, new requests wait
@@ -219,7 +232,7 @@ func (u *unsealed) drain(ctx context.Context, term *election.Leadership) error {
 		err = errors.Join(err, u.apps.stop(ctx))
 		l.appsDone = term.Lease.Valid()
 	}
-	l.history = ended(l.history, term.Term, time.Now(), "stepped down")
+	l.history = ended(l.history, term.Term, time.Now(), u.whyEnding())
 	entry, herr := writeHistory(l.history)
 	if herr != nil {
 		return errors.Join(err, herr)

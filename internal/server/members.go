@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/json"
+	"fmt"
 	"sync"
 	"time"
 )
@@ -55,24 +56,53 @@ const (
 
 func (m member) rival() rival { return rival{m.ID, m.Priority, m.Version} }
 
-// members are the standbys that the active node hears from.
-type members struct {
-	mu   sync.Mutex
-	byID map[string]member
+// readHello reads what the node with this identity says of itself. A newer format may mean something else by the same fields.
+func readHello(peerID string, data []byte) (hello, error) {
+	var h hello
+	if err := json.Unmarshal(data, &h); err != nil {
+		return hello{}, err
+	}
+	if h.Format > helloFormat {
+		return hello{}, fmt.Errorf("a newer version's format %d; this one knows %d: upgrade this node", h.Format, helloFormat)
+	}
+	if h.ID != peerID {
+		return hello{}, fmt.Errorf("it calls itself %q", h.ID)
+	}
+	return h, nil
 }
 
-// heard notes an echo. What cannot be read is another version's; the node is then not a member, but is served.
-func (m *members) heard(peerID string, data []byte, rtt, skew time.Duration) {
-	var h hello
-	if json.Unmarshal(data, &h) != nil || h.ID != peerID {
-		return
-	}
+// members are the standbys that the active node hears from.
+type members struct {
+	mu      sync.Mutex
+	byID    map[string]member
+	strange map[string]string // what was last not understood of whom
+}
+
+// heard notes an echo.
+func (m *members) heard(h hello, rtt, skew time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.byID == nil {
 		m.byID = map[string]member{}
 	}
-	m.byID[peerID] = member{hello: h, echo: time.Now(), rtt: rtt, skew: skew}
+	m.byID[h.ID] = member{hello: h, echo: time.Now(), rtt: rtt, skew: skew}
+}
+
+// strangers bounds for how many nodes it is remembered that they were not understood.
+const strangers = 100
+
+// news reports whether it was not known yet that a node is not understood, and why: it is said once, not at every echo.
+func (m *members) news(peerID string, why error) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.strange[peerID] == why.Error() {
+		return false
+	}
+	if m.strange == nil || len(m.strange) >= strangers {
+		m.strange = map[string]string{}
+	}
+	m.strange[peerID] = why.Error()
+	return true
 }
 
 // list returns those heard from within d.

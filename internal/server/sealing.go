@@ -259,6 +259,7 @@ func (s *Server) seal(ctx context.Context) error {
 	if u == nil {
 		return nil
 	}
+	u.closing.Store(true)
 	u.stepOut()
 	s.serveHeld(u)
 	u.end()

@@ -25,6 +25,7 @@ type unsealed struct {
 	rival   atomic.Pointer[rival]                 // the best of the other candidates, as the active node told
 	kicked  chan struct{}                         // wakes the follower
 	hurries atomic.Bool                           // requests wait, and the election was told so
+	closing atomic.Bool                           // this node is being sealed
 	apps    *applications
 
 	cancelElection context.CancelFunc
@@ -71,7 +72,7 @@ func (u *unsealed) electionConfig() election.Config {
 	ha := u.cfg.HA
 	return election.Config{
 		ID: u.id, Name: u.cfg.NodeName,
-		Candidate: ha.Candidate, Priority: ha.Priority,
+		Candidate: ha.Candidate, Priority: &ha.Priority,
 		Lock: u.lock, Store: u.storage, TTL: ha.LockTTL,
 		Activate: u.activate, Drain: u.drain, Deactivate: u.deactivate, Successor: u.successor,
 		DrainTimeout: ha.DrainTimeout + u.stopLimit(), MinFailover: ha.MinFailoverInterval,
@@ -149,12 +150,15 @@ func (s *Server) heard(peer string, data []byte, rtt, skew time.Duration) {
 	if u == nil {
 		return
 	}
-	if u.leading.Load() != nil {
-		u.members.heard(peer, data, rtt, skew)
+	h, err := readHello(peer, data)
+	if err != nil {
+		if u.members.news(peer, err) {
+			s.log.Warn("what another node says of itself is not understood: it is served, and not a member here", "id", peer, "error", err)
+		}
 		return
 	}
-	var h hello
-	if json.Unmarshal(data, &h) != nil || h.ID != peer {
+	if u.leading.Load() != nil {
+		u.members.heard(h, rtt, skew)
 		return
 	}
 	u.prefer(h.Candidates)

@@ -131,7 +131,7 @@ func TestRanksAgree(t *testing.T) {
 // "Minimum time between failovers": what the configuration file says reaches the election.
 func TestElectionIsConfigured(t *testing.T) {
 	n := testCluster(t, 1)[0]
-	c, err := config.Parse("locum.hcl", []byte("ha {\n  min_failover_interval = \"10m\"\n  priority = 7\n  candidate = false\n  drain_timeout = \"3s\"\n}\n"))
+	c, err := config.Parse("locum.hcl", []byte("ha {\n  min_failover_interval = \"10m\"\n  priority = 0\n  candidate = false\n  drain_timeout = \"3s\"\n}\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +141,7 @@ func TestElectionIsConfigured(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := (&unsealed{Server: s}).electionConfig()
-	if got.MinFailover != 10*time.Minute || got.Priority != 7 || got.Candidate || got.DrainTimeout != 3*time.Second {
+	if got.MinFailover != 10*time.Minute || *got.Priority != 0 || got.Candidate || got.DrainTimeout != 3*time.Second {
 		t.Errorf("the election has %+v", got)
 	}
 }
