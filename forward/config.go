@@ -19,6 +19,9 @@ const (
 	ModeRedirect
 )
 
+// None is the limit 0, where that can be wished for: the zero value stands for the default.
+const None = -1
+
 // Config of a Router. The zero value of every limit means its default.
 type Config struct {
 	// Node is this node's name, as sent in X-Locum-Node and X-Locum-Forwarded-By. Required.
@@ -31,12 +34,13 @@ type Config struct {
 
 	// HoldTimeout is how long one request may wait for an active node. Default 40 s.
 	HoldTimeout time.Duration
-	// HoldMaxRequests is how many may wait. Default 10 000.
+	// HoldMaxRequests is how many may wait; with None none may. Default 10 000.
 	HoldMaxRequests int
-	// HoldMaxBytes bounds what waiting requests and retry buffers keep in memory. Default 64 MiB.
+	// HoldMaxBytes bounds what waiting requests and retry buffers keep in memory; with None nothing waits.
+	// Default 64 MiB.
 	HoldMaxBytes int64
 	// RetryBuffer is how much of a request's body is kept so that it can be sent again; a longer one
-	// streams and cannot be repeated. Default 1 MiB.
+	// streams and cannot be repeated, with None each does. Default 1 MiB.
 	RetryBuffer int64
 	// MaxBody is the longest request body, in bytes; a longer one is answered 413. 0: no limit.
 	MaxBody int64
@@ -83,9 +87,9 @@ type Observer struct {
 
 func (c *Config) setDefaults() {
 	def(&c.HoldTimeout, 40*time.Second)
-	def(&c.HoldMaxRequests, 10_000)
-	def(&c.HoldMaxBytes, 64<<20)
-	def(&c.RetryBuffer, 1<<20)
+	limit(&c.HoldMaxRequests, 10_000)
+	limit(&c.HoldMaxBytes, 64<<20)
+	limit(&c.RetryBuffer, 1<<20)
 	def(&c.MaxStreams, defaultStreams)
 	def(&c.WindowBudget, defaultBudget)
 	if c.Logger == nil {
@@ -110,6 +114,15 @@ func def[T comparable](p *T, v T) {
 	var zero T
 	if *p == zero {
 		*p = v
+	}
+}
+
+func limit[T int | int64](p *T, v T) {
+	switch *p {
+	case 0:
+		*p = v
+	case None:
+		*p = 0
 	}
 }
 

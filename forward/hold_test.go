@@ -153,6 +153,34 @@ func TestHoldIsBounded(t *testing.T) {
 	}
 }
 
+// With no limit there is the default; with None nothing waits, and no body is kept.
+func TestHoldNone(t *testing.T) {
+	for name, limit := range map[string]func(*Config){
+		"number": func(c *Config) { c.HoldMaxRequests = None },
+		"bytes":  func(c *Config) { c.HoldMaxBytes, c.RetryBuffer = None, None },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, stop := inBubble(t, limit)
+				defer stop()
+				start := time.Now()
+				isRefusal(t, <-ask(r, httptest.NewRequest("GET", "/", nil)), "no")
+				isRefusal(t, <-ask(r, httptest.NewRequest("POST", "/", strings.NewReader("body"))), "no")
+				if time.Since(start) != 0 {
+					t.Error("waited")
+				}
+				r.Lead(1, newLease(), http.HandlerFunc(echoHandler))
+				if rec := <-ask(r, httptest.NewRequest("POST", "/", strings.NewReader("body"))); rec.Code != 200 || !strings.HasSuffix(rec.Body.String(), "body") {
+					t.Errorf("%d %s", rec.Code, rec.Body)
+				}
+			})
+		})
+	}
+	if _, err := NewRouter(Config{Node: "b", NodeID: "id-b", HoldMaxRequests: -2}); err == nil {
+		t.Error("a negative limit is taken")
+	}
+}
+
 // A client that goes away while it waits frees its place.
 func TestHoldEndsWithTheClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -86,8 +86,8 @@ func (s *Server) newServing(a config.Application) (*serving, error) {
 	observer.Connected = nil // the nodes' connections are counted by the router of the API
 	sv.router, err = forward.NewRouter(forward.Config{
 		Node: s.cfg.NodeName, NodeID: s.id, APIAddr: s.cfg.AddressOf(&a), Mode: mode,
-		HoldTimeout: f.HoldTimeout, HoldMaxRequests: f.HoldMaxRequests, HoldMaxBytes: int64(f.HoldMaxBytes),
-		RetryBuffer: int64(f.RetryBuffer), MaxBody: int64(a.MaxRequestSize), WindowBudget: appWindows,
+		HoldTimeout: f.HoldTimeout, HoldMaxRequests: orNone(f.HoldMaxRequests), HoldMaxBytes: orNone(int64(f.HoldMaxBytes)),
+		RetryBuffer: orNone(int64(f.RetryBuffer)), MaxBody: int64(a.MaxRequestSize), WindowBudget: appWindows,
 		RepeatMethods: a.RepeatMethods, Repeatable: keyed.Keyed, TrustForwarded: listener.Authorized, SetForwarded: true,
 		Logger: log.With("part", "forward"), Observer: observer,
 	})

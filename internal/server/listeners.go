@@ -152,13 +152,21 @@ func (s *Server) newRouter() (*forward.Router, error) {
 	}
 	return forward.NewRouter(forward.Config{
 		Node: s.cfg.NodeName, NodeID: s.id, APIAddr: s.apiAddr, Mode: mode,
-		HoldTimeout: f.HoldTimeout, HoldMaxRequests: f.HoldMaxRequests, HoldMaxBytes: int64(f.HoldMaxBytes),
-		RetryBuffer: int64(f.RetryBuffer), MaxBody: int64(s.cfg.Listeners[0].MaxRequestSize),
+		HoldTimeout: f.HoldTimeout, HoldMaxRequests: orNone(f.HoldMaxRequests), HoldMaxBytes: orNone(int64(f.HoldMaxBytes)),
+		RetryBuffer: orNone(int64(f.RetryBuffer)), MaxBody: int64(s.cfg.Listeners[0].MaxRequestSize),
 		RepeatMethods: []string{"LIST"}, // Vault's own method, as safe as GET
 		Repeatable:    repeatable, TrustForwarded: listener.Authorized,
 		Hello: s.hello, OnHello: s.heard,
 		Logger: s.log.With("part", "forward"), Observer: s.forwardObserver(),
 	})
+}
+
+// orNone gives a limit as package forward wants it: the configuration has its defaults, and 0 in it is meant.
+func orNone[T int | int64](limit T) T {
+	if limit == 0 {
+		return forward.None
+	}
+	return limit
 }
 
 // advertised is the host:port of a listener for others: its own, unless it listens on all addresses or a free port.

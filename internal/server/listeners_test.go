@@ -297,3 +297,34 @@ func TestClusterWithClientCertificates(t *testing.T) {
 		}
 	}
 }
+
+// forwarding { hold_max_requests = 0 } holds none, and an empty retry buffer keeps no body: these are not the defaults.
+func TestLimitsOfNone(t *testing.T) {
+	n := testCluster(t, 1)[0]
+	c, err := config.Parse("locum.hcl", []byte("forwarding {\n  hold_max_requests = 0\n  retry_buffer = \"0\"\n  hold_max_bytes = \"0\"\n}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.config.Forwarding = c.Forwarding
+	n.start() // not initialised: the router has nobody
+	rec := newRecorder()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r, err := http.NewRequestWithContext(t.Context(), "GET", "/v1/secret/data/x", nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		n.server.router.Hold("a test")
+		n.server.router.ServeHTTP(rec, r)
+	}()
+	select {
+	case <-done:
+	case <-time.After(20 * time.Second):
+		t.Fatal("a request waits")
+	}
+	if rec.code != http.StatusServiceUnavailable || !strings.Contains(rec.body.String(), "too many") {
+		t.Errorf("%d %s", rec.code, rec.body.String())
+	}
+}
