@@ -31,10 +31,11 @@ The file names both stores, each as a storage block does in a node's configurati
 
 Entries are copied as they are, sealed: no key is needed, and none is changed. The destination must be empty. A copy that was
 interrupted goes on when the command is run again; until it is complete and compared, no node takes the destination for
-a cluster. The source stays as it is, but for its fence: a node that was forgotten writes nothing any more. The terms go
+a cluster. The source stays as it is, but for its fence: a node that was forgotten writes nothing any more there. The terms go
 on above those of the source, under a new lineage of the HA lock.
 
-From "raft", name the data directory of the node that was active last. To "raft", the file also says node_name and cluster_addr, those
+From "raft", name the data directory of the node that was active last, and make sure yourself that all others have ended: each has
+a copy of its own, so nothing here can stop or notice a majority that was forgotten, and what it still takes is lost. To "raft", the file also says node_name and cluster_addr, those
 of the node that starts first on that directory; the others join it.
 
 With -lock, FILE is the configuration of a node, in which ha_storage, or the place of the lock in it, has been changed: nothing is

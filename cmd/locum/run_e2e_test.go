@@ -254,6 +254,7 @@ func TestRunRefuses(t *testing.T) {
 		{"run ./server", "", "stands behind --"},
 		{"run -dir " + dir + " -- ./server", "secret", "LOCUM_JOIN is not an invitation"},
 		{"run -dir " + dir + " -storage redis://x -- ./server", "", "this kind of URL is not known"},
+		{"run -dir " + dir + " -storage mysql://u:secret@x/db -- ./server", "", "mysql address=db:3306"},
 		{"run -dir " + dir + " -ha-storage redis -- ./server", "", "the embedded store has its own lock"},
 		{"run -dir " + dir + " -upstream 127.0.0.1:9000 -- ./server", "", "has no scheme"},
 	} {

@@ -80,10 +80,10 @@ func (r *runner) config() (*config.Config, error) {
 // storage is a configuration that has nothing but its data stores.
 func (r *runner) storage() (*config.Config, error) {
 	given := func(flag, variable string) string {
-		if flag != "" {
+		if flag = strings.TrimSpace(flag); flag != "" {
 			return flag
 		}
-		return r.app.variable(variable)
+		return strings.TrimSpace(r.app.variable(variable))
 	}
 	text, lock := given(r.flags.storage, "LOCUM_STORAGE"), given(r.flags.haStorage, "LOCUM_HA_STORAGE")
 	if text == "" || text == "raft" {
@@ -117,7 +117,7 @@ func storeBlock(block, text string) (string, error) {
 	words := strings.Fields(text)
 	if strings.Contains(words[0], "://") {
 		return "", withHint(fmt.Errorf("-%s: this kind of URL is not known", strings.ReplaceAll(block, "_", "-")), // not quoted: it may hold a password
-			"write the type and its settings, such as \"mysql connection_url=…\"; locum help config lists them")
+			"write the type and its settings, such as \"mysql address=db:3306 password_file=…\"; locum help config lists them")
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s {\n", block, quoteHCL(words[0]))

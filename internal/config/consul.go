@@ -27,7 +27,8 @@ type ConsulStorage struct {
 	// TokenEnv is the name of the environment variable with the token.
 	TokenEnv string `hcl:"token_env"`
 
-	// Datacenter is whose key-value store it is. Default: the agent's own.
+	// Datacenter is whose key-value store it is. Another than the agent's own can keep entries, and not the lock: that is held by
+	// a session of the agent's node. Default: the agent's own.
 	Datacenter string `hcl:"datacenter"`
 
 	// Namespace is Consul Enterprise's. Default: the token's own.

@@ -89,6 +89,7 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	if o.Progress == nil {
 		o.Progress = func(Progress) {}
 	}
+	o.Source, o.Destination = patient{o.Source}, patient{o.Destination}
 	r := &run{Options: o}
 	for _, step := range []func(context.Context) error{r.begin, r.copy, r.verify, r.finish} {
 		if err := step(ctx); err != nil {
@@ -252,24 +253,13 @@ func (r *run) flush(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := r.commit(ctx, append(r.ops, physical.Put(keyMarker, data))); err != nil {
+	if err := r.Destination.Commit(ctx, &r.to, append(r.ops, physical.Put(keyMarker, data))...); err != nil {
 		return fmt.Errorf("destination: up to %q: %w", r.marker.After, err)
 	}
 	r.ops, r.bytes = nil, 0
 	r.result.Entries, r.result.Bytes = r.marker.Entries, r.marker.Bytes
 	r.Progress(Progress{Entries: r.marker.Entries, Bytes: r.marker.Bytes})
 	return nil
-}
-
-// commit repeats a commit whose outcome is unclear: it writes the same again.
-func (r *run) commit(ctx context.Context, ops []physical.Op) error {
-	var err error
-	for range 5 {
-		if err = r.Destination.Commit(ctx, &r.to, ops...); !errors.Is(err, physical.ErrUnknown) && !errors.Is(err, physical.ErrUnavailable) || ctx.Err() != nil {
-			return err
-		}
-	}
-	return err
 }
 
 // verify reads everything again and compares, and makes sure that there is nothing else.
@@ -330,7 +320,7 @@ func (r *run) finish(ctx context.Context) error {
 		r.result.Entries++
 		r.result.Bytes += int64(len(e.Value))
 	}
-	if err := r.commit(ctx, append(ops, physical.Delete(keyMarker))); err != nil {
+	if err := r.Destination.Commit(ctx, &r.to, append(ops, physical.Delete(keyMarker))...); err != nil {
 		return fmt.Errorf("destination: the last commit: %w", err)
 	}
 	return nil

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/locum-ha/locum/internal/migrate"
 	"github.com/locum-ha/locum/physical"
@@ -122,6 +124,58 @@ func TestMigrate(t *testing.T) {
 	if _, err := migrate.Run(t.Context(), options(from, to)); !errors.Is(err, migrate.ErrNotEmpty) {
 		t.Errorf("a second migration: %v", err)
 	}
+}
+
+// moody cannot serve twice before it serves each call; of a commit it loses the answer.
+type moody struct {
+	shared
+	refused int
+}
+
+func (m *moody) cannot() bool {
+	m.refused++
+	return m.refused%3 != 0
+}
+
+func (m *moody) Get(ctx context.Context, key string) (*physical.Entry, error) {
+	if strings.HasPrefix(key, "core/") && m.cannot() {
+		return nil, physical.ErrUnavailable
+	}
+	return m.shared.Get(ctx, key)
+}
+
+func (m *moody) List(ctx context.Context, prefix, after string, limit int) ([]string, error) {
+	if prefix == "" && m.cannot() {
+		return nil, physical.ErrUnavailable
+	}
+	return m.shared.List(ctx, prefix, after, limit)
+}
+
+func (m *moody) Commit(ctx context.Context, fence *physical.Fence, ops ...physical.Op) error {
+	if err := m.shared.Commit(ctx, fence, ops...); err != nil {
+		return err
+	}
+	if m.cannot() {
+		return physical.ErrUnknown
+	}
+	return nil
+}
+
+// "Every retry a back-off" (P12): a store that cannot serve for a while does not end a migration.
+func TestStoresThatRestMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner := shared{memory.NewStore().Open()}
+		want := fill(t, inner)
+		to := &moody{shared: shared{memory.NewStore().Open()}}
+		began := time.Now()
+		if _, err := migrate.Run(t.Context(), options(&moody{shared: inner}, to)); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took < 150*time.Millisecond {
+			t.Errorf("it took %v: there was no pause between the tries", took)
+		}
+		wantContents(t, to.shared, want)
+	})
 }
 
 // Interrupted at any commit, it goes on behind the last one, and until the end the destination is nobody's cluster.

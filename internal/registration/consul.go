@@ -75,7 +75,7 @@ func NewConsul(config ConsulConfig) (*Consul, error) {
 		return nil, fmt.Errorf("consul: address: %w", err)
 	}
 	transport := &http.Transport{MaxIdleConnsPerHost: 2, IdleConnTimeout: time.Minute, TLSHandshakeTimeout: 5 * time.Second}
-	c.base = agent.Scheme + "://" + agent.Host
+	c.base = agent.Scheme + "://" + agent.Host + strings.TrimSuffix(agent.Path, "/")
 	switch agent.Scheme {
 	case "unix":
 		c.base = "http://localhost"

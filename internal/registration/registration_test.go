@@ -145,6 +145,35 @@ func TestConsul(t *testing.T) {
 	http.DefaultClient.CloseIdleConnections()
 }
 
+// An agent behind another server's path is reached there, as the data store's is.
+func TestConsulBehindAPath(t *testing.T) {
+	var mu sync.Mutex
+	var strays []string
+	asked := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		asked++
+		if !strings.HasPrefix(r.URL.Path, "/consul/v1/agent/") || r.URL.Query().Get("ns") != "shop" || r.URL.Query().Get("partition") != "west" {
+			strays = append(strays, r.URL.String())
+			w.WriteHeader(http.StatusNotFound)
+		}
+	}))
+	defer server.Close()
+	catalog, err := registration.NewConsul(registration.ConsulConfig{
+		Address: server.URL + "/consul/", APIAddr: "http://192.0.2.7:8400", Namespace: "shop", Partition: "west",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tell, remove := catalog.Tell(t.Context(), registration.State{Initialized: true}), catalog.Remove(t.Context())
+	mu.Lock()
+	defer mu.Unlock()
+	if tell != nil || remove != nil || asked == 0 || len(strays) > 0 {
+		t.Errorf("tell: %v; remove: %v; %d requests, elsewhere: %q", tell, remove, asked, strays)
+	}
+}
+
 // A node whose agent is gone at exit says that it is still in the catalog, and does not wait long.
 func TestAgentGoneAtExit(t *testing.T) {
 	catalog, err := registration.NewConsul(registration.ConsulConfig{Address: "127.0.0.1:1", APIAddr: "http://192.0.2.7:8400"})

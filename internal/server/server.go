@@ -82,20 +82,21 @@ type Server struct {
 	static          seal.Seal // nil unless the seal is static
 	targets         []joinTarget
 
-	metrics *metrics.Metrics
-	storage physical.Backend
-	lock    physical.HABackend
-	apart   physical.HABackend // the lock's store where it is another one than the storage; else nil
-	raft    embedded           // nil unless the storage runs in the nodes themselves
-	gathers bool               // the storage puts commits that wait into one transaction by itself
-	reads   *entryCache        // between storage and barrier, where the storage is a round trip away; else nil
-	barrier *barrier.Barrier
-	cache   *cachePart    // nil unless the configuration has a cache block
-	caching *cacheLayer   // nil unless the cache's hosts are the cluster's members
-	port    *cluster.Port // nil where there are no other nodes
-	router  *forward.Router
-	routing atomic.Pointer[forward.Router] // the same, for whoever comes before it is made or after it has ended
-	door    join.Door
+	metrics             *metrics.Metrics
+	storage             physical.Backend
+	lock                physical.HABackend
+	entryCaps, lockCaps physical.Caps      // the lock's are zero without high availability
+	apart               physical.HABackend // the lock's store where it is another one than the storage; else nil
+	raft                embedded           // nil unless the storage runs in the nodes themselves
+	gathers             bool               // the storage puts commits that wait into one transaction by itself
+	reads               *entryCache        // between storage and barrier, where the storage is a round trip away; else nil
+	barrier             *barrier.Barrier
+	cache               *cachePart    // nil unless the configuration has a cache block
+	caching             *cacheLayer   // nil unless the cache's hosts are the cluster's members
+	port                *cluster.Port // nil where there are no other nodes
+	router              *forward.Router
+	routing             atomic.Pointer[forward.Router] // the same, for whoever comes before it is made or after it has ended
+	door                join.Door
 
 	inviteDoor   join.Door
 	registration *registration.Registration // nil where there is none

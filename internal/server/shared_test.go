@@ -234,8 +234,19 @@ func TestSharedStoreAtStart(t *testing.T) {
 	}
 	split := "storage \"s3\" { bucket = \"locum\" }\nha_storage \"consul\" {}\n"
 	table, err := start(split, true)
-	if err != nil || !strings.Contains(table, "Storage: s3 (HA available)\n") || !strings.Contains(table, "HA Storage: consul\n") {
-		t.Errorf("error %v, start-up table:\n%s", err, table)
+	for _, want := range []string{
+		"  Storage: s3 (HA available)\n", "  HA Storage: consul (HA available)\n", "Storage Fence: every write", "Storage Failover: ", "HA Storage Failover: ",
+		"HA Lock: in consul; standbys are woken by watch; TTL 2s (shortest sensible: 100ms)\n",
+	} {
+		if err != nil || !strings.Contains(table, want) {
+			t.Errorf("error %v, %q is not in the start-up table:\n%s", err, want, table)
+		}
+	}
+	if words := lockWords("mysql", physical.Caps{MinTTL: time.Second, DefaultTTL: 5 * time.Second}, 0); words != "in mysql; standbys poll; TTL 5s (shortest sensible: 1s)" {
+		t.Errorf("a store that wakes nobody: %q", words)
+	}
+	if words := keepsWords(physical.Caps{HA: true}); words != "(lock only)" {
+		t.Errorf("a store that keeps the lock alone is called %q", words)
 	}
 	for _, c := range []struct{ ha, want string }{
 		{`ha { lock_ttl = "50ms" }`, `ha.lock_ttl is 50ms and "consul" can do no less than 100ms`},

@@ -50,6 +50,10 @@ func (s *Server) openStorage() error {
 	if err := fits(s.cfg, opened); err != nil {
 		return errors.Join(err, closeStores(opened))
 	}
+	s.entryCaps = opened.Storage.Caps()
+	if opened.Lock != nil {
+		s.lockCaps = opened.Lock.Caps()
+	}
 	s.id = s.cfg.NodeName
 	if engine, ok := opened.Storage.(embedded); ok {
 		s.raft, s.id = engine, engine.ID()

@@ -22,9 +22,7 @@ func (s *Server) table() {
 		"Version":     s.opts.Version,
 		"Log Level":   s.cfg.LogLevel,
 	}
-	if s.cfg.HAStorage.Type != "" {
-		rows["HA Storage"] = s.cfg.HAStorage.Type
-	}
+	maps.Copy(rows, s.storeRows())
 	if s.ha {
 		rows["Cluster Address"] = withReason(s.clusterAddr, s.cfg.ClusterAddrFrom)
 	}

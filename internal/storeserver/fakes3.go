@@ -28,7 +28,7 @@ type FakeS3 struct {
 	requests map[string]int           // by kind
 	delay    time.Duration            // of a write between its beginning and its check
 	refuse   func(*http.Request) bool // answers 503 instead
-	ignore   bool                     // conditions
+	ignored  []string                 // conditions
 }
 
 type fakeObject struct {
@@ -45,7 +45,8 @@ func StartFakeS3(t T) *FakeS3 {
 	return f
 }
 
-// Requests counts the requests of one kind so far: "get", "put", "swap", "list", "delete".
+// Requests counts the requests of one kind so far: "get", "put", "swap", "list", "delete"; and the swaps that were refused: "409",
+// "412".
 func (f *FakeS3) Requests(kind string) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -70,11 +71,11 @@ func (f *FakeS3) SlowWrites(d time.Duration) {
 	f.delay = d
 }
 
-// IgnoreConditions makes it a service that knows no conditional writes.
-func (f *FakeS3) IgnoreConditions() {
+// IgnoreConditions makes it a service that does not know these conditions of writes: "If-Match", "If-None-Match".
+func (f *FakeS3) IgnoreConditions(headers ...string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.ignore = true
+	f.ignored = headers
 }
 
 // Refuse answers 503 to the requests that which is true of; nil: to none.
@@ -142,12 +143,12 @@ func (f *FakeS3) get(w http.ResponseWriter, r *http.Request, key string) {
 }
 
 func (f *FakeS3) put(w http.ResponseWriter, r *http.Request, key string) {
-	match, none := r.Header.Get("If-Match"), r.Header.Get("If-None-Match")
 	f.mu.Lock()
-	if f.ignore {
-		match, none = "", ""
+	for _, header := range f.ignored {
+		r.Header.Del(header)
 	}
 	f.mu.Unlock()
+	match, none := r.Header.Get("If-Match"), r.Header.Get("If-None-Match")
 	conditional := match != "" || none != ""
 	if conditional {
 		f.count("swap")
@@ -155,6 +156,7 @@ func (f *FakeS3) put(w http.ResponseWriter, r *http.Request, key string) {
 		f.count("put")
 	}
 	if !f.begin(key, conditional) {
+		f.count("409")
 		fail(w, http.StatusConflict, "ConditionalRequestConflict")
 		return
 	}
@@ -172,6 +174,7 @@ func (f *FakeS3) put(w http.ResponseWriter, r *http.Request, key string) {
 	case match != "" && !exists:
 		fail(w, http.StatusNotFound, "NoSuchKey")
 	case match != "" && match != o.etag, none == "*" && exists:
+		f.requests["412"]++
 		fail(w, http.StatusPreconditionFailed, "PreconditionFailed")
 	default:
 		sum := md5.Sum(data)

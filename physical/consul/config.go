@@ -19,7 +19,8 @@ type Config struct {
 	Path string
 	// Token is for Consul's access control. It needs key:write on the path and session:write on the agent's node.
 	Token physical.Secret
-	// Datacenter, Namespace and Partition are where the key-value store is. Default: the agent's, and the token's own.
+	// Datacenter, Namespace and Partition are where the key-value store is. Default: the agent's, and the token's own. Another
+	// datacenter than the agent's can keep entries, and not the lock: that is held by a session of the agent's node.
 	Datacenter, Namespace, Partition string
 	// TLS is for an address with https://.
 	TLS physical.ClientTLS

@@ -1,6 +1,7 @@
 package consul
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -107,6 +108,10 @@ func (s *Store) createSession(ctx context.Context, name string, ttl time.Duratio
 	if err != nil {
 		return "", failure(ctx, err, false) // a session alone is no lock, and runs out
 	}
+	if got.status != http.StatusOK && s.api.where.Has("dc") && foreign(got.body) {
+		return "", fmt.Errorf("%w: the agent is of another datacenter than %q, and a lock is held by a session of the agent's node: keep the lock in the agent's own (an ha_storage block without datacenter)",
+			physical.ErrUnavailable, s.api.where.Get("dc"))
+	}
 	if got.status != http.StatusOK {
 		return "", refusal(got, false)
 	}
@@ -115,6 +120,11 @@ func (s *Store) createSession(ctx context.Context, name string, ttl time.Duratio
 		return "", fmt.Errorf("%w: Consul's answer is not a session: %v", physical.ErrUnavailable, err)
 	}
 	return made.ID, nil
+}
+
+// foreign reports whether Consul refuses a session because its datacenter does not know the agent's node.
+func foreign(said []byte) bool {
+	return bytes.Contains(said, []byte("Missing node registration")) || bytes.Contains(said, []byte("cross datacenter lock"))
 }
 
 // destroySession ends a session that has no lock any more. If that fails, it runs out.

@@ -241,6 +241,7 @@ func (c *committer) attempt(ctx context.Context, v view, batch []*request) error
 	}
 	next, err := d.upload(ctx)
 	if err != nil {
+		c.store.garbage.add(d.written)
 		return err
 	}
 	if err := c.swap(ctx, v, next); err != nil {

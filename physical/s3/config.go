@@ -74,7 +74,7 @@ func (c *Config) prepare(ctx context.Context) (*awss3.Client, *http.Transport, e
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.TLSClientConfig, transport.MaxIdleConnsPerHost = tlsConfig, uploads
 	options := []func(*config.LoadOptions) error{
-		config.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }), // a repeated swap would meet itself as a stranger
+		config.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }), // a repeated swap would meet itself as a stranger; see objects.repeated
 	}
 	if c.Region != "" {
 		options = append(options, config.WithRegion(c.Region))

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
@@ -25,6 +26,21 @@ type objects struct {
 	client *awss3.Client
 	bucket string
 	path   string // with "/" at its end
+
+	// repeated has a request that may be made twice made again where the service answers 5xx or not at all, as its own advice is.
+	repeated func(*awss3.Options)
+}
+
+// repeatable are tries of one request, and the longest pause between two.
+const (
+	tries     = 3
+	longPause = 200 * time.Millisecond
+)
+
+// newObjects has one budget of repeats for all requests: a service that answers nothing but errors is not asked three times as often.
+func newObjects(client *awss3.Client, bucket, path string) objects {
+	retryer := retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts, o.MaxBackoff = tries, longPause })
+	return objects{client: client, bucket: bucket, path: path, repeated: func(o *awss3.Options) { o.Retryer = retryer }}
 }
 
 var (
@@ -38,7 +54,7 @@ func (o *objects) get(ctx context.Context, name, known string) (data []byte, eta
 	if known != "" {
 		in.IfNoneMatch = aws.String(known)
 	}
-	out, err := o.client.GetObject(ctx, in)
+	out, err := o.client.GetObject(ctx, in, o.repeated)
 	if err != nil {
 		return nil, "", o.refused(ctx, "get "+name, err, false)
 	}
@@ -53,7 +69,7 @@ func (o *objects) get(ctx context.Context, name, known string) (data []byte, eta
 func (o *objects) put(ctx context.Context, name string, data []byte) error {
 	_, err := o.client.PutObject(ctx, &awss3.PutObjectInput{
 		Bucket: aws.String(o.bucket), Key: aws.String(o.path + name), Body: bytes.NewReader(data),
-	})
+	}, o.repeated)
 	if err != nil {
 		return o.refused(ctx, "put "+name, err, false) // whether or not it is there does not matter
 	}
@@ -81,7 +97,7 @@ func (o *objects) list(ctx context.Context, prefix, after string) (names []strin
 	if after != "" {
 		in.StartAfter = aws.String(o.path + after)
 	}
-	out, err := o.client.ListObjectsV2(ctx, in)
+	out, err := o.client.ListObjectsV2(ctx, in, o.repeated)
 	if err != nil {
 		return nil, false, o.refused(ctx, "list", err, false)
 	}
@@ -97,7 +113,7 @@ func (o *objects) remove(ctx context.Context, names []string) error {
 	for _, name := range names {
 		in.Delete.Objects = append(in.Delete.Objects, types.ObjectIdentifier{Key: aws.String(o.path + name)})
 	}
-	if _, err := o.client.DeleteObjects(ctx, in); err != nil {
+	if _, err := o.client.DeleteObjects(ctx, in, o.repeated); err != nil {
 		return o.refused(ctx, "delete", err, false)
 	}
 	return nil

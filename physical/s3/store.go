@@ -64,7 +64,7 @@ func open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{cfg: cfg, transport: transport, objects: objects{client: client, bucket: cfg.Bucket, path: cfg.Path + "/"}}
+	s := &Store{cfg: cfg, transport: transport, objects: newObjects(client, cfg.Bucket, cfg.Path+"/")}
 	if err := s.objects.probe(ctx); err != nil {
 		transport.CloseIdleConnections()
 		return nil, err

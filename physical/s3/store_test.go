@@ -102,12 +102,54 @@ func TestReadsShare(t *testing.T) {
 	}
 }
 
+// A request that may be made twice is made again where the service answers 503, as it does of a request in a million; what was
+// uploaded for a swap that did not come is not left behind.
+func TestServiceThatIsBusy(t *testing.T) {
+	f := storeserver.StartFakeS3(t)
+	s := testStore(t, f)
+	refuse := func(most int, which func(*http.Request) bool) (left func() int) {
+		var mu sync.Mutex
+		f.Refuse(func(r *http.Request) bool {
+			mu.Lock()
+			defer mu.Unlock()
+			if most == 0 || !which(r) {
+				return false
+			}
+			most--
+			return true
+		})
+		return func() int { mu.Lock(); defer mu.Unlock(); return most }
+	}
+	plainPut := func(r *http.Request) bool {
+		return r.Method == http.MethodPut && r.Header.Get("If-Match") == "" && r.Header.Get("If-None-Match") == ""
+	}
+	left := refuse(1, plainPut)
+	if err := s.Commit(t.Context(), nil, physical.Put("a", make([]byte, inlineMax+1))); err != nil || left() != 0 {
+		t.Errorf("a commit, of which one upload was answered 503: %v, %d refusals left", err, left())
+	}
+	other := testStore(t, f)
+	left = refuse(1, func(r *http.Request) bool { return r.Method == http.MethodGet })
+	if e, err := other.Get(t.Context(), "a"); err != nil || len(e.Value) != inlineMax+1 || left() != 0 {
+		t.Errorf("a read, of which one request was answered 503: %v, %d refusals left", err, left())
+	}
+	refuse(1000, plainPut)
+	if err := s.Commit(t.Context(), nil, physical.Put("b", make([]byte, inlineMax+1))); !errors.Is(err, physical.ErrUnavailable) {
+		t.Errorf("a commit whose uploads are refused: %v", err)
+	}
+	s.garbage.mu.Lock()
+	defer s.garbage.mu.Unlock()
+	if len(s.garbage.young) < 2 { // the value and the page, beside what the first commit replaced
+		t.Errorf("what was uploaded in vain is not remembered: %q", s.garbage.young)
+	}
+}
+
 // "409 and 412 both mean lost": a swap that is refused is worked out anew on the newer index, and one that failed without an answer
 // is settled by the marks in the index, so that nothing is applied twice and nothing that was acknowledged is lost.
 func TestSwapsThatFail(t *testing.T) {
 	f := storeserver.StartFakeS3(t)
 	stores := []*Store{testStore(t, f), testStore(t, f), testStore(t, f)}
 	f.SlowWrites(2 * time.Millisecond)
+	before := map[string]int{"409": f.Requests("409"), "412": f.Requests("412")}
 	var all sync.WaitGroup
 	const each = 15
 	for n, s := range stores {
@@ -125,6 +167,11 @@ func TestSwapsThatFail(t *testing.T) {
 	names, err := stores[0].List(t.Context(), "w/", "", 0)
 	if err != nil || len(names) != 3*4*each {
 		t.Errorf("%d entries, %v, want %d", len(names), err, 3*4*each)
+	}
+	for code, n := range before {
+		if f.Requests(code) == n {
+			t.Errorf("no swap was refused with %s: the test does not test it", code)
+		}
 	}
 }
 
@@ -224,9 +271,11 @@ func TestOpenRefuses(t *testing.T) {
 	if _, err := Open(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), `there is no bucket "other"`) {
 		t.Errorf("a bucket that is not there: %v", err)
 	}
-	f.IgnoreConditions()
-	if _, err := Open(t.Context(), testConfig(f)); err == nil || !strings.Contains(err.Error(), "ignores If-None-Match") {
-		t.Errorf("a service without conditions: %v", err)
+	for _, header := range []string{"If-None-Match", "If-Match"} {
+		f.IgnoreConditions(header)
+		if _, err := Open(t.Context(), testConfig(f)); err == nil || !strings.Contains(err.Error(), "ignores "+header) {
+			t.Errorf("a service without %s: %v", header, err)
+		}
 	}
 	if _, err := Open(t.Context(), Config{}); err == nil || !strings.Contains(err.Error(), "bucket is missing") {
 		t.Errorf("no bucket: %v", err)
