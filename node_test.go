@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	"time"
 
 	"github.com/locum-ha/locum"
+	"github.com/locum-ha/locum/internal/storeserver"
 	"github.com/locum-ha/locum/physical/memory"
 	"github.com/locum-ha/locum/physical/raft"
 )
@@ -31,17 +31,12 @@ type testNode struct {
 	done    chan error
 }
 
-// freePorts are free at the moment.
+// freePorts are addresses that nobody listens on.
 func freePorts(t testing.TB, n int) []string {
 	t.Helper()
 	var addrs []string
 	for range n {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer ln.Close()
-		addrs = append(addrs, ln.Addr().String())
+		addrs = append(addrs, storeserver.Loopback(storeserver.FreePort(t)))
 	}
 	return addrs
 }

@@ -3,13 +3,14 @@ package cache
 import (
 	"context"
 	"fmt"
-	"net"
 	"sync"
 	"testing"
 	"time"
 
 	hraft "github.com/hashicorp/raft"
 	"golang.org/x/sys/unix"
+
+	"github.com/locum-ha/locum/internal/storeserver"
 )
 
 // BenchmarkGet is a local read in process.
@@ -89,16 +90,11 @@ func awaitGood(b *testing.B, n *Node) {
 
 func freePorts(tb testing.TB, n int) []string {
 	tb.Helper()
-	var hosts []string
+	var addrs []string
 	for range n {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			tb.Fatal(err)
-		}
-		defer func() { _ = ln.Close() }()
-		hosts = append(hosts, ln.Addr().String())
+		addrs = append(addrs, storeserver.Loopback(storeserver.FreePort(tb)))
 	}
-	return hosts
+	return addrs
 }
 
 var inFlight = []int{1, 16, 64, 256}

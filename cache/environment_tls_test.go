@@ -9,11 +9,12 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"math/big"
-	"net"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/locum-ha/locum/internal/storeserver"
 )
 
 // authority makes certificates for tests, as PEM files.
@@ -142,12 +143,7 @@ func freeHosts(t *testing.T, n int) []string {
 	t.Helper()
 	var hosts []string
 	for range n {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer ln.Close() // after all are found, so that they differ
-		hosts = append(hosts, ln.Addr().String())
+		hosts = append(hosts, storeserver.Loopback(storeserver.FreePort(t)))
 	}
 	return hosts
 }

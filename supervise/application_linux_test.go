@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -19,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/locum-ha/locum/internal/storeserver"
 )
 
 // testApp is an application: an HTTP server on PORT.
@@ -44,12 +45,7 @@ func testApp() int {
 
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
+	return storeserver.Loopback(storeserver.FreePort(t))
 }
 
 // appConfig is testApp under the guardian.

@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/locum-ha/locum/internal/config"
+	"github.com/locum-ha/locum/internal/storeserver"
 )
 
 // scene is one node with something wrong with it, or not.
@@ -50,12 +51,7 @@ func newScene(t *testing.T) *scene {
 
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
+	return storeserver.Loopback(storeserver.FreePort(t))
 }
 
 // listener is the block of a plain listener at the scene's address.

@@ -8,11 +8,11 @@ import (
 	"io"
 	"log/slog"
 	"maps"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -21,6 +21,7 @@ import (
 	"github.com/locum-ha/locum/api"
 	"github.com/locum-ha/locum/internal/config"
 	"github.com/locum-ha/locum/internal/stores"
+	"github.com/locum-ha/locum/internal/storeserver"
 	"github.com/locum-ha/locum/physical"
 )
 
@@ -86,13 +87,7 @@ func freePorts(t testing.TB, n int) []string {
 	t.Helper()
 	var ports []string
 	for range n {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer ln.Close()
-		_, port, _ := net.SplitHostPort(ln.Addr().String())
-		ports = append(ports, port)
+		ports = append(ports, strconv.Itoa(storeserver.FreePort(t)))
 	}
 	return ports
 }
