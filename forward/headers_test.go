@@ -286,7 +286,7 @@ func TestMaxBody(t *testing.T) {
 			tr := &http.Transport{}
 			res, err := tr.RoundTrip(mustRequest(t, "POST", n.http.URL, body))
 			if err != nil {
-				t.Fatal(err)
+				t.Fatalf("%s known=%v: %v", n.name, known, err)
 			}
 			// The handler here reads a stream itself and says what it makes of the error.
 			if res.StatusCode != 413 && !(n == active && !known && res.StatusCode == 500) {

@@ -160,6 +160,12 @@ func (st *stream) fail(err error) {
 	signal(st.writable)
 }
 
+// cancel ends the stream from this side. It fails here first: what the peer makes of the reset must not be taken for the cause.
+func (st *stream) cancel(err error, msg string) {
+	st.fail(err)
+	st.c.reset(st.id, resetCancel, msg, flushInline)
+}
+
 // open sets the window for the answer, and has f called when the stream fails, at once if it has.
 func (st *stream) open(window int, f func(error)) {
 	st.mu.Lock()

@@ -263,8 +263,7 @@ func (u *upload) replay(st *stream) {
 		u.mu.Lock()
 		if !u.whole || u.closed {
 			u.mu.Unlock()
-			st.c.reset(st.id, resetCancel, errNotKept.Error(), flushInline)
-			st.fail(errNotKept)
+			st.cancel(errNotKept, errNotKept.Error())
 			return
 		}
 		var rest []byte
@@ -293,12 +292,13 @@ func (u *upload) replay(st *stream) {
 	}
 }
 
+const endedEarly = "the client's request body ended early"
+
 // finish ends the body of an attempt: with its trailers, or broken off.
 func (u *upload) finish(st *stream, err error) {
 	switch {
 	case err != io.EOF:
-		st.c.reset(st.id, resetCancel, "the client's request body ended early", flushInline)
-		st.fail(&resetError{code: resetCancel, msg: "the client's request body ended early"})
+		st.cancel(&resetError{code: resetCancel, msg: endedEarly}, endedEarly)
 	case len(u.x.req.Trailer) > 0:
 		b, ok := appendHeader(nil, u.x.req.Trailer, nil)
 		if !ok {
