@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // container knows how this host lets trees of processes be held together.
@@ -34,7 +35,8 @@ func probeContainers() []container {
 		err = probeCgroup(base)
 	}
 	if err == nil {
-		all = append(all, container{kind: ContainCgroup, base: base})
+		endLeftovers(base)
+		all = append(all, container{kind: ContainCgroup, base: base, why: strings.Join(refused, "; ")})
 	} else {
 		refused = append(refused, fmt.Sprintf("a cgroup: %v", err))
 	}
@@ -136,29 +138,73 @@ func cgroupBase() (string, error) {
 
 // probeCgroup makes one and tries to start a process in it.
 func probeCgroup(base string) error {
-	dir, err := newCgroup(base, 0)
-	if err != nil {
-		return err
-	}
-	defer os.Remove(dir)
-	if _, err := os.Stat(filepath.Join(dir, "cgroup.kill")); err != nil {
-		return fmt.Errorf("this kernel has no cgroup.kill: %w", err)
-	}
-	f, err := os.Open(dir)
+	dir, f, err := newCgroup(base, 0)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
+	defer os.Remove(dir)
+	if _, err := os.Stat(filepath.Join(dir, "cgroup.kill")); err != nil {
+		return fmt.Errorf("this kernel has no cgroup.kill: %w", err)
+	}
 	return try(&syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(f.Fd())})
 }
 
-// newCgroup makes the cgroup of one tree. What an earlier guardian of the same number left behind is empty, and taken over.
-func newCgroup(base string, id uint64) (string, error) {
-	dir := filepath.Join(base, "locum-"+strconv.Itoa(os.Getpid())+"-"+strconv.FormatUint(id, 10))
-	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-		return "", err
+// cgroupPrefix begins the names of trees' cgroups.
+const cgroupPrefix = "locum-tree-"
+
+// newCgroup makes the cgroup of one tree, and holds on to it: while the file is open, nobody takes it for one that was left behind.
+func newCgroup(base string, id uint64) (dir string, held *os.File, err error) {
+	dir = filepath.Join(base, cgroupPrefix+strconv.Itoa(os.Getpid())+"-"+strconv.FormatUint(id, 10))
+	for range 10 { // another guardian may just be looking whether somebody holds it
+		if err = os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+			return "", nil, err
+		}
+		if held, err = holdCgroup(dir); err == nil {
+			return dir, held, nil
+		}
+		time.Sleep(time.Millisecond)
 	}
-	return dir, nil
+	return "", nil, err
+}
+
+// holdCgroup fails if somebody else holds it, or it is gone.
+func holdCgroup(dir string) (*os.File, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err == nil {
+		_, err = os.Stat(filepath.Join(dir, "cgroup.procs")) // removed meanwhile?
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// endLeftovers ends the trees of guardians that were killed together with their inits: nobody was left to do it then.
+func endLeftovers(base string) {
+	dirs, _ := filepath.Glob(filepath.Join(base, cgroupPrefix+"*")) // the pattern is well-formed
+	for _, dir := range dirs {
+		f, err := holdCgroup(dir)
+		if err != nil {
+			continue // its guardian lives
+		}
+		if procs, err := os.ReadFile(filepath.Join(dir, "cgroup.procs")); err == nil && len(procs) > 0 {
+			complain(os.Stderr, "processes that an earlier guardian could not end are killed: %s", strings.Join(strings.Fields(string(procs)), ", "))
+			if err := killCgroup(dir); err != nil {
+				complain(os.Stderr, "cgroup.kill: %v", err)
+			}
+		}
+		for range 100 { // until the last of them is gone
+			if err = os.Remove(dir); err == nil || errors.Is(err, os.ErrNotExist) {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		_ = f.Close()
+	}
 }
 
 // killCgroup kills all that is in it, at once.

@@ -53,6 +53,7 @@ type tree struct {
 	link    *link // to its init; nil for a quiet command, which has none
 	pid     int   // of its init, or the quiet command itself
 	cgroup  string
+	held    *os.File // the cgroup
 	exit    *Exit
 	cause   string
 	started bool
@@ -206,7 +207,7 @@ func (w *warden) try(t *tree) error {
 	t.in = in
 	first := message{Op: opStart, Command: &t.command}
 	if in.kind == ContainCgroup {
-		if t.cgroup, err = newCgroup(in.base, t.id); err != nil {
+		if t.cgroup, t.held, err = newCgroup(in.base, t.id); err != nil {
 			return err
 		}
 		first.Contained = t.cgroup
@@ -406,6 +407,7 @@ func (w *warden) ended(t *tree) {
 	delete(w.trees, t.id)
 	if t.cgroup != "" {
 		_ = os.Remove(t.cgroup)
+		_ = t.held.Close()
 	}
 	if t.link != nil {
 		_ = t.link.conn.Close()

@@ -64,7 +64,9 @@ func (u *unsealed) applicationConfig(a *config.Application) (supervise.Config, e
 		Logger: u.log.With("part", "application"), Observer: u.applicationObserver(a.Name),
 		GiveUp: func(err error) {
 			if l := u.leading.Load(); l != nil {
-				l.term.Abort(fmt.Errorf("application %q %w: %w", a.Name, errGaveUp, err))
+				err = fmt.Errorf("application %q %w: %w", a.Name, errGaveUp, err)
+				l.noteFailure(err)
+				l.term.Abort(err)
 			}
 		},
 	}

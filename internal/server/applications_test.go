@@ -6,10 +6,12 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -160,6 +162,10 @@ func TestExternalApplication(t *testing.T) {
 	healthy[0].Store(true)
 	healthy[1].Store(false)
 	eventually(t, "node-1 is active again", func() bool { return isActive(nodes[0]) })
+	_, answer := nodes[0].call("GET", "/v1/sys/history", root, nil)
+	if text := fmt.Sprint(answer); strings.Count(text, `application "legacy" failed too often: 1 failures within 1m0s, the last: not healthy: 1 checks in a row failed, the last: / answers 503 Service Unavailable`) < 2 {
+		t.Errorf("the history does not say which application failed, and why: %s", text)
+	}
 }
 
 // An application may store its last state while its node steps down, when all others' requests are held already.

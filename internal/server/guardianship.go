@@ -58,11 +58,35 @@ func (s *Server) callGuardian(ctx context.Context) (await func() error) {
 		g.install(guard)
 		s.guardian = g
 		kind, why := guard.Containment()
-		if kind == supervise.ContainGroup && s.runsCommands() {
-			s.cfg.Warnings = append(s.cfg.Warnings, "what an application starts is held together by a subreaper and process groups alone: if the guardian and the application's "+
-				"init are killed in the same instant, processes can be left behind. This host grants nothing better: "+why)
+		if s.runsCommands() {
+			s.warnOfContainment(kind, why)
 		}
 		return nil
+	}
+}
+
+// warnOfContainment says at start what this host's containment cannot do.
+func (s *Server) warnOfContainment(kind, why string) {
+	const instant = "if the node, its guardian and the application's init are all killed in the same instant, "
+	said := map[string]bool{}
+	for _, a := range s.cfg.Applications {
+		kind, why := kind, why
+		if a.Containment != "" && a.Containment != supervise.ContainAuto {
+			kind, why = a.Containment, "containment asks for this"
+		}
+		text := ""
+		switch kind {
+		case supervise.ContainGroup:
+			text = "what an application starts is held together by a subreaper and process groups alone: " + instant +
+				"processes can be left behind. Why nothing better: " + why
+		case supervise.ContainCgroup:
+			text = "what an application starts is held together by a cgroup: " + instant +
+				"what it left in the background is ended only when a node starts here again, or by systemd with the unit. Why no PID namespace: " + why
+		}
+		if text != "" && !said[text] {
+			said[text] = true
+			s.cfg.Warnings = append(s.cfg.Warnings, text)
+		}
 	}
 }
 

@@ -5,17 +5,21 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/locum-ha/locum/api"
 	"github.com/locum-ha/locum/barrier"
 	"github.com/locum-ha/locum/physical"
+	"github.com/locum-ha/locum/supervise"
 )
 
 const (
 	keyHistory    = "core/history"
 	historyFormat = 1
-	historyLength = 100 // leaderships that are kept
+	historyLength = 100             // leaderships that are kept
+	historyLimit  = 2 * time.Second // that a leadership which is over anyway goes on for the sake of a note
+	longestReason = 300             // bytes
 )
 
 type storedHistory struct {
@@ -51,7 +55,7 @@ func writeHistory(h []api.Leadership) (physical.Op, error) {
 // successor's beginning tells.
 func began(h []api.Leadership, l api.Leadership) []api.Leadership {
 	if len(h) > 0 {
-		h = ended(h, h[0].Term, l.From, "lost: the node died, froze or was cut off, or an application could not be active there")
+		h = ended(h, h[0].Term, l.From, "lost: the node died, froze or was cut off")
 	}
 	h = append([]api.Leadership{l}, h...)
 	return h[:min(len(h), historyLength)]
@@ -66,4 +70,23 @@ func ended(h []api.Leadership, term uint64, at time.Time, reason string) []api.L
 		}
 	}
 	return h
+}
+
+// noteFailure writes down which application ends this leadership, and why: only this node knows, and it may write no more once its
+// lease is given up.
+func (l *leading) noteFailure(cause error) {
+	if !l.term.Lease.Valid() || !errors.Is(cause, supervise.ErrRefused) && !errors.Is(cause, errGaveUp) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(l.term.Lease.Context(), historyLimit)
+	defer cancel()
+	reason := strings.ToValidUTF8(cause.Error(), "")
+	reason = strings.ToValidUTF8(reason[:min(len(reason), longestReason)], "")
+	entry, err := writeHistory(ended(l.history, l.term.Term, time.Now(), reason))
+	if err == nil {
+		err = l.node.barrier.View(&l.term.Fence).Commit(ctx, entry)
+	}
+	if err != nil {
+		l.node.log.Warn("the history does not say why this leadership ended", "cause", cause, "error", err)
+	}
 }

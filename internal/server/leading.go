@@ -33,7 +33,7 @@ type leading struct {
 
 	unportApps func() // … and to the applications' requests
 
-	history []api.Leadership
+	history []api.Leadership // as this leadership began; not changed after
 
 	ordering sync.Mutex // one order at a time
 	orders   *orders    // in force
@@ -91,6 +91,7 @@ func (u *unsealed) activate(ctx context.Context, term *election.Leadership) erro
 	u.router.Lead(term.Term, term.Lease, l.handler)
 	l.hasApps = true
 	if err := u.apps.activate(ctx, term.Term); err != nil {
+		l.noteFailure(err)
 		return err
 	}
 	if err := l.leadServing(); err != nil {
@@ -232,8 +233,7 @@ func (u *unsealed) drain(ctx context.Context, term *election.Leadership) error {
 		err = errors.Join(err, u.apps.stop(ctx))
 		l.appsDone = term.Lease.Valid()
 	}
-	l.history = ended(l.history, term.Term, time.Now(), u.whyEnding())
-	entry, herr := writeHistory(l.history)
+	entry, herr := writeHistory(ended(l.history, term.Term, time.Now(), u.whyEnding()))
 	if herr != nil {
 		return errors.Join(err, herr)
 	}
