@@ -270,7 +270,7 @@ func (c *caching) remove(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case err != nil:
-	case name == "" || key == "" && (take || op.If != cache.Always):
+	case name == "" || key == "" && (take || op.If != cache.Always || strings.HasSuffix(r.URL.Path, "/")): // the latter has lost its key
 		err = Errorf(http.StatusBadRequest, "the path is %sNAME/KEY, or %sNAME to empty a cache", cacheBase, cacheBase)
 	case key == "":
 		op = cache.Op{Kind: cache.OpClear}

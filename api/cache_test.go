@@ -111,6 +111,8 @@ func TestCache(t *testing.T) {
 		t.Errorf("caches: %s", got)
 	}
 	step("GET", "/v1/cache/hits", "", 400)
+	step("DELETE", "/v1/cache/hits/", "", 400) // who meant a key, and had none
+	step("GET", "/v1/cache/hits/other", "", 200)
 	step("DELETE", "/v1/cache/hits", "", 204)
 	step("GET", "/v1/cache/hits/other", "", 404)
 

@@ -182,14 +182,16 @@ func (c *Cache) Clear(ctx context.Context, level Level) error {
 	return err
 }
 
-// Len returns how many entries this node has, those that expired a moment ago included.
-func (c *Cache) Len() int64 {
-	if st := c.node.view(); st != nil {
-		if t := c.table(st); t != nil {
-			return t.count.Load()
-		}
+// Len returns how many entries this node has, those that expired a moment ago included. [ErrNoQuorum] where nothing may be read.
+func (c *Cache) Len(ctx context.Context) (int64, error) {
+	st, err := c.node.readable(ctx, Local)
+	if err != nil {
+		return 0, err
 	}
-	return 0
+	if t := c.table(st); t != nil {
+		return t.count.Load(), nil
+	}
+	return 0, nil
 }
 
 // Subscribe returns the changes of the keys with this prefix from now on, as this node applies them. Close it.

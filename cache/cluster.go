@@ -112,7 +112,7 @@ func (s *shell) pollInterval() time.Duration {
 	return min(max(s.n.cfg.ElectionTimeout/5, 20*time.Millisecond), 200*time.Millisecond)
 }
 
-// hashList tells lists apart; their order does not matter to anybody but for who founds.
+// hashList tells lists apart, which are sorted.
 func hashList(hosts []string) uint64 {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(strings.Join(hosts, "\n")))

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"time"
+	"unicode/utf8"
 )
 
 // Options bound one cache. They are the same on all nodes: the leader's own are put into the log.
@@ -80,13 +81,15 @@ func (Secret) GoString() string { return "***" }
 const (
 	maxHosts  = 64
 	maxCaches = 1024
-	maxKey    = 64 << 10
 	maxValue  = 16 << 20
 	maxTxn    = 32 << 20 // bytes of one request
 	maxName   = 255
 
 	// DefaultCache is the cache that is meant where none is named.
 	DefaultCache = "default"
+
+	// MaxKey is how many bytes a key may have.
+	MaxKey = 64 << 10
 )
 
 func (o Options) withDefaults() Options {
@@ -206,6 +209,9 @@ func (c *Config) Validate() error {
 func checkName(name string) error {
 	if name == "" || len(name) > maxName {
 		return fmt.Errorf("%w: the name of a cache has 1 to %d bytes, not %d", ErrInvalid, maxName, len(name))
+	}
+	if !utf8.ValidString(name) {
+		return fmt.Errorf("%w: the name of a cache is UTF-8, not %q", ErrInvalid, name)
 	}
 	return nil
 }

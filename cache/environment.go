@@ -151,8 +151,8 @@ func (e *environment) security() {
 
 // certificates makes both sides' configurations of one's own files.
 func (e *environment) certificates(files map[string]string) {
-	server := &tls.Config{MinVersion: tls.VersionTLS12}
-	client := &tls.Config{MinVersion: tls.VersionTLS12}
+	server := &tls.Config{MinVersion: tls.VersionTLS13} // the token's proof is bound to the connection, which needs it
+	client := &tls.Config{MinVersion: tls.VersionTLS13}
 	if pair, ok := e.pair(files, "SERVER"); ok {
 		server.Certificates = []tls.Certificate{pair}
 	} else if files["SERVER_CERT"] == "" && files["SERVER_KEY"] == "" {

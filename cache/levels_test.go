@@ -200,7 +200,9 @@ func TestErrors(t *testing.T) {
 	if _, err := cache.Put(ctx, "", make([]byte, maxValue+1), NoExpiry, Quorum); !errors.Is(err, ErrTooLarge) || !errors.Is(err, ErrNotDone) {
 		t.Fatalf("a value that is too large: %v", err)
 	}
-	if _, err := cache.node.Cache("").Put(ctx, "k", nil, NoExpiry, Quorum); !errors.Is(err, ErrInvalid) || !errors.Is(err, ErrNotDone) {
-		t.Fatalf("a cache without a name: %v", err)
+	for _, name := range []string{"", "\xff"} {
+		if _, err := cache.node.Cache(name).Put(ctx, "k", nil, NoExpiry, Quorum); !errors.Is(err, ErrInvalid) || !errors.Is(err, ErrNotDone) {
+			t.Fatalf("a cache of the name %q: %v", name, err)
+		}
 	}
 }

@@ -64,6 +64,7 @@ func New(cfg Config) (*Node, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	cfg.Hosts = slices.Sorted(slices.Values(cfg.Hosts)) // in what order they were listed does not matter
 	n := &Node{cfg: cfg, events: newEvents(), relisted: make(chan struct{}, 1)}
 	n.hosts.Store(&cfg.Hosts)
 	n.health.init(Health{State: Stopped, Hosts: cfg.Hosts, Quorum: len(cfg.Hosts)/2 + 1, Reason: "not started"}, cfg.Observer.Health)
@@ -71,13 +72,13 @@ func New(cfg Config) (*Node, error) {
 }
 
 // SetHosts gives the node another list of hosts while it runs, as a restart with that list would, but without
-// the restart. It is for programs that know their members: give all nodes the same list, in the same order.
+// the restart. It is for programs that know their members: give all nodes the same list.
 func (n *Node) SetHosts(hosts []string) error {
 	if n.cfg.alone() {
 		return errors.New("cache: a node by itself has no list of hosts to change")
 	}
 	cfg := n.cfg
-	cfg.Hosts = slices.Clone(hosts)
+	cfg.Hosts = slices.Sorted(slices.Values(hosts))
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
@@ -251,6 +252,9 @@ func (n *Node) request(ctx context.Context, level Level, r request) (response, e
 	if err != nil {
 		return response{}, err
 	}
+	if err := n.fits(&r); err != nil {
+		return response{}, err
+	}
 	p := n.engine.Load()
 	if p == nil {
 		return response{}, fmt.Errorf("%w: %w", ErrNotDone, ErrClosed)
@@ -299,8 +303,8 @@ func check(level Level, r *request) (Level, error) {
 		switch {
 		case op.Kind < OpGet || op.Kind > OpPublish || op.If > IfSooner:
 			return 0, fmt.Errorf("%w: unknown operation; %w", ErrInvalid, ErrNotDone)
-		case len(op.Key) > maxKey:
-			return 0, fmt.Errorf("%w: a key of %d bytes, %d are possible; %w", ErrTooLarge, len(op.Key), maxKey, ErrNotDone)
+		case len(op.Key) > MaxKey:
+			return 0, fmt.Errorf("%w: a key of %d bytes, %d are possible; %w", ErrTooLarge, len(op.Key), MaxKey, ErrNotDone)
 		case len(op.Value) > maxValue || len(op.Expect) > maxValue:
 			return 0, fmt.Errorf("%w: a value of %d bytes, %d are possible; %w", ErrTooLarge, max(len(op.Value), len(op.Expect)), maxValue, ErrNotDone)
 		case op.TTL < KeepTTL || op.TTL > 0 && op.TTL < time.Millisecond:
@@ -318,6 +322,26 @@ func check(level Level, r *request) (Level, error) {
 		return 0, fmt.Errorf("%w: a transaction of %d bytes, %d are possible; %w", ErrTooLarge, size, maxTxn, ErrNotDone)
 	}
 	return effective, nil
+}
+
+// fits refuses what can be seen here to be larger than its cache may be: at the levels that answer before the log is applied, nobody would
+// hear of it afterwards.
+func (n *Node) fits(r *request) error {
+	st := n.view()
+	if st == nil {
+		return nil // which is told in another way
+	}
+	for i := range r.ops {
+		op := &r.ops[i]
+		t := st.table(op.Cache)
+		if op.Kind != OpPut || t == nil {
+			continue
+		}
+		if size, most := entrySize(op.Key, op.Value), t.bounds().MaxBytes; size > most {
+			return fmt.Errorf("%w: an entry of %d bytes, the cache may have %d; %w", ErrTooLarge, size, most, ErrNotDone)
+		}
+	}
+	return nil
 }
 
 // Health returns what this node knows, at once (P10).

@@ -37,7 +37,11 @@ func (e *entry) bytes() []byte {
 	return unsafe.Slice(unsafe.StringData(e.value), len(e.value))
 }
 
-func (e *entry) size() int64 { return int64(len(e.key) + len(e.value) + entryOverhead) }
+func (e *entry) size() int64 { return entrySize(e.key, e.value) }
+
+func entrySize[V string | []byte](key string, value V) int64 {
+	return int64(len(key) + len(value) + entryOverhead)
+}
 
 // table is one cache: entries by key in shards for the readers, and for the one who applies the log the order of
 // writes, by which entries are evicted, and a heap of expiries. Both depend on the log alone, so that they

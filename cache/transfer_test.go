@@ -95,8 +95,10 @@ func TestTransfer(t *testing.T) {
 	if _, err := back.Cache("c").Get(t.Context(), "none", Consistent); err == nil {
 		t.Error("found what is not there")
 	}
-	if a, b := back.Cache("c").Len(), c.nodes[leader].Cache("c").Len(); a < int64(count) || b < int64(count) {
-		t.Errorf("%d entries came back of %d", a, b)
+	for _, n := range []*Node{back.Node, c.nodes[leader].Node} {
+		if has, err := n.Cache("c").Len(t.Context()); err != nil || has < int64(count) {
+			t.Errorf("%d entries came back of %d, %v", has, count, err)
+		}
 	}
 }
 

@@ -2,7 +2,10 @@ package resp
 
 import (
 	"errors"
+	"fmt"
 	"time"
+
+	"github.com/locum-ha/locum/cache"
 )
 
 // planned is a command whose ops are gathered and whose answer is yet to be written.
@@ -50,6 +53,12 @@ func (c *conn) gather(cmd *command, args [][]byte) {
 	p := plan{conn: c, ops: b.scratch[:0], now: time.Now()}
 	one := cmd.plan(&p, args)
 	b.scratch = p.ops[:0]
+	if one.fail == "" {
+		one.fail = tooLong(p.ops)
+	}
+	if one.fail != "" {
+		p.ops = p.ops[:0]
+	}
 	one.ops = len(p.ops)
 	level := LevelQuorum
 	if blind(p.ops) {
@@ -70,6 +79,16 @@ func (c *conn) gather(cmd *command, args [][]byte) {
 	if one.alone {
 		c.settle()
 	}
+}
+
+// tooLong refuses a command with a key that no cache takes, which would make the whole step fail, its neighbours' ops included.
+func tooLong(ops []Op) string {
+	for i := range ops {
+		if len(ops[i].Key) > cache.MaxKey {
+			return fmt.Sprintf("ERR a key of %d bytes, %d are possible", len(ops[i].Key), cache.MaxKey)
+		}
+	}
+	return ""
 }
 
 func sizeOf(ops []Op) int {
@@ -108,11 +127,22 @@ func (c *conn) settle() {
 		case !held:
 			one.answer(&c.w, nil, one)
 		default:
-			one.answer(&c.w, own, one)
+			one.write(&c.w, own)
 		}
 	}
 	clear(b.tx.Ops) // they point into the reader's buffer
 	b.tx.Ops, b.tx.Watch, b.plans, b.bytes = b.tx.Ops[:0], nil, b.plans[:0], 0
+}
+
+// write answers with what became of the command's own ops: if one of them could not be done, with why.
+func (p planned) write(w *writer, own []Result) {
+	for i := range own {
+		if err := own[i].Err; err != nil {
+			w.fail(resultError(err))
+			return
+		}
+	}
+	p.answer(w, own, p)
 }
 
 // apply is Store.Apply, which has a limit of time of its own.

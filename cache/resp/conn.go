@@ -39,6 +39,7 @@ type conn struct {
 
 	db     int
 	authed bool
+	hurry  bool // the limit to authenticate is running
 	level  Level
 	weak   bool // it has written below LevelQuorum since the last WAIT
 	silent silence
@@ -99,6 +100,9 @@ func (c *conn) serve(ctx context.Context) {
 			err = c.flush()
 		}
 		if err == nil {
+			err = c.awaited()
+		}
+		if err == nil {
 			err = c.in.fill()
 		}
 		if err != nil {
@@ -106,6 +110,19 @@ func (c *conn) serve(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// awaited sets the limit for what is waited for next: a client that has yet to authenticate has one.
+func (c *conn) awaited() error {
+	if c.hurry == !c.authed {
+		return nil
+	}
+	c.hurry = !c.authed
+	var limit time.Time
+	if c.hurry {
+		limit = time.Now().Add(c.server.cfg.AuthTimeout)
+	}
+	return c.nc.SetReadDeadline(limit)
 }
 
 // close ends what the connection began.

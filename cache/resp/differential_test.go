@@ -489,9 +489,11 @@ func (p pair) play(t *testing.T, script, proto string) {
 }
 
 // startCache runs a cache of one host for as long as the test does.
-func startCache(t testing.TB) *Shared {
+func startCache(t testing.TB) *Shared { return startCacheOf(t, cache.Config{}) }
+
+func startCacheOf(t testing.TB, cfg cache.Config) *Shared {
 	t.Helper()
-	node, err := cache.New(cache.Config{})
+	node, err := cache.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

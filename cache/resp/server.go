@@ -40,6 +40,9 @@ type Config struct {
 	// Databases is how many numbers SELECT takes, from 0 on. Default 16.
 	Databases int
 
+	// AuthTimeout is how long a client that has to authenticate may take for it: one that stays silent keeps no place. Default 10s.
+	AuthTimeout time.Duration
+
 	// WriteTimeout is how long a client may take for an answer. Default 1m.
 	WriteTimeout time.Duration
 
@@ -87,6 +90,9 @@ func (c Config) withDefaults() Config {
 	or(&c.Databases, 16)
 	if c.Address == "" {
 		c.Address = DefaultAddress
+	}
+	if c.AuthTimeout <= 0 {
+		c.AuthTimeout = 10 * time.Second
 	}
 	if c.WriteTimeout <= 0 {
 		c.WriteTimeout = time.Minute

@@ -59,10 +59,8 @@ func (s *Shared) Scan(db int, cursor uint64, count int) ([]string, uint64, error
 
 // Len counts keys.
 func (s *Shared) Len(db int) (int, error) {
-	if s.node.Health().Status == cache.Bad {
-		return 0, ErrNoQuorum
-	}
-	return int(s.caches[db].Len()), nil
+	n, err := s.caches[db].Len(context.Background()) // which waits for nothing
+	return int(n), translate(err)
 }
 
 // Apply is one transaction of the cache.

@@ -135,6 +135,9 @@ func (c *conn) exec([][]byte) error {
 		if q.cmd.plan != nil {
 			before := len(p.ops)
 			plans[i] = q.cmd.plan(&p, q.args)
+			if plans[i].fail == "" {
+				plans[i].fail = tooLong(p.ops[before:])
+			}
 			if plans[i].fail != "" {
 				p.ops = p.ops[:before]
 			}
@@ -183,7 +186,7 @@ func (c *conn) answerAll(commands []queued, plans []planned, results []Result) e
 		case one.fail != "":
 			c.w.fail(one.fail)
 		default:
-			one.answer(&c.w, results[:one.ops], one)
+			one.write(&c.w, results[:one.ops])
 			results = results[one.ops:]
 		}
 	}

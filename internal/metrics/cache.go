@@ -1,6 +1,8 @@
 package metrics
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -101,11 +103,9 @@ func (c cacheCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descCacheHosts, float64(len(health.Connected)), "connected")
 	counter(descCacheReads, stats.Hits, "true")
 	counter(descCacheReads, stats.Misses, "false")
-	shown := 0
-	for name, one := range stats.Caches {
-		if shown++; shown > maxCacheSeries {
-			break
-		}
+	names := slices.Sorted(maps.Keys(stats.Caches)) // the same ones at each scrape
+	for _, name := range names[:min(len(names), maxCacheSeries)] {
+		one := stats.Caches[name]
 		gauge(descCacheEntries, float64(one.Entries), name)
 		gauge(descCacheBytes, float64(one.Bytes), name)
 		counter(descCacheEvicted, one.Evictions, name)
