@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -66,6 +67,26 @@ func (d dataDir) prepare() (id string, err error) {
 func (d dataDir) claim() (id string, err error) {
 	id = newID()
 	return id, writeDurably(d.file("node-id"), id+"\n")
+}
+
+// Files that an operation makes for itself, each as large as the whole state.
+const (
+	snapshotSpool  = "snapshot-*"
+	restoreSpool   = "restore-*"
+	recoverScratch = "recover.db"
+)
+
+// sweep removes what a process that died in the middle of such an operation has left behind. The directory is this process's.
+func (d dataDir) sweep(log *slog.Logger) {
+	for _, pattern := range []string{snapshotSpool, restoreSpool, recoverScratch} {
+		left, err := filepath.Glob(filepath.Join(d.raft(), pattern))
+		for _, path := range left {
+			err = errors.Join(err, os.Remove(path))
+		}
+		if err != nil {
+			log.Warn("files that were left behind are not removed: they only take room", "error", err)
+		}
+	}
 }
 
 // newID makes a random UUID (RFC 9562, version 4).

@@ -15,8 +15,10 @@ func (s *Store) Yield(ctx context.Context, to string) error {
 	if err != nil {
 		return err
 	}
-	s.lockMu.Lock()
-	defer s.lockMu.Unlock()
+	if err := s.lockTurn.lock(ctx); err != nil {
+		return err
+	}
+	defer s.lockTurn.unlock()
 	term, leads := run.leads()
 	if !leads {
 		return nil
@@ -34,10 +36,10 @@ func (k *keeper) lapse(term uint64) {
 	s := k.store
 	lock := s.state.header().lock
 	until := s.lease.until(term)
-	if lock.Holder == "" || lock.raftTerm != term || until == 0 || boottime.Since(until) < 2*s.timing.heartbeat || !s.lockMu.TryLock() {
+	if lock.Holder == "" || lock.raftTerm != term || until == 0 || boottime.Since(until) < 2*s.timing.heartbeat || !s.lockTurn.tryLock() {
 		return
 	}
-	defer s.lockMu.Unlock()
+	defer s.lockTurn.unlock()
 	if now := s.lease.until(term); now != until {
 		return
 	}

@@ -44,8 +44,10 @@ func (s *Store) Acquire(ctx context.Context, r physical.Record, _ time.Duration,
 	if record, held, _ := s.effective(); held && run.unsettled() == 0 {
 		return physical.Grant{}, &physical.HeldError{Record: record}
 	}
-	s.lockMu.Lock()
-	defer s.lockMu.Unlock()
+	if err := s.lockTurn.lock(ctx); err != nil {
+		return physical.Grant{}, err
+	}
+	defer s.lockTurn.unlock()
 	raftTerm, leads := run.leads()
 	if !leads {
 		return physical.Grant{}, s.notLeader()
@@ -203,8 +205,10 @@ func (s *Store) Release(ctx context.Context, g physical.Grant, next string) erro
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	s.lockMu.Lock()
-	defer s.lockMu.Unlock()
+	if err := s.lockTurn.lock(ctx); err != nil {
+		return err
+	}
+	defer s.lockTurn.unlock()
 	term, leads := run.leads()
 	if !leads || term != grantRaftTerm(g) {
 		if !leads && s.current(g) && run.gate.vacate(grantRaftTerm(g)) {

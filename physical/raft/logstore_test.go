@@ -46,6 +46,50 @@ func wantEntry(t testing.TB, s *logStore, want *hraft.Log) {
 	}
 }
 
+// P3, "on a majority, each with an fsync": what was written is synced before the call returns, entries once, a vote once for each
+// of its two copies; and a sync that fails is an error.
+func TestEveryWriteIsSynced(t *testing.T) {
+	r, w, err := os.Pipe()
+	must(t, err)
+	defer r.Close()
+	defer w.Close()
+	if syncData(w) == nil {
+		t.Error("nobody was asked to sync: a pipe cannot be")
+	}
+	s := openTestLog(t, t.TempDir())
+	defer s.Close()
+	synced, broken := 0, error(nil)
+	count := func(f *os.File) error {
+		if err := syncData(f); err != nil {
+			return err
+		}
+		synced++
+		return broken
+	}
+	s.wal.sync, s.votes.sync = count, count
+	for what, write := range map[string]struct {
+		do   func() error
+		want int
+	}{
+		"entries": {func() error { return s.StoreLogs([]*hraft.Log{entry(1, 1, 10), entry(2, 1, 10), entry(3, 1, 10)}) }, 1},
+		"a vote":  {func() error { return s.Set([]byte("LastVoteCand"), []byte("a@b")) }, 2},
+		"a term":  {func() error { return s.SetUint64([]byte("CurrentTerm"), 7) }, 2},
+	} {
+		synced = 0
+		must(t, write.do())
+		if synced != write.want {
+			t.Errorf("%s: synced %d times before it returned, want %d", what, synced, write.want)
+		}
+	}
+	broken = errors.New("the disk says no")
+	if err := s.StoreLog(entry(4, 1, 10)); !errors.Is(err, broken) {
+		t.Errorf("entries that are not synced: %v", err)
+	}
+	if err := s.SetUint64([]byte("CurrentTerm"), 8); !errors.Is(err, broken) {
+		t.Errorf("a term that is not synced: %v", err)
+	}
+}
+
 // What raft asks of its stores: hraft.LogStore and hraft.StableStore.
 func TestLogStoreContract(t *testing.T) {
 	base := t.TempDir()

@@ -71,7 +71,7 @@ func (s *Store) Snapshot(ctx context.Context, w io.Writer) error {
 	if err := s.readable(ctx); err != nil {
 		return err
 	}
-	spool, err := os.CreateTemp(s.dir.raft(), "snapshot-*")
+	spool, err := os.CreateTemp(s.dir.raft(), snapshotSpool)
 	if err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ func (s *Store) Restore(ctx context.Context, r io.Reader, checks ...func(key str
 	if err != nil {
 		return err
 	}
-	spool, err := os.CreateTemp(s.dir.raft(), "restore-*")
+	spool, err := os.CreateTemp(s.dir.raft(), restoreSpool)
 	if err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}
@@ -135,8 +135,10 @@ func (s *Store) Restore(ctx context.Context, r io.Reader, checks ...func(key str
 	if err := checkSnapshot(spool, checks); err != nil {
 		return err
 	}
-	s.lockMu.Lock()
-	defer s.lockMu.Unlock()
+	if err := s.lockTurn.lock(ctx); err != nil {
+		return err
+	}
+	defer s.lockTurn.unlock()
 	resume := run.commits.pause() // nothing is on its way while the state is exchanged
 	defer resume()
 	return s.install(ctx, run, spool)
@@ -171,7 +173,7 @@ func (s *Store) install(ctx context.Context, run *running, spool *os.File) error
 	if err := run.raft.Barrier(s.timing.rpc).Error(); err != nil {
 		return run.commits.translate(err)
 	}
-	merged, err := os.CreateTemp(s.dir.raft(), "restore-*")
+	merged, err := os.CreateTemp(s.dir.raft(), restoreSpool)
 	if err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}
@@ -267,7 +269,7 @@ func recoverLog(dir dataDir, id string, log *logStore, cluster hraft.Configurati
 	}
 	// The engine plays snapshot and log into a state of its own; the node builds its state from the
 	// result when it is next opened.
-	scratch := filepath.Join(dir.raft(), "recover.db")
+	scratch := filepath.Join(dir.raft(), recoverScratch)
 	_ = os.Remove(scratch)
 	state, err := openState(scratch)
 	if err != nil {

@@ -2,13 +2,77 @@ package raft
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/locum-ha/locum/physical"
 )
+
+// "Cancelled contexts honoured": whoever wants the lock while a restore holds the turn waits for no longer than its context.
+func TestTurnEndsWithContext(t *testing.T) {
+	c := newCluster(t, 1, calm)
+	l := c.leader()
+	g, err := l.Acquire(t.Context(), physical.Record{Holder: l.ID()}, time.Second, 0)
+	must(t, err)
+	var snap bytes.Buffer
+	must(t, l.Snapshot(t.Context(), &snap))
+	must(t, l.lockTurn.lock(t.Context()))
+	for what, do := range map[string]func(ctx ctxT) error{
+		"release": func(ctx ctxT) error { return l.Release(ctx, g, "") },
+		"yield":   func(ctx ctxT) error { return l.Yield(ctx, "") },
+		"restore": func(ctx ctxT) error { return l.Restore(ctx, bytes.NewReader(snap.Bytes())) },
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		done := make(chan error, 1)
+		go func() { done <- do(ctx) }()
+		select {
+		case err := <-done:
+			if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, physical.ErrUnavailable) {
+				t.Errorf("%s: %v", what, err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Errorf("%s outlasts its context", what)
+			l.lockTurn.unlock()
+			<-done
+			must(t, l.lockTurn.lock(t.Context()))
+		}
+		cancel()
+	}
+	l.lockTurn.unlock()
+	must(t, l.Release(t.Context(), g, ""))
+	must(t, l.lockTurn.lock(t.Context()))
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := l.Acquire(ctx, physical.Record{Holder: l.ID()}, time.Second, 0); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("acquire: %v", err)
+	}
+	l.lockTurn.unlock()
+}
+
+// P12: what a process that died during a snapshot, a restore or a recovery left behind goes when the directory is opened again.
+func TestLeftBehind(t *testing.T) {
+	c := newCluster(t, 1, nil)
+	put(t, c.leader().Store, "a", "1")
+	c.stop(0)
+	dir := filepath.Join(c.nodes[0].path, "raft")
+	left := []string{"snapshot-123", "restore-456", "recover.db"}
+	for _, name := range left {
+		must(t, os.WriteFile(filepath.Join(dir, name), []byte("x"), 0o600))
+	}
+	c.open(0, false)
+	for _, name := range left {
+		if _, err := os.Stat(filepath.Join(dir, name)); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	c.leader()
+	wantValue(t, c.nodes[0].Store, "a", "1")
+}
 
 // A snapshot brings the entries back on every node; terms and fence never go down.
 func TestSnapshotRestore(t *testing.T) {

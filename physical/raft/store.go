@@ -42,8 +42,8 @@ type Store struct {
 	worth     atomic.Bool  // leadership was gained and no Acquire has been tried since
 	voteDelay atomic.Int64 // nanoseconds
 
-	lockMu sync.Mutex // one Acquire, Release or Yield at a time
-	lease  lease
+	lockTurn turn // one Acquire, Release, Yield or Restore at a time
+	lease    lease
 
 	turning sync.Mutex // one Start or Stop at a time
 
@@ -76,8 +76,8 @@ func Open(cfg Config) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		failure: failure{ch: make(chan struct{})},
-		cfg:     cfg, timing: timingFor(cfg.Performance), logger: cfg.Logger,
+		failure: failure{ch: make(chan struct{})}, lockTurn: make(turn, 1),
+		cfg: cfg, timing: timingFor(cfg.Performance), logger: cfg.Logger,
 		engineLog: enginelog.New(cfg.Logger), dir: dataDir{path: cfg.Path},
 	}
 	s.voteDelay.Store(int64(cfg.VoteDelay))
@@ -88,6 +88,7 @@ func Open(cfg Config) (*Store, error) {
 	if s.lock, err = lockDir(s.dir.lock()); err != nil {
 		return nil, err
 	}
+	s.dir.sweep(s.logger)
 	if s.log, err = openLogStore(s.dir.log(), s.id == ""); err != nil {
 		return nil, errors.Join(err, s.lock.Close())
 	}

@@ -22,6 +22,7 @@ import (
 type voteFile struct {
 	path string
 	file *os.File
+	sync func(*os.File) error // syncData
 
 	mu     sync.Mutex
 	number uint64
@@ -37,7 +38,7 @@ func openVoteFile(path string) (*voteFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the vote: %w", err)
 	}
-	v := &voteFile{path: path, file: file, values: map[string][]byte{}}
+	v := &voteFile{path: path, file: file, sync: syncData, values: map[string][]byte{}}
 	if err := v.load(); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
@@ -46,7 +47,7 @@ func openVoteFile(path string) (*voteFile, error) {
 
 // createVoteFile makes the file of a node that has never voted.
 func createVoteFile(path string) (*voteFile, error) {
-	v := &voteFile{path: path, values: map[string][]byte{}}
+	v := &voteFile{path: path, sync: syncData, values: map[string][]byte{}}
 	file, err := zeroFile(v.path+".tmp", 2*voteCopy)
 	if err != nil {
 		return nil, fmt.Errorf("make the vote: %w", err)
@@ -119,7 +120,7 @@ func (v *voteFile) write() error {
 	for at := range int64(2) {
 		_, err := v.file.WriteAt(raw, at*voteCopy)
 		if err == nil {
-			err = syncData(v.file)
+			err = v.sync(v.file)
 		}
 		if err != nil {
 			v.fail = fmt.Errorf("write %s: %w", v.path, err)

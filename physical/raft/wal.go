@@ -28,6 +28,7 @@ type wal struct {
 	fail error      // set once a write or a sync failed: what is on disk is not known any more
 
 	zeroed      func(path string, size int64) (*os.File, error) // zeroFile
+	sync        func(*os.File) error                            // syncData
 	spare       chan *os.File                                   // a zeroed file for the next segment
 	preparedFor uint64                                          // the segment that it was last prepared in
 	preparing   sync.WaitGroup
@@ -192,7 +193,7 @@ func (w *wal) append(kind byte, buf []byte) (*segment, int64, error) {
 	recordHeader(buf, seg.number, at, kind, payload)
 	_, err := seg.file.WriteAt(buf, at)
 	if err == nil {
-		err = syncData(seg.file)
+		err = w.sync(seg.file)
 	}
 	if err != nil {
 		w.fail = fmt.Errorf("write %s: %w", seg.path, err)

@@ -26,7 +26,7 @@ func openWAL(dir string, fresh bool, each func(seg *segment, at int64, kind byte
 			return nil, err
 		}
 	}
-	w := &wal{dir: dir, zeroed: zeroFile, spare: make(chan *os.File, 1)}
+	w := &wal{dir: dir, zeroed: zeroFile, sync: syncData, spare: make(chan *os.File, 1)}
 	numbers, err := segmentNumbers(dir)
 	if err != nil {
 		return nil, err
