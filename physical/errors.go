@@ -16,7 +16,7 @@ var (
 	ErrConflict = errors.New("condition failed")
 	// ErrTooLarge: a limit of the store is exceeded; a *TooLargeError says which. Nothing was written.
 	ErrTooLarge = errors.New("too large for the store")
-	// ErrInvalid: a key, prefix or op that no store takes. Nothing was written.
+	// ErrInvalid: a key, prefix, op or record that no store takes. Nothing was written.
 	ErrInvalid = errors.New("invalid")
 	// ErrUnknown: the request was sent and no answer came; it may have been carried out, now or later.
 	ErrUnknown = errors.New("outcome unknown")

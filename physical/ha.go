@@ -8,13 +8,19 @@ import (
 // HABackend is a data store in which one node at a time can hold a lock. It makes single attempts and
 // keeps no timers: package election owns retries, renewal and expiry, once, for every store.
 //
+// All methods may be called concurrently, return within 100 ms of their context's end, and after Close return [ErrClosed]; so do
+// those of [Watcher] and [Yielder]. An error that is none of those named below says that nothing was done, and nothing of the
+// lock: while the store does not answer, a lock is neither lost nor free.
+//
 // The number of a leadership, its term, rises strictly over releases, expiries, takeovers and restarts of
 // the store: whatever becomes of the lock itself, the number is never forgotten and never given twice.
 type HABackend interface {
 	// Acquire makes one attempt to take the lock for r.Holder, for ttl. The term that it is given is
 	// greater than above and than every term that the lock has had. It returns a [*HeldError] (errors.Is
 	// [ErrHeld]) while another holds the lock, also when the holder is r.Holder itself under an older grant.
-	// An unclear outcome is [ErrUnknown]: the lock is perhaps held, and runs out by itself.
+	// An unclear outcome is [ErrUnknown]: the lock is perhaps held, and runs out by itself. A record without a Holder is
+	// refused, with [ErrInvalid]: it would be a lock that is held and looks free. Where the store chooses who may acquire (see
+	// [Yielder]), a node that was not chosen gets [ErrUnavailable].
 	Acquire(ctx context.Context, r Record, ttl time.Duration, above uint64) (Grant, error)
 
 	// Renew extends the grant by its TTL from an instant not before the call. It returns [ErrLost] once the
@@ -33,7 +39,7 @@ type HABackend interface {
 	// Caps says what the store can do. It is constant from the moment the store is open.
 	Caps() Caps
 
-	// Close lets go of everything that the store holds; a lock that is held is left to run out.
+	// Close lets go of everything that the store holds; a lock that is held is left to run out. A second Close does nothing.
 	Close() error
 }
 

@@ -29,7 +29,7 @@
 //
 // A request that is cut after it was sent, and a black hole, are what most stores get wrong. A harness that
 // can cause them on the network fills in [Store.CutAnswers] and [Store.Isolate]. Without, the suites put a
-// [Faulty] wrapper before the handle, which at least shows that the store's side of the contract
+// [FaultyBackend] or [FaultyLock] before the handle, which at least shows that the store's side of the contract
 // holds up. Other packages' tests may use the wrappers too.
 //
 // # Design

@@ -25,6 +25,9 @@ func (s *scene) lockMethods(lock physical.HABackend, h *held) []method {
 			return err
 		}})
 	}
+	if y, ok := lock.(physical.Yielder); ok {
+		all = append(all, method{"Yield", func(ctx context.Context) error { return y.Yield(ctx, "") }})
+	}
 	return all
 }
 
@@ -159,7 +162,9 @@ func (s *scene) tryFor(d time.Duration, lock physical.HABackend, n int) (*held, 
 func checkLockBlackHole(s *scene) {
 	h := s.win(0, 0)
 	lock, net := s.faultyLock(h.node)
+	s.must(h.renew(s.ctx), "renew")
 	heal := net.isolate()
+	s.notTakenForLost(lock, h)
 	for _, m := range s.lockMethods(lock, h) {
 		s.honours(m, "cancelled in a black hole", cancelledSoon)
 		s.honours(m, "timed out in a black hole", deadlineSoon)
@@ -169,6 +174,22 @@ func checkLockBlackHole(s *scene) {
 	h.lock = lock
 	s.wantLost(h)
 	s.release(s.takeOver(s.nodes(), 0), "")
+}
+
+// notTakenForLost: that nobody answers says nothing of the lock, for as long as it cannot have run out.
+func (s *scene) notTakenForLost(lock physical.HABackend, h *held) {
+	s.Helper()
+	for what, ask := range map[string]func(ctx context.Context) error{
+		"Renew":  func(ctx context.Context) error { _, err := lock.Renew(ctx, h.grant); return err },
+		"Holder": func(ctx context.Context) error { _, err := lock.Holder(ctx); return err },
+	} {
+		ctx, cancel := context.WithTimeout(s.ctx, h.grant.TTL/8)
+		err := ask(ctx)
+		cancel()
+		if (errors.Is(err, physical.ErrLost) || errors.Is(err, physical.ErrNoHolder)) && time.Now().Before(h.deadline()) {
+			s.Errorf("%s took silence for an answer: %v", what, err)
+		}
+	}
 }
 
 // checkLockClosed: "after Close return ErrClosed"; "A second Close does nothing".

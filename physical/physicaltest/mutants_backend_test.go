@@ -344,6 +344,20 @@ var commitMutants = []mutant{
 			return func() { close(hole) }
 		}
 	}},
+	{name: "raise in a black hole without end", checks: []string{"BlackHole"}, store: func(s *Store, m *memory.Store) {
+		hole := make(chan struct{})
+		close(hole)
+		s.Open = func(int) (Handle, error) {
+			h := m.Open()
+			b := &broken{Handle: h}
+			b.raise = func(ctx context.Context, from, to physical.Fence) error { <-hole; return h.RaiseFence(ctx, from, to) }
+			return b, nil
+		}
+		s.Isolate = func(int) func() {
+			hole = make(chan struct{})
+			return func() { close(hole) }
+		}
+	}},
 	{name: "open after close", checks: []string{"Closed"}, wrap: breaks(func(b *broken, _ *memory.Handle) {
 		b.close = func() error { return nil }
 	})},

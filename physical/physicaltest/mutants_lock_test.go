@@ -357,10 +357,42 @@ var lockMutants = []mutant{
 			return func() { close(hole) }
 		}
 	}},
+	{name: "silence taken for a loss", checks: []string{"BlackHole"}, store: takingSilenceFor(func(b *brokenLock, h *memory.Handle, isolated *atomic.Bool) {
+		b.renew = func(ctx context.Context, g physical.Grant) (physical.Grant, error) {
+			if !isolated.Load() {
+				return h.Renew(ctx, g)
+			}
+			<-ctx.Done()
+			return physical.Grant{}, physical.ErrLost
+		}
+	})},
+	{name: "silence taken for a free lock", checks: []string{"BlackHole"}, store: takingSilenceFor(func(b *brokenLock, h *memory.Handle, isolated *atomic.Bool) {
+		b.holder = func(ctx context.Context) (physical.Record, error) {
+			if !isolated.Load() {
+				return h.Holder(ctx)
+			}
+			<-ctx.Done()
+			return physical.Record{}, physical.ErrNoHolder
+		}
+	})},
 	{name: "open after close", checks: []string{"Closed"},
 		wrap: breaksLock(func(b *brokenLock, h *memory.Handle, _ *atomic.Pointer[physical.Grant]) {
 			b.close = func() error { return nil }
 		})},
+}
+
+// takingSilenceFor makes a store that breaks a handle which knows when it is isolated.
+func takingSilenceFor(breaks func(b *brokenLock, h *memory.Handle, isolated *atomic.Bool)) func(*Store, *memory.Store) {
+	return func(s *Store, m *memory.Store) {
+		var isolated atomic.Bool
+		s.Open = func(int) (Handle, error) {
+			h := m.Open()
+			b := &brokenLock{Handle: h}
+			breaks(b, h, &isolated)
+			return b, nil
+		}
+		s.Isolate = func(int) func() { isolated.Store(true); return func() { isolated.Store(false) } }
+	}
 }
 
 // noTimers is a clock that goes, and whose timers never fire.

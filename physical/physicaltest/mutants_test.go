@@ -85,7 +85,7 @@ type sharedState struct {
 	values map[string]any
 }
 
-// get returns the value of that name, made at first use.
+// shared returns the value of that name, made at first use.
 func shared[T any](s *sharedState, name string, initial T) *T {
 	s.mu.Lock()
 	defer s.mu.Unlock()

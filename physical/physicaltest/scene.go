@@ -148,7 +148,7 @@ func (s *scene) backend(n int) physical.Backend {
 	return b
 }
 
-// writer returns a node that may write, and its number.
+// writerNode returns the number of a node that may write.
 func (s *scene) writerNode() int {
 	s.Helper()
 	if s.store.Writer == nil {

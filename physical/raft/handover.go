@@ -15,6 +15,9 @@ func (s *Store) Yield(ctx context.Context, to string) error {
 	if err != nil {
 		return err
 	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	if err := s.lockTurn.lock(ctx); err != nil {
 		return err
 	}
