@@ -2,6 +2,8 @@ package stores
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/locum-ha/locum/internal/storeserver"
@@ -82,5 +84,26 @@ func NATS(t T) *Server {
 	p := storeserver.StartNATS(t)
 	return &Server{Addr: p.Addr, Restart: restart(p.Process), Block: func(address string) (string, string) {
 		return "nats", fmt.Sprintf("  address = %q\n", "nats://"+address)
+	}}
+}
+
+// Kubernetes starts a fake of its API, which keeps the lock only.
+func Kubernetes(t T) *Server {
+	const token = "the service account's"
+	f := storeserver.StartFakeKubernetes(t, token)
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte(token), 0o600); err != nil {
+		t.Fatalf("kubernetes: %v", err)
+	}
+	return &Server{Addr: strings.TrimPrefix(f.URL, "http://"), Block: func(address string) (string, string) {
+		return "kubernetes", fmt.Sprintf("  server = %q\n  namespace = \"default\"\n  token_file = %q\n", "http://"+address, file)
+	}}
+}
+
+// DynamoDB starts a fake of it, which keeps the lock only.
+func DynamoDB(t T) *Server {
+	f := storeserver.StartFakeDynamoDB(t)
+	return &Server{Addr: strings.TrimPrefix(f.URL, "http://"), Block: func(address string) (string, string) {
+		return "dynamodb", fmt.Sprintf("  endpoint = %q\n  region = \"us-east-1\"\n  access_key = \"key\"\n  secret_key = \"secret\"\n", "http://"+address)
 	}}
 }

@@ -16,7 +16,8 @@ type T = storeserver.T
 // Server is one data store that runs.
 type Server struct {
 	Addr string // host:port
-	// Restart ends the server as a crash does, and starts it again on its data. nil: it cannot be.
+	// Restart ends the server as a crash does, and starts it again on its data. nil: a fake, which seems to the nodes not to run
+	// for a second.
 	Restart func() error
 	// Block is the label and body of the configuration block that leads to it through address.
 	Block func(address string) (label, body string)
@@ -110,14 +111,34 @@ func (s *Site) CutPeers(n *cluster.Node) (heal func()) {
 }
 
 // RestartStore restarts the store with the entries, and the lock's.
-func (s *Site) RestartStore(context.Context) error {
-	for _, one := range []*Server{&s.entries, s.lock} {
-		if one == nil || one.Restart == nil {
-			continue
-		}
-		if err := one.Restart(); err != nil {
-			return err
+func (s *Site) RestartStore(ctx context.Context) error {
+	for i, one := range []*Server{&s.entries, s.lock} {
+		switch {
+		case one == nil:
+		case one.Restart == nil:
+			s.seemRestarted(ctx, i)
+		default:
+			if err := one.Restart(); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+// seemRestarted refuses all connections to the entries' store (0) or the lock's (1) for a second.
+func (s *Site) seemRestarted(ctx context.Context, which int) {
+	s.mu.Lock()
+	var proxies []*storeserver.Proxy
+	for _, of := range s.store {
+		proxies = append(proxies, of[which])
+	}
+	s.mu.Unlock()
+	for _, p := range proxies {
+		p.Refuse()
+	}
+	after(ctx, time.Second)
+	for _, p := range proxies {
+		p.Heal()
+	}
 }

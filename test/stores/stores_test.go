@@ -2,6 +2,7 @@ package stores
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -62,14 +63,27 @@ func TestS3(t *testing.T) {
 	combined(t, NewSite(t, S3(t), nil))
 }
 
-// The entries in one store and the lock in another: the fence lies beside the entries.
+// The entries in one store and the lock in another: the fence lies beside the entries. Each pair meets what can befall it on its own
+// way, and all of it in "make faults".
 func TestSplit(t *testing.T) {
+	short := []happening{{"step-down", stepDown}, {"kill", kill}, {"cut off from the stores", cutStore}}
+	happens := map[string][]happening{
+		// "In split mode too: the fence lies in storage": a node that is frozen beyond its TTL is refused there.
+		"S3AndDynamoDB":     {{"kill", kill}, {"freeze", freeze}, {"store restart", storeRestart}},
+		"EtcdAndKubernetes": {{"step-down", stepDown}, {"kill", killReleased}, {"store restart", storeRestart}, {"kill", killReleased}},
+	}
 	for name, site := range map[string]func(t *testing.T) *Site{
 		"S3AndConsul":         func(t *testing.T) *Site { lock := Consul(t, false); return NewSite(t, S3(t), &lock) },
 		"PostgreSQLAndConsul": func(t *testing.T) *Site { lock := Consul(t, false); return NewSite(t, PostgreSQL(t), &lock) },
 		"PostgreSQLAndS3":     func(t *testing.T) *Site { lock := S3(t); return NewSite(t, PostgreSQL(t), &lock) },
 		"MySQLAndRedis":       func(t *testing.T) *Site { return NewSite(t, MariaDB(t), Redis(t)) },
 		"EtcdAndNATS":         func(t *testing.T) *Site { return NewSite(t, Etcd(t), NATS(t)) },
+		"S3AndDynamoDB":       func(t *testing.T) *Site { return NewSite(t, S3(t), DynamoDB(t)) },
+		"EtcdAndKubernetes": func(t *testing.T) *Site {
+			s := NewSite(t, Etcd(t), Kubernetes(t))
+			s.TTL = 12 * time.Second // so that a lock that is released cannot be taken for one that ran out
+			return s
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			wanted(t, strings.Fields(strings.ToLower(strings.NewReplacer("PostgreSQL", "postgres", "And", " ").Replace(name)))...)
@@ -78,7 +92,10 @@ func TestSplit(t *testing.T) {
 				combined(t, s)
 				return
 			}
-			scenario(t, s, 1, []happening{{"step-down", stepDown}, {"kill", kill}, {"cut off from the stores", cutStore}})
+			if happens[name] == nil {
+				happens[name] = short
+			}
+			scenario(t, s, 1, happens[name])
 		})
 	}
 }
@@ -91,14 +108,14 @@ const longRounds = 5
 // order of all operations explains every answer, no acknowledged write is lost, none is carried out twice, and in no term
 // two nodes have their writes accepted.
 func combined(t *testing.T, s *Site) {
-	rounds := 1
-	if faults() {
-		rounds = longRounds
-	}
-	scenario(t, s, rounds, []happening{
+	rounds, happens := 1, []happening{
 		{"step-down", stepDown}, {"kill", kill}, {"freeze", freeze}, {"store restart", storeRestart},
 		{"cut off from the store", cutStore}, {"cut off from the other nodes", cutPeers},
-	})
+	}
+	if faults() {
+		rounds, happens = longRounds, append(happens, happening{"kill of the whole tree", killTree})
+	}
+	scenario(t, s, rounds, happens)
 }
 
 // happening is one thing that happens to a cluster.
@@ -202,6 +219,29 @@ func kill(ctx context.Context, _ *Site, c *cluster.Cluster) error {
 		return err
 	}
 	n.Kill()
+	if _, err := c.WaitActive(ctx, n); err != nil {
+		return err
+	}
+	return n.Start()
+}
+
+// killReleased is P7: the guardian of a node that crashed releases the lock, so that nobody waits until it runs out.
+func killReleased(ctx context.Context, s *Site, c *cluster.Cluster) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, s.TTL/2, errors.New("nobody is active after half of the lock's TTL: it was not released"))
+	defer cancel()
+	if err := kill(ctx, s, c); err != nil {
+		return errors.Join(err, context.Cause(ctx))
+	}
+	return nil
+}
+
+// killTree ends the active node with its guardian: nobody releases the lock, and it runs out.
+func killTree(ctx context.Context, s *Site, c *cluster.Cluster) error {
+	n, err := active(ctx, c)
+	if err != nil {
+		return err
+	}
+	n.KillTree()
 	if _, err := c.WaitActive(ctx, n); err != nil {
 		return err
 	}
