@@ -198,7 +198,8 @@ func cacheRole(ctx context.Context, hosts, self, respAddress, control, tls strin
 		},
 		state: func() (bool, bool, int64) {
 			h := node.Health()
-			return h.State == cache.Leads, h.Status != cache.Bad, in.Len()
+			entries, err := in.Len(context.Background())
+			return h.State == cache.Leads, err == nil && h.Status != cache.Bad, entries
 		},
 	}
 	return together(ctx, node.Run, server.Run, func(ctx context.Context) error { return c.serve(ctx, control) })
