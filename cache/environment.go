@@ -154,12 +154,12 @@ func (e *environment) certificates(files map[string]string) {
 	server := &tls.Config{MinVersion: tls.VersionTLS13} // the token's proof is bound to the connection, which needs it
 	client := &tls.Config{MinVersion: tls.VersionTLS13}
 	if pair, ok := e.pair(files, "SERVER"); ok {
-		server.Certificates = []tls.Certificate{pair}
+		server.GetCertificate = pair.server
 	} else if files["SERVER_CERT"] == "" && files["SERVER_KEY"] == "" {
 		e.fault("CACHE_TLS_SERVER_CERT is not set, and other certificate files are: set it and CACHE_TLS_SERVER_KEY, or none of them")
 	}
 	if pair, ok := e.pair(files, "CLIENT"); ok {
-		client.Certificates = []tls.Certificate{pair}
+		client.GetClientCertificate = pair.client
 	}
 	if file := files["CA_SERVER"]; file != "" {
 		client.RootCAs = e.authorities("CACHE_TLS_CA_SERVER", file)
@@ -176,19 +176,19 @@ func (e *environment) certificates(files map[string]string) {
 	e.Config.TLS.Server, e.Config.TLS.Client = server, client
 }
 
-func (e *environment) pair(files map[string]string, side string) (tls.Certificate, bool) {
+func (e *environment) pair(files map[string]string, side string) (*keyPair, bool) {
 	cert, key := files[side+"_CERT"], files[side+"_KEY"]
 	switch {
 	case cert == "" && key == "":
-		return tls.Certificate{}, false
+		return nil, false
 	case cert == "" || key == "":
 		e.fault("CACHE_TLS_%s_CERT and CACHE_TLS_%s_KEY go together: set both or none", side, side)
-		return tls.Certificate{}, false
+		return nil, false
 	}
-	pair, err := tls.LoadX509KeyPair(cert, key)
+	pair, err := loadKeyPair(cert, key)
 	if err != nil {
 		e.fault("CACHE_TLS_%s_CERT: %w: give the PEM files of a certificate and of its own key", side, err)
-		return tls.Certificate{}, false
+		return nil, false
 	}
 	return pair, true
 }

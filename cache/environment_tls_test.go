@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -74,6 +75,45 @@ func (a *authority) leaf(file, name string) {
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}, file)
+}
+
+// A renewed certificate is used without a restart; half of one is not.
+func TestRenewedCertificate(t *testing.T) {
+	ca := newAuthority(t, "test authority")
+	ca.leaf("node", "before.local")
+	p, err := loadKeyPair(ca.file("node.pem"), ca.file("node.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	shows := func(name string) {
+		t.Helper()
+		server, _ := p.server(nil)
+		client, _ := p.client(nil)
+		for _, c := range []*tls.Certificate{server, client} {
+			if c.Leaf.Subject.CommonName != name {
+				t.Errorf("the certificate is of %s, not of %s", c.Leaf.Subject.CommonName, name)
+			}
+		}
+	}
+	shows("before.local")
+	key, err := os.ReadFile(ca.file("node.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca.leaf("node", "after.local")
+	renewed, err := os.ReadFile(ca.file("node.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(key []byte) {
+		if err := os.WriteFile(ca.file("node.key"), key, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(key) // the new certificate, and the old one's key
+	shows("before.local")
+	write(renewed)
+	shows("after.local")
 }
 
 // TestEnvironmentCertificates: nodes with certificates of one's own find one another, by the name that is to be valid; with a name that

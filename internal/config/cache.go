@@ -32,7 +32,7 @@ type Cache struct {
 	// where resp_address can be reached from other hosts. Default: "CACHE_RESP_PASSWORD"; without that variable, none.
 	RESPPasswordEnv string `hcl:"resp_password_env"`
 
-	// RESPTLSCertFile is the PEM file with the certificate that these clients are shown. Default: none, without TLS.
+	// RESPTLSCertFile is the PEM file with the certificate that these clients are shown. Read again on SIGHUP. Default: none, without TLS.
 	RESPTLSCertFile string `hcl:"resp_tls_cert_file"`
 
 	// RESPTLSKeyFile is the PEM file with that certificate's private key.

@@ -96,13 +96,16 @@ func (n *CacheNode) Run(ctx, skip context.Context) error {
 	return err
 }
 
-// Reload reads the listener's certificate again.
+// Reload reads the certificates for HTTP and for clients of Redis again. If one cannot be used, both stay as they are.
 func (n *CacheNode) Reload() error {
-	use, err := n.listener.Load()
-	if err == nil {
-		use()
+	useHTTP, err := n.listener.Load()
+	useRESP, respErr := n.part.load()
+	if err := errors.Join(err, respErr); err != nil {
+		return err
 	}
-	return err
+	useHTTP()
+	useRESP()
+	return nil
 }
 
 // table prints what the node is, one line each, before the log begins.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/locum-ha/locum/cache"
 	"github.com/locum-ha/locum/cache/resp"
@@ -23,6 +24,8 @@ const databases = 16
 type cachePart struct {
 	node     *cache.Node
 	resp     *resp.Server // nil where resp_address is empty
+	block    config.Cache
+	respPair atomic.Pointer[tls.Certificate] // what clients of Redis are shown, where they come with TLS
 	layer    *cacheLayer  // nil where the cache's hosts are configured, or it is by itself
 	log      *slog.Logger
 	rows     map[string]string
@@ -63,7 +66,7 @@ func cacheEnvironment(b config.Cache, nodeName string, members bool) (*cache.Env
 // newCachePart makes the parts. It opens nothing.
 func newCachePart(env *cache.Environment, b config.Cache, layer *cacheLayer, version string, log *slog.Logger, m *metrics.Metrics) (*cachePart, error) {
 	c := env.Config
-	p := &cachePart{warnings: env.Warnings, layer: layer, log: log.With("part", "cache")}
+	p := &cachePart{block: b, warnings: env.Warnings, layer: layer, log: log.With("part", "cache")}
 	if layer != nil {
 		c.Hosts, c.Self, c.Layer = []string{layer.self}, layer.self, layer
 	}
@@ -98,14 +101,27 @@ func newCachePart(env *cache.Environment, b config.Cache, layer *cacheLayer, ver
 		Logger: log.With("part", "resp"), Observer: observer,
 	}
 	if b.RESPTLSCertFile != "" {
-		pair, err := tls.LoadX509KeyPair(b.RESPTLSCertFile, b.RESPTLSKeyFile)
+		use, err := p.load()
 		if err != nil {
-			return nil, fmt.Errorf("cache: resp_tls_cert_file: %w", err)
+			return nil, err
 		}
-		rc.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+		use()
+		rc.TLS = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return p.respPair.Load(), nil }}
 	}
 	p.resp, err = resp.New(resp.NewShared(p.node, databases, c.Self, version), rc)
 	return p, err
+}
+
+// load reads the certificate for clients of Redis again, and returns what puts it in force, for connections from then on.
+func (p *cachePart) load() (use func(), err error) {
+	if p.block.RESPTLSCertFile == "" {
+		return func() {}, nil
+	}
+	pair, err := tls.LoadX509KeyPair(p.block.RESPTLSCertFile, p.block.RESPTLSKeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("cache: resp_tls_cert_file: %w", err)
+	}
+	return func() { p.respPair.Store(&pair) }, nil
 }
 
 // describe says what the cache is, for the start-up table, and warns of what should not be.

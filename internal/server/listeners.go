@@ -108,12 +108,16 @@ func (s *Server) deposed(r *http.Request, err error) bool {
 	return true
 }
 
-// Reload reads the listeners' certificates and their clients' authorities again. If any cannot be used, all stay as they are.
+// Reload reads the listeners' certificates and their clients' authorities again, the applications' and the one for clients of Redis too. If any cannot be used, all stay as they are.
 func (s *Server) Reload() error {
 	var uses []func()
 	var errs []error
 	for _, l := range s.listeners {
 		use, err := l.Load()
+		uses, errs = append(uses, use), append(errs, err)
+	}
+	if s.cache != nil {
+		use, err := s.cache.load()
 		uses, errs = append(uses, use), append(errs, err)
 	}
 	appUses, appErrs := s.loadServing()
