@@ -97,6 +97,8 @@ type state struct {
 	holdTerm   uint64
 	favoured   string  // who goes first while the lock is free as it is now; "" whoever comes
 	graceUntil instant // another node is favoured until this
+	graceEnd   instant // when the favouring that began in graceTerm is over
+	graceTerm  uint64
 	backUntil  instant // backing off until this
 	failures   int     // leaderships in a row that failed
 	forgetFrom instant // the lock store forgot, and a TTL is waited out from here; 0: it did not

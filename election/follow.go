@@ -163,15 +163,22 @@ func (m *machine) observe(r physical.Record) bool {
 }
 
 // favour lets another node go first for a while: the one that the last holder named, or, where the store chose this
-// node, one of higher priority.
+// node, one of higher priority. There is one such while for a term, however often its lock is seen to be free: two nodes that
+// know different candidates may each take the other for the first, and the store's choice would go back and forth for ever.
 func (m *machine) favour(next string) {
-	m.favoured = next
 	if next == "" && m.p.yields && m.rival > m.p.priority {
-		m.favoured = m.rivalID
+		next = m.rivalID
 	}
-	if m.favoured != "" && m.favoured != m.p.id {
-		m.graceUntil = m.now.Add(m.p.nextGrace)
+	if next != "" && next != m.p.id {
+		if m.graceEnd == 0 || m.graceTerm != m.record.Term {
+			m.graceTerm, m.graceEnd = m.record.Term, m.now.Add(m.p.nextGrace)
+		}
+		if m.now >= m.graceEnd {
+			return
+		}
+		m.graceUntil = m.graceEnd
 	}
+	m.favoured = next
 }
 
 // ledAgain ends a time without a leader, if there was one.
@@ -268,7 +275,7 @@ func (s *state) mayTry() instant {
 	if !named {
 		first := s.freeSince
 		if s.favoured != "" {
-			first = first.Add(s.p.nextGrace)
+			first = max(first, s.graceEnd)
 		}
 		at = max(at, first.Add(s.outranked()))
 		if s.p.minFailover > 0 && s.holder != "" && s.holder != s.p.id {

@@ -54,6 +54,7 @@ func TestRollingUpgrade(t *testing.T) {
 	versions := []string{newVersion, newVersion, newVersion}
 	versions[old.Index] = oldVersion
 	u.shows(versions...)
+	settle(t, 2*time.Second) // the active node, which is killed next, tells the others who is a candidate, once a second
 
 	tr := drive(u.without(active), 300)
 	settle(t, 200*time.Millisecond)
