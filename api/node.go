@@ -72,7 +72,6 @@ type SealStatus struct {
 	Threshold int    // t
 	Progress  int    // shares given so far
 	Nonce     string // of this unsealing
-	Recovery  bool   // the shares, if any, are for recovery: the seal opens by itself
 }
 
 // Leader says how to reach the active node. The zero Leader is nobody.

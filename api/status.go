@@ -73,7 +73,7 @@ type sealStatusBody struct {
 	Migration    bool     `json:"migration"`
 	ClusterName  string   `json:"cluster_name,omitempty"`
 	ClusterID    string   `json:"cluster_id,omitempty"`
-	RecoverySeal bool     `json:"recovery_seal"`
+	RecoverySeal bool     `json:"recovery_seal"` // Vault's: false, since there are no recovery keys
 	StorageType  string   `json:"storage_type,omitempty"`
 	Removed      *bool    `json:"removed_from_cluster,omitempty"`
 	Warnings     []string `json:"warnings,omitempty"`
@@ -85,7 +85,7 @@ func (l *local) sealStatus(w http.ResponseWriter, _ *http.Request) {
 		Type: st.Seal.Type, Initialized: st.Initialized, Sealed: st.Sealed,
 		T: st.Seal.Threshold, N: st.Seal.Shares, Progress: st.Seal.Progress, Nonce: st.Seal.Nonce,
 		Version: st.Version, BuildDate: st.BuildDate, CommitDate: st.BuildDate, ClusterName: st.ClusterName, ClusterID: st.ClusterID,
-		RecoverySeal: st.Seal.Recovery, StorageType: st.StorageType, Warnings: st.Warnings,
+		StorageType: st.StorageType, Warnings: st.Warnings,
 	}
 	if st.HAEnabled && st.Initialized && !st.Sealed {
 		body.Removed = &st.Removed

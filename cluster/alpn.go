@@ -12,12 +12,10 @@ import (
 // The protocols of the cluster port, by the name that TLS negotiates (ALPN, RFC 7301). The number rises
 // with an incompatible change; a node may then offer both.
 const (
-	ALPNForward = "locum-forward/1" // clients' requests, from a standby to the active node
-	ALPNApp     = "locum-app/1"     // the same for an application, which the first bytes name
-	ALPNRaft    = "locum-raft/1"    // the embedded store's messages
-	ALPNCache   = "locum-cache/1"   // the in-memory cache's messages
-	ALPNPeer    = "locum-peer/1"    // what else nodes say to one another, in whichever role
-
+	ALPNForward  = "locum-forward/1"  // clients' requests, from a standby to the active node
+	ALPNApp      = "locum-app/1"      // the same for an application, which the first bytes name
+	ALPNRaft     = "locum-raft/1"     // the embedded store's messages
+	ALPNCache    = "locum-cache/1"    // the in-memory cache's messages
 	ALPNGuardian = "locum-guardian/1" // a guardian tells that its node is dead
 )
 

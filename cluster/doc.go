@@ -2,8 +2,9 @@
 // that are shown there (P9).
 //
 // A [Port] is one TCP port for every protocol between nodes. All of them are mutually authenticated TLS,
-// and ALPN tells them apart: [ALPNForward] carries clients' requests from a standby to the active node,
-// [ALPNRaft] the embedded store's traffic, [ALPNPeer] what nodes otherwise have to say to one another. The
+// and ALPN tells them apart: [ALPNForward] carries clients' requests from a standby to the active node, [ALPNApp] those of an
+// application, [ALPNRaft] and [ALPNCache] the traffic of the embedded store and of the cache; by [ALPNGuardian] a guardian tells
+// that its node is dead. The
 // port is open while at least one protocol is registered, and a protocol that is not registered is refused
 // in the handshake: so forwarding is accepted by the active node only.
 //

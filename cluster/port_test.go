@@ -233,7 +233,7 @@ func TestRemovalCutsAndWaits(t *testing.T) {
 		}
 	}
 	handle(t, p, Protocol{ALPN: ALPNRaft, TLS: peer.ServerTLS, Serve: echo})
-	remove := handle(t, p, Protocol{ALPN: ALPNPeer, TLS: peer.ServerTLS, Serve: stuck})
+	remove := handle(t, p, Protocol{ALPN: ALPNCache, TLS: peer.ServerTLS, Serve: stuck})
 	client := newPeer(t, ring, "n2")
 	raftConn, err := Dial(t.Context(), p.Addr().String(), client.ClientTLS(ALPNRaft, "n1"))
 	if err != nil {
@@ -241,7 +241,7 @@ func TestRemovalCutsAndWaits(t *testing.T) {
 	}
 	defer raftConn.Close()
 	for range 3 {
-		conn, err := Dial(t.Context(), p.Addr().String(), client.ClientTLS(ALPNPeer, "n1"))
+		conn, err := Dial(t.Context(), p.Addr().String(), client.ClientTLS(ALPNCache, "n1"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -255,7 +255,7 @@ func TestRemovalCutsAndWaits(t *testing.T) {
 	if err := pingPong(raftConn); err != nil {
 		t.Errorf("the other protocol's connection: %v", err)
 	}
-	if _, err := Dial(t.Context(), p.Addr().String(), client.ClientTLS(ALPNPeer, "n1")); err == nil {
+	if _, err := Dial(t.Context(), p.Addr().String(), client.ClientTLS(ALPNCache, "n1")); err == nil {
 		t.Error("a removed protocol shook hands")
 	}
 }

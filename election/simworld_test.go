@@ -21,7 +21,7 @@ const (
 	itArrive   itemKind = iota // a call reaches the store
 	itAnswer                   // an answer reaches a node
 	itTick                     // a node's timer
-	itThaw                     //
+	itThaw                     // a frozen node goes on
 	itCallback                 // a callback returns
 	itAppStart                 // within Activate the application is started
 	itGuardian                 // the guardian looks at the deadline

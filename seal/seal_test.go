@@ -74,8 +74,8 @@ func TestVectors(t *testing.T) {
 			t.Fatal(err)
 		}
 		for j, s := range shares {
-			if s.Hex() != w.Out[j] {
-				t.Errorf("shamir %d: share %d is %s, want %s", i, j, s.Hex(), w.Out[j])
+			if hex.EncodeToString(s) != w.Out[j] {
+				t.Errorf("shamir %d: share %d is %s, want %s", i, j, hex.EncodeToString(s), w.Out[j])
 			}
 		}
 		got, err := Combine(shares[:w.Threshold])

@@ -3,23 +3,14 @@ package seal
 import (
 	"crypto/rand"
 	"crypto/subtle"
-	"encoding/base64"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"log/slog"
-	"strings"
 )
 
 // Share is one share of a secret: a byte for each byte of the secret, then the share's number (1 … 255). It
 // prints "***"; Hex and Base64 give it to the person who keeps it.
 type Share []byte
-
-// Hex encodes the share for its keeper.
-func (s Share) Hex() string { return hex.EncodeToString(s) }
-
-// Base64 encodes the share for its keeper.
-func (s Share) Base64() string { return base64.StdEncoding.EncodeToString(s) }
 
 // Number is the share's x coordinate; 0 if it is no share.
 func (s Share) Number() int {
@@ -40,18 +31,6 @@ func (Share) LogValue() slog.Value { return slog.StringValue(hidden) }
 
 // MarshalText refuses: a share is never encoded by accident.
 func (Share) MarshalText() ([]byte, error) { return nil, errHidden }
-
-// ParseShare reads a share of a key as hex or base64. [ErrMalformed] never quotes the input.
-func ParseShare(text string) (Share, error) {
-	raw, ok := decodeText(strings.TrimSpace(text), KeySize+1)
-	if !ok {
-		return nil, fmt.Errorf("%w: a key share is %d hexadecimal digits or base64 of %d bytes", ErrMalformed, 2*(KeySize+1), KeySize+1)
-	}
-	if raw[KeySize] == 0 {
-		return nil, fmt.Errorf("%w: a key share has a number above 0", ErrMalformed)
-	}
-	return raw, nil
-}
 
 // Split makes shares of the secret, any threshold of which give it back while fewer say nothing about it
 // (Shamir, How to share a secret, 1979). With one share, that share is the secret.

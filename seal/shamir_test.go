@@ -2,7 +2,6 @@ package seal
 
 import (
 	"bytes"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"testing"
@@ -137,25 +136,4 @@ func TestSharesHideThemselves(t *testing.T) {
 			t.Errorf("%s prints %s", verb, got)
 		}
 	}
-	for _, text := range []string{shares[1].Hex(), shares[1].Base64(), " " + shares[1].Hex() + "\n"} {
-		got, err := ParseShare(text)
-		if err != nil || !bytes.Equal(got, shares[1]) {
-			t.Errorf("share in text: %v", err)
-		}
-	}
-}
-
-func FuzzParseShare(f *testing.F) {
-	f.Add("")
-	f.Add(hex.EncodeToString(make([]byte, 33)))
-	f.Add("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAB")
-	f.Fuzz(func(t *testing.T, text string) {
-		s, err := ParseShare(text)
-		if err != nil {
-			return
-		}
-		if again, err := ParseShare(s.Hex()); err != nil || !bytes.Equal(again, s) {
-			t.Fatalf("%q does not survive: %v", text, err)
-		}
-	})
 }

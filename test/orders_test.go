@@ -94,7 +94,11 @@ func TestMaintenance(t *testing.T) {
 	if err != nil {
 		t.Fatal("the node in maintenance did not hand over: ", err)
 	}
-	var past struct{ Data struct{ Leaderships []struct{ Node, Reason string } } }
+	var past struct {
+		Data struct {
+			Leaderships []struct{ Node, Reason string }
+		}
+	}
 	if err := c.Call(ctx, second, "GET", "/v1/sys/history", nil, &past); err != nil || len(past.Data.Leaderships) < 2 || past.Data.Leaderships[1].Reason != "in maintenance" {
 		t.Errorf("why its leadership ended: %+v %v", past, err)
 	}

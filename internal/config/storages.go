@@ -85,7 +85,7 @@ func (c *checker) storageBlocks() {
 }
 
 // placed are the settings that say where in a data store the lock or the entries lie, however it is reached.
-var placed = []string{"path", "prefix", "key", "bucket", "table", "database", "schema", "table_prefix", "namespace", "name", "table_prefix", "datacenter", "partition"}
+var placed = []string{"path", "prefix", "key", "bucket", "table", "database", "schema", "table_prefix", "namespace", "name", "datacenter", "partition"}
 
 // LockPlace names the store that keeps the HA lock, and the place in it: the same on all nodes of a cluster, whatever
 // addresses they reach the store at.

@@ -8,8 +8,8 @@ import (
 	"github.com/locum-ha/locum/physical"
 )
 
-// Storage wraps a store so that its operations are measured. The result has the optional powers that b has:
-// physical.HABackend, physical.Watcher, physical.Yielder.
+// Storage wraps a store so that its operations are measured. The result has those of b's optional powers that are called through it:
+// physical.HABackend, physical.Watcher, physical.Yielder. Whoever wants to know of others, as of physical.Gatherer, asks b.
 func (m *Metrics) Storage(b physical.Backend) physical.Backend {
 	entries := &storage{m: m, Backend: b}
 	lock, isLock := b.(physical.HABackend)

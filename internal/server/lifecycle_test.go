@@ -71,6 +71,15 @@ func TestNodeAloneOnFiles(t *testing.T) {
 	n.config.Storage = config.NewStorage("file")
 	n.config.Storage.File.Path = t.TempDir()
 	n.start()
+	// Interfaces §3: what the start-up table says, and its warning.
+	for _, want := range []string{"Storage: file (HA not supported)", "warning: storage \"file\" has no high availability", "Listener 1: tcp (addr: ", "Version: test"} {
+		if !strings.Contains(n.out.String(), want) {
+			t.Errorf("the start-up table lacks %q:\n%s", want, n.out.String())
+		}
+	}
+	if strings.Contains(n.out.String(), "Cluster Address") {
+		t.Errorf("a node alone has a cluster address:\n%s", n.out.String())
+	}
 	token := initialise(t, n)
 	ready(t, n)
 	put(t, n, token, "a", "1")

@@ -43,6 +43,9 @@ func aNode(t *testing.T, listeners string) *testNode {
 // CORS is off: a browser that asks gets no leave, on no path and in no state.
 func TestNoCORS(t *testing.T) {
 	n := aNode(t, "listener \"tcp\" {\n address = \"127.0.0.1:0\"\n tls_disable = true\n}\n")
+	if !strings.Contains(n.out.String(), "Storage: inmem (HA disabled)") {
+		t.Errorf("a store that could hold the lock, and is not shared:\n%s", n.out.String())
+	}
 	ask := func() {
 		for _, path := range []string{"/v1/sys/health", "/v1/sys/live", "/v1/sys/init", "/v1/secret/data/x", "/v1/sys/step-down", "/none", "*"} {
 			for _, method := range []string{"OPTIONS", "GET", "POST"} {

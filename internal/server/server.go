@@ -79,6 +79,7 @@ type Server struct {
 	clusterAddr     string // URL
 	clusterHostPort string
 	ha              bool      // the storage has an HA lock
+	unshared        bool      // the storage could hold the lock, and is this process's alone
 	static          seal.Seal // nil unless the seal is static
 	targets         []joinTarget
 

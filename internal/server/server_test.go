@@ -196,6 +196,11 @@ func TestClusterEndToEnd(t *testing.T) {
 	for _, n := range nodes {
 		n.start()
 	}
+	for _, want := range []string{"Storage: raft (HA available)", "Cluster Address: " + nodes[0].config.ClusterAddr, "Listener 1: tcp (addr: ", "Version: test", "Seal: static"} {
+		if !strings.Contains(nodes[0].out.String(), want) {
+			t.Errorf("the start-up table lacks %q:\n%s", want, nodes[0].out.String())
+		}
+	}
 	// Requests that fail do not end what a node does by itself: it goes on to join by its retry_join.
 	if code, answer := nodes[1].call("POST", "/v1/sys/storage/raft/join", "", map[string]any{"leader_api_addr": "http://127.0.0.1:1"}); code/100 == 2 {
 		t.Fatalf("joined nobody: %d %v", code, answer)

@@ -62,6 +62,8 @@ func (s *Server) openStorage() error {
 	s.storage = s.metrics.Storage(opened.Storage)
 	switch s.ha = opened.Lock != nil; {
 	case !s.ha:
+		lock, able := opened.Storage.(physical.HABackend)
+		s.unshared = able && lock.Caps().HA
 		s.lock, err = newSoloLock(s.lifetime, s.storage)
 	case any(opened.Lock) == any(opened.Storage):
 		s.lock = s.storage.(physical.HABackend) // the wrapper has the powers of what it wraps

@@ -82,8 +82,11 @@ func listenerRow(c config.Listener, addr net.Addr) string {
 }
 
 func (s *Server) haWords() string {
-	if s.ha {
+	switch {
+	case s.ha:
 		return "(HA available)"
+	case s.unshared:
+		return "(HA disabled)"
 	}
 	return "(HA not supported)"
 }

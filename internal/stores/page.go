@@ -84,6 +84,8 @@ func keeps(c physical.Caps) string {
 	switch {
 	case c.Entries && c.HA && c.Shared:
 		return "entries and lock (HA available)"
+	case c.Entries && c.HA:
+		return "entries of one node (HA disabled)"
 	case c.Entries:
 		return "entries of one node (HA not supported)"
 	}

@@ -36,6 +36,6 @@
 //
 // A check is a function over a scene: a fresh store with its open handles. Checks are independent,
 // run one after the other, and each ends with all handles closed and no goroutine more than before. The
-// package's own tests run the checks against stores that are broken on purpose, and fail if a check does
+// package's own tests run nearly all checks against stores that are broken on purpose, and fail if a check does
 // not notice.
 package physicaltest

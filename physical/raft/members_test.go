@@ -135,7 +135,7 @@ func TestAllAddressesChange(t *testing.T) {
 	}
 	for i := range c.nodes {
 		for j := range c.nodes {
-			c.nodes[i].SetPeerAddress(c.nodes[j].ID(), c.nodes[j].addr)
+			c.nodes[i].peers.learn(c.nodes[j].ID(), c.nodes[j].addr)
 		}
 	}
 	c.wantHealthy(3, "after")

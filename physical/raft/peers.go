@@ -157,10 +157,6 @@ func (s *Store) RemovePeer(ctx context.Context, id string) error {
 	})
 }
 
-// SetPeerAddress tells this node where a peer is, whatever the configuration says. It counts for dialling
-// at once; the leader makes it the cluster's.
-func (s *Store) SetPeerAddress(id, addr string) { s.peers.learn(id, addr) }
-
 // leading returns what runs if this node leads raft.
 func (s *Store) leading() (*running, uint64, error) {
 	run, err := s.engine()
