@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -62,6 +64,93 @@ func TestRestartOfAll(t *testing.T) {
 		for n, client := range clientsOf(t, c) {
 			expect(ctx, t, client, fmt.Sprintf("all/%d/%d", i, n), "kept")
 		}
+	}
+	quorumLostForGood(ctx, t, c)
+}
+
+// quorumLostForGood kills all nodes, two with their data, and builds the cluster again from the third, by the commands that
+// docs/operations.md names: recover, join, remove-peer.
+func quorumLostForGood(ctx context.Context, t *testing.T, c *cluster.Cluster) {
+	t.Helper()
+	_, before := c.Active(ctx)
+	for _, n := range c.Nodes {
+		n.Kill()
+	}
+	locum := func(args ...string) string {
+		t.Helper()
+		binary, err := cluster.Binary()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.CommandContext(ctx, binary, args...)
+		cmd.Env = append(os.Environ(), "LOCUM_TOKEN="+c.Token)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("locum %s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+		return string(out)
+	}
+	first := c.Nodes[0]
+	locum("operator", "raft", "recover", "-config", filepath.Join(first.Dir, "locum.hcl"), "-yes")
+	if err := first.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.WaitActive(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, term := c.Active(ctx); term <= before {
+		t.Errorf("term %d after term %d", term, before)
+	}
+	for _, n := range c.Nodes[1:] {
+		if err := n.Empty(); err != nil {
+			t.Fatal(err)
+		}
+		withoutRetryJoin(t, n)
+		if err := n.Start(); err != nil {
+			t.Fatal(err)
+		}
+		err := cluster.Poll(ctx, n.Name+" answers", func() error {
+			if code := c.Health(ctx, n); code != http.StatusNotImplemented {
+				return &cluster.StatusError{Code: code}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out := locum("operator", "raft", "join", "-address", n.URL(), first.URL()); !strings.Contains(out, "true") {
+			t.Errorf("join: %s", out)
+		}
+	}
+	if err := c.WaitVoters(ctx, 3); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.WaitHealthy(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, client := range clientsOf(t, c) {
+		expect(ctx, t, client, "all/1/0", "kept")
+	}
+	last := c.Nodes[2]
+	locum("operator", "raft", "remove-peer", "-address", first.URL(), identity(t, last))
+	if err := c.WaitVoters(ctx, 2); err != nil {
+		t.Error(err)
+	}
+	if out := locum("operator", "raft", "list-peers", "-address", first.URL()); strings.Contains(out, identity(t, last)) || !strings.Contains(out, c.Nodes[1].Name) {
+		t.Errorf("peers without %s:\n%s", last.Name, out)
+	}
+}
+
+// withoutRetryJoin lets a node join when it is told to, and not by itself.
+func withoutRetryJoin(t *testing.T, n *cluster.Node) {
+	t.Helper()
+	path := filepath.Join(n.Dir, "locum.hcl")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, regexp.MustCompile(`(?s) *retry_join \{.*?\}\n`).ReplaceAll(text, nil), 0o644); err != nil {
+		t.Fatal(err)
 	}
 }
 

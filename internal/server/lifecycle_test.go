@@ -150,7 +150,7 @@ func TestShamir(t *testing.T) {
 		}
 		return answer
 	}
-	for _, key := range keys[:2] { // as with Vault, a new cluster is sealed until its shares are given
+	for _, key := range keys[:2] { // init leaves its node open: shares that a script gives to it, as to a new Vault, are taken and of no use
 		give(nodes[0], key)
 	}
 	ready(t, nodes[0])

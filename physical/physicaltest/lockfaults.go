@@ -183,11 +183,20 @@ func (s *scene) notTakenForLost(lock physical.HABackend, h *held) {
 		"Renew":  func(ctx context.Context) error { _, err := lock.Renew(ctx, h.grant); return err },
 		"Holder": func(ctx context.Context) error { _, err := lock.Holder(ctx); return err },
 	} {
-		ctx, cancel := context.WithTimeout(s.ctx, h.grant.TTL/8)
-		err := ask(ctx)
-		cancel()
-		if (errors.Is(err, physical.ErrLost) || errors.Is(err, physical.ErrNoHolder)) && time.Now().Before(h.deadline()) {
-			s.Errorf("%s took silence for an answer: %v", what, err)
+		said := make(chan error, 1)
+		overstay(func(ctx context.Context) error { // whether it does is checked elsewhere
+			err := ask(ctx)
+			if time.Now().Before(h.deadline()) {
+				said <- err
+			}
+			return err
+		}, func() (context.Context, context.CancelFunc) { return context.WithTimeout(s.ctx, h.grant.TTL/8) })
+		select {
+		case err := <-said:
+			if errors.Is(err, physical.ErrLost) || errors.Is(err, physical.ErrNoHolder) {
+				s.Errorf("%s took silence for an answer: %v", what, err)
+			}
+		default:
 		}
 	}
 }
