@@ -296,9 +296,13 @@ func TestRestarts(t *testing.T) {
 	c := newCluster(t, 3, Config{})
 	put := func(host, key string) {
 		t.Helper()
-		if _, err := c.nodes[host].Cache("c").Put(t.Context(), key, []byte(key), NoExpiry, Quorum); err != nil {
-			t.Fatal(err)
-		}
+		waitFor(t, 10*time.Second, "a put", func() bool {
+			_, err := c.nodes[host].Cache("c").Put(t.Context(), key, []byte(key), NoExpiry, Quorum)
+			if err != nil && !errors.Is(err, ErrUnknown) { // the leader was stopped a moment ago, and had the put perhaps
+				t.Fatal(err)
+			}
+			return err == nil
+		})
 	}
 	put(c.hosts[0], "first")
 	for i := range 6 {

@@ -246,9 +246,7 @@ func TestSnapshotRestore(t *testing.T) {
 	put(t, nodes[0], token, "a", "before")
 	snapshot := nodes[1].raw("GET", "/v1/sys/storage/raft/snapshot", token, nil, 200)
 	put(t, nodes[0], token, "a", "after")
-	if code, answer := nodes[0].call("POST", "/v1/sys/step-down", token, map[string]any{"wait": "10s"}); code != 200 {
-		t.Fatalf("step-down: %d %v", code, answer)
-	}
+	stepDown(t, nodes[0], token, "10s")
 	_, answer := nodes[0].call("GET", "/v1/sys/leader", "", nil)
 	term := answer["term"].(float64)
 	nodes[2].raw("POST", "/v1/sys/storage/raft/snapshot", token, snapshot, 204)

@@ -121,9 +121,7 @@ func useEverywhere(t *testing.T, nodes []*testNode, token string) {
 		}
 		if round == 0 {
 			start := time.Now()
-			if code, answer := nodes[2].call("POST", "/v1/sys/step-down", token, map[string]any{"wait": "10s"}); code != 200 {
-				t.Fatalf("step-down: %d %v", code, answer)
-			}
+			stepDown(t, nodes[2], token, "10s")
 			t.Logf("stepped down in %v", time.Since(start))
 		}
 	}

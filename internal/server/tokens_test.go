@@ -52,7 +52,7 @@ path "auth/token/create" { capabilities = ["update"] }`
 		want(n, 403, child, "GET", "secret/data/other", nil)
 	}
 	short := made(want(nodes[1], 200, root, "POST", "auth/token/create", map[string]any{"policies": []string{"app"}, "ttl": "3s"}))
-	want(nodes[1], 200, root, "POST", "sys/step-down", map[string]any{"wait": "10s"})
+	stepDown(t, nodes[1], root, "10s")
 	eventually(t, "a token runs out at the next active node", func() bool {
 		code, _ := nodes[1].call("GET", "/v1/auth/token/lookup-self", short, nil)
 		return code == 403
@@ -115,9 +115,7 @@ func TestGenerateRoot(t *testing.T) {
 	}
 	ask(nodes[1], 400, "PUT", "update", map[string]any{"nonce": first["nonce"], "key": keys[0]})
 	ask(nodes[1], 400, "PUT", "update", map[string]any{"nonce": "other", "key": keys[1]})
-	if code, answer := nodes[0].call("PUT", "/v1/sys/step-down", root, map[string]any{"wait": "10s"}); code != 200 {
-		t.Fatalf("step-down: %d %v", code, answer)
-	}
+	stepDown(t, nodes[0], root, "10s")
 	ask(nodes[0], 400, "PUT", "update", map[string]any{"nonce": first["nonce"], "key": keys[1]})
 	if now := ask(nodes[0], 200, "GET", "attempt", nil); now["started"] != false || now["progress"] != 0.0 {
 		t.Errorf("the attempt outlived the leadership: %v", now)
@@ -176,9 +174,7 @@ func TestRekey(t *testing.T) {
 	st, fresh := begin()
 	ask(nodes[0], 400, "PUT", "init", wish)
 	ask(nodes[0], 200, "PUT", "verify", map[string]any{"nonce": st["verification_nonce"], "key": fresh[0]})
-	if code, answer := nodes[0].call("PUT", "/v1/sys/step-down", root, map[string]any{"wait": "10s"}); code != 200 {
-		t.Fatalf("step-down: %d %v", code, answer)
-	}
+	stepDown(t, nodes[0], root, "10s")
 	ask(nodes[0], 400, "PUT", "verify", map[string]any{"nonce": st["verification_nonce"], "key": fresh[1]})
 	if now := ask(nodes[0], 200, "GET", "init", nil); now["started"] != false {
 		t.Errorf("the attempt outlived the leadership: %v", now)
