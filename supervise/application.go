@@ -252,7 +252,7 @@ func (a *Application) ask(ctx context.Context, q ask) error {
 }
 
 // Stop is the planned way out of the active role: a cold application ends, by its stop signal and, when its time or ctx is over, by
-// force; then its on_standby hooks run. A warm one is told, and restarted if it does not agree. It returns when that is done.
+// force; then its on_standby hooks run, each within its own time. A warm one is told, and restarted if it does not agree. It returns when that is done.
 func (a *Application) Stop(ctx context.Context) error {
 	a.turn.Lock()
 	defer a.turn.Unlock()
@@ -264,7 +264,7 @@ func (a *Application) Stop(ctx context.Context) error {
 		err = errors.Join(err, a.awaitStopped(ctx))
 	}
 	err = errors.Join(err, writeRole(a.cfg.RoleFile, a.cfg.Name, a.cfg.Node, role))
-	if herr := a.runHooks(ctx, "on_standby", a.cfg.OnStandby, role); herr != nil {
+	if herr := a.runHooks(context.WithoutCancel(ctx), "on_standby", a.cfg.OnStandby, role); herr != nil {
 		err = errors.Join(err, herr)
 		if a.cfg.Warm { // it may take itself for the active one still
 			err = errors.Join(err, a.tell(ask{ev: lifeEvent{kind: lifeKill, want: true}, role: role}), a.awaitGone())
@@ -292,10 +292,8 @@ func (a *Application) Kill(cause error) {
 	if err := writeRole(a.cfg.RoleFile, a.cfg.Name, a.cfg.Node, role); err != nil {
 		a.log.Error("role not told", "error", err)
 	}
-	ctx, cancel := context.WithTimeoutCause(context.Background(), a.cfg.HookTimeout, cause)
-	defer cancel()
-	if err := a.runHooks(ctx, "on_standby", a.cfg.OnStandby, role); err != nil {
-		a.log.Error("application not told that it is not active any more", "error", err)
+	if err := a.runHooks(context.Background(), "on_standby", a.cfg.OnStandby, role); err != nil {
+		a.log.Error("application not told that it is not active any more", "error", err, "cause", cause)
 	}
 }
 

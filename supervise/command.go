@@ -33,7 +33,9 @@ type Command struct {
 	User        string   `json:"user,omitempty"`  // name or number
 	Group       string   `json:"group,omitempty"` // name or number
 	Containment string   `json:"containment,omitempty"`
-	Quiet       bool     `json:"quiet,omitempty"` // its output is thrown away: a check that comes round every second
+	Quiet       bool     `json:"quiet,omitempty"`  // its output is thrown away: a check that comes round every second
+	Host        bool     `json:"host,omitempty"`   // it sees and changes this host's mounts, and /proc, whatever holds its tree together
+	Beyond      bool     `json:"beyond,omitempty"` // it is started, and runs on, when the lease is over: it takes back what was done under it
 }
 
 // Exit is how a command ended.

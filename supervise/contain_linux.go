@@ -25,7 +25,7 @@ type container struct {
 func probeContainers() []container {
 	var all []container
 	var refused []string
-	if err := try(container{kind: ContainNamespace}.cloneAttr()); err == nil {
+	if err := try(container{kind: ContainNamespace}.cloneAttr(false)); err == nil {
 		all = append(all, container{kind: ContainNamespace})
 	} else {
 		refused = append(refused, fmt.Sprintf("a PID namespace: %v", err))
@@ -42,7 +42,7 @@ func probeContainers() []container {
 	}
 	// Not where the node has rights over the host: a user namespace would take them from the command.
 	if noCapabilities() {
-		if err := try(container{kind: ContainNamespace, user: true}.cloneAttr()); err == nil {
+		if err := try(container{kind: ContainNamespace, user: true}.cloneAttr(false)); err == nil {
 			all = append(all, container{kind: ContainNamespace, user: true})
 		} else {
 			refused = append(refused, fmt.Sprintf("a PID namespace in a user namespace: %v", err))
@@ -62,14 +62,17 @@ func choose(all []container, asked string) (container, error) {
 }
 
 // cloneAttr is how an init is started in it. The parent-death signal is for the namespace's init alone: elsewhere an init must
-// survive the guardian for long enough to end its tree.
-func (c container) cloneAttr() *syscall.SysProcAttr {
+// survive the guardian for long enough to end its tree. With host it stays among the host's mounts.
+func (c container) cloneAttr(host bool) *syscall.SysProcAttr {
 	attr := &syscall.SysProcAttr{Setpgid: true}
 	if c.kind != ContainNamespace {
 		return attr
 	}
 	attr.Pdeathsig = syscall.SIGKILL
-	attr.Cloneflags = syscall.CLONE_NEWPID | syscall.CLONE_NEWNS
+	attr.Cloneflags = syscall.CLONE_NEWPID
+	if !host {
+		attr.Cloneflags |= syscall.CLONE_NEWNS
+	}
 	if c.user {
 		attr.Cloneflags |= syscall.CLONE_NEWUSER
 		attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: os.Geteuid(), HostID: os.Geteuid(), Size: 1}}

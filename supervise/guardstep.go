@@ -7,15 +7,20 @@ import (
 	"github.com/locum-ha/locum/physical"
 )
 
-// guard is what the guardian knows. Invariants: a release happens only when no tree is left and the node is gone; nothing is started
-// at or after killAt, nor once the node is gone.
+// guard is what the guardian knows. Invariants: a release happens only when no tree is left and the node is gone; nothing but what goes
+// beyond the lease is started at or after killAt, and nothing once the node is gone.
 type guard struct {
-	trees    []uint64         // that run or are being started, in the order of their start
+	trees    []guardTree      // that run or are being started, in the order of their start
 	grant    *physical.Grant  // to be released if the node dies; nil while it holds no lock
 	killAt   boottime.Instant // 0 while there is no lease
 	orphaned bool             // the node is gone
 	planned  bool             // it said that it would go, with its lock given up
 	began    bool             // the release was begun
+}
+
+type guardTree struct {
+	id     uint64
+	beyond bool // it may outlive the lease
 }
 
 type guardEventKind int
@@ -37,6 +42,8 @@ type guardEvent struct {
 	id    uint64
 	grant *physical.Grant
 	at    boottime.Instant
+
+	beyond bool // guardStart: whatever the lease
 }
 
 type guardEffectKind int
@@ -64,23 +71,25 @@ func stepGuard(g guard, ev guardEvent) (guard, []guardEffect) {
 	var out []guardEffect
 	do := func(e guardEffect) { out = append(out, e) }
 	killAll := func(cause string) {
-		for _, id := range g.trees {
-			do(guardEffect{kind: doKill, id: id, cause: cause})
+		for _, t := range g.trees {
+			if cause != causeLease || !t.beyond {
+				do(guardEffect{kind: doKill, id: t.id, cause: cause})
+			}
 		}
 	}
 	over := g.killAt != 0 && ev.now >= g.killAt
 	switch ev.kind {
 	case guardStart:
-		if g.orphaned || over {
+		if g.orphaned || over && !ev.beyond {
 			do(guardEffect{kind: doRefuse, id: ev.id})
 			break
 		}
-		g.trees = append(g.trees, ev.id)
+		g.trees = append(g.trees, guardTree{ev.id, ev.beyond})
 		do(guardEffect{kind: doStart, id: ev.id})
 	case guardEnded:
-		g.trees = slices.DeleteFunc(g.trees, func(id uint64) bool { return id == ev.id })
+		g.trees = slices.DeleteFunc(g.trees, func(t guardTree) bool { return t.id == ev.id })
 	case guardKill:
-		if slices.Contains(g.trees, ev.id) {
+		if slices.ContainsFunc(g.trees, func(t guardTree) bool { return t.id == ev.id }) {
 			do(guardEffect{kind: doKill, id: ev.id, cause: causeAsked})
 		}
 	case guardLease:

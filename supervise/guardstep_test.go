@@ -60,6 +60,16 @@ func TestGuard(t *testing.T) {
 			{lease(110, 200), []guardEffect{{kind: doArm, at: 200}}},
 			{guardEvent{kind: guardStart, now: 112, id: 3}, []guardEffect{{kind: doStart, id: 3}}},
 		},
+		"what goes beyond the lease is started and left to run when that is over, and not when the node is gone": {
+			{lease(1, 100), []guardEffect{{kind: doArm, at: 100}}},
+			{guardEvent{kind: guardStart, now: 2, id: 1}, []guardEffect{{kind: doStart, id: 1}}},
+			{guardEvent{kind: guardStart, now: 3, id: 2, beyond: true}, []guardEffect{{kind: doStart, id: 2}}},
+			{guardEvent{kind: guardTick, now: 100}, []guardEffect{{kind: doKill, id: 1, cause: causeLease}}},
+			{guardEvent{kind: guardEnded, now: 101, id: 1}, nil},
+			{guardEvent{kind: guardStart, now: 102, id: 3, beyond: true}, []guardEffect{{kind: doStart, id: 3}}},
+			{guardEvent{kind: guardNodeGone, now: 103}, []guardEffect{{kind: doKill, id: 2, cause: causeNode}, {kind: doKill, id: 3, cause: causeNode}}},
+			{guardEvent{kind: guardStart, now: 104, id: 4, beyond: true}, []guardEffect{{kind: doRefuse, id: 4}}},
+		},
 		"a lease that comes too late kills": {
 			{guardEvent{kind: guardStart, now: 2, id: 1}, []guardEffect{{kind: doStart, id: 1}}},
 			{lease(101, 100), []guardEffect{{kind: doArm, at: 100}, {kind: doKill, id: 1, cause: causeLease}}},

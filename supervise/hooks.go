@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -24,8 +25,10 @@ func (r Role) String() string {
 	return "standby"
 }
 
-// runHooks carries hooks out in their order; the first that fails is the error, and the last that was tried.
+// runHooks carries hooks out in their order. The first that fails to make the node active is the last that is tried; of those that take
+// back, each has its turn.
 func (a *Application) runHooks(ctx context.Context, name string, hooks []string, role Role) error {
+	var failed error
 	for i, hook := range hooks {
 		began := time.Now()
 		limited, cancel := context.WithTimeoutCause(ctx, a.cfg.HookTimeout, fmt.Errorf("not done within %s", a.cfg.HookTimeout))
@@ -35,11 +38,15 @@ func (a *Application) runHooks(ctx context.Context, name string, hooks []string,
 			a.cfg.Observer.Hook(name, time.Since(began), err)
 		}
 		if err != nil {
-			return fmt.Errorf("%s[%d]: %w", name, i, err)
+			failed = errors.Join(failed, fmt.Errorf("%s[%d]: %w", name, i, err))
+			if role.Active {
+				return failed
+			}
+			continue
 		}
 		a.log.Info("hook carried out", "hook", fmt.Sprintf("%s[%d]", name, i), "role", role.String(), "term", role.Term)
 	}
-	return nil
+	return failed
 }
 
 func (a *Application) runHook(ctx context.Context, hook string, role Role) error {
@@ -51,7 +58,7 @@ func (a *Application) runHook(ctx context.Context, hook string, role Role) error
 	}
 	return a.runToEnd(ctx, Command{
 		Args: []string{"/bin/sh", "-c", hook}, Env: a.environment(role, ""), Dir: a.cfg.Dir, User: a.cfg.User, Group: a.cfg.Group,
-		Containment: a.cfg.Containment,
+		Containment: a.cfg.Containment, Host: true, Beyond: !role.Active,
 	})
 }
 

@@ -48,7 +48,9 @@ func runInit() int {
 	}
 	t := &tender{link: l, ns: os.Getpid() == 1}
 	if t.ns {
-		ownProc()
+		if !first.Command.Host {
+			ownProc()
+		}
 	} else if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		_ = l.send(message{Op: opFailed, Error: fmt.Sprintf("subreaper: %v", err)})
 		return 1

@@ -140,7 +140,7 @@ func (w *warden) told(m message) {
 			return
 		}
 		w.trees[m.ID] = &tree{id: m.ID, command: *m.Command}
-		w.feed(guardEvent{kind: guardStart, id: m.ID})
+		w.feed(guardEvent{kind: guardStart, id: m.ID, beyond: m.Command.Beyond})
 	case opSignal:
 		w.signal(m)
 	case opKill:
@@ -220,7 +220,7 @@ func (w *warden) try(t *tree) error {
 	name := t.command.Args[0]
 	t.pid, err = syscall.ForkExec("/proc/self/exe", []string{"locum", argGuardian, argInit, name}, &syscall.ProcAttr{
 		// Without the node's environment, in which secrets may be: the command can read its init's.
-		Env: []string{}, Files: []uintptr{0, 1, 2, theirs.Fd()}, Sys: in.cloneAttr(),
+		Env: []string{}, Files: []uintptr{0, 1, 2, theirs.Fd()}, Sys: in.cloneAttr(t.command.Host),
 	})
 	if err != nil {
 		_ = mine.conn.Close()
@@ -282,7 +282,9 @@ func (w *warden) signal(m message) {
 
 func (w *warden) killAll(cause string) {
 	for _, t := range w.trees {
-		w.kill(t, cause)
+		if cause != causeLease || !t.command.Beyond {
+			w.kill(t, cause)
+		}
 	}
 }
 
