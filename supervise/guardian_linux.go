@@ -23,8 +23,10 @@ const (
 	guardianReady = 10 * time.Second // for a guardian to be there
 	guardianQueue = 4096             // messages that a guardian has not taken; one that leaves more waiting hangs
 	guardianLate  = 3 * time.Second  // that a guardian gets to end a tree
-	afterGuardian = 5 * time.Second  // that the trees of a dead guardian get to be gone
 )
+
+// stillThere is how often it is said that a tree of a dead guardian is not gone yet.
+var stillThere = 5 * time.Second
 
 // Guardian is a node's side of its guardian process.
 type Guardian struct {
@@ -219,7 +221,7 @@ func (g *Guardian) gone() {
 	g.mu.Unlock()
 	err := g.cmd.Wait()
 	for _, p := range left {
-		awaitEnd(p.init, p.pid)
+		p.awaitEnd()
 		p.exit, p.err = Exit{Signal: syscall.SIGKILL, Cause: causeGuardian}, ErrGuardian
 		p.over()
 	}
@@ -232,25 +234,24 @@ func (g *Guardian) gone() {
 	close(g.done)
 }
 
-// awaitEnd waits until a process is gone: the init of a tree, or where there is none the command itself.
-func awaitEnd(pids ...int) {
-	for _, pid := range pids {
-		if pid == 0 {
-			continue
+// awaitEnd waits until a tree whose guardian is dead is gone, however long the kernel takes: while something of it is there, it must not be
+// taken for ended (P2).
+func (p *process) awaitEnd() {
+	p.mu.Lock()
+	handle := p.handle
+	p.mu.Unlock()
+	if handle < 0 {
+		return // it was gone when it was reported, or was never started
+	}
+	for began := time.Now(); ; {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(handle), Events: unix.POLLIN}}, int(stillThere.Milliseconds()))
+		if n > 0 || err != nil && !errors.Is(err, unix.EINTR) {
+			return
 		}
-		fd, err := unix.PidfdOpen(pid, 0)
-		if err != nil {
-			continue // gone
+		if n == 0 && err == nil {
+			p.guardian.cfg.Logger.Error("a process was killed and has not ended (state D?): until it has, this node starts nothing in its place and releases no lock",
+				"pid", p.watched(), "waited", time.Since(began).Round(time.Millisecond))
 		}
-		limit := time.Now().Add(afterGuardian)
-		for time.Now().Before(limit) {
-			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(afterGuardian.Milliseconds()))
-			if n > 0 || err != nil && !errors.Is(err, unix.EINTR) {
-				break
-			}
-		}
-		_ = unix.Close(fd)
-		return
 	}
 }
 
@@ -297,19 +298,28 @@ type process struct {
 	asked     atomic.Bool // by Kill
 
 	mu     sync.Mutex
-	handle int // the init of a PID namespace, as a pidfd; -1 for none
+	handle int  // of watched, as a pidfd; -1 for none
+	deadly bool // it is the init of a PID namespace
 }
 
-// hold keeps a handle on the init whose death ends the tree, so that a guardian that hangs does not keep the tree alive.
+// watched is the process whose end is the tree's: its init, or where there is none the command itself.
+func (p *process) watched() int {
+	if p.init != 0 {
+		return p.init
+	}
+	return p.pid
+}
+
+// hold keeps a handle on the process whose end is the tree's. Where the end of that also brings the tree's about, a guardian that hangs
+// does not keep the tree alive.
 func (p *process) hold(containment string) {
-	if containment != ContainNamespace {
-		return
+	fd, err := unix.PidfdOpen(p.watched(), 0)
+	if err != nil {
+		return // it has ended
 	}
-	if fd, err := unix.PidfdOpen(p.init, 0); err == nil {
-		p.mu.Lock()
-		p.handle = fd
-		p.mu.Unlock()
-	}
+	p.mu.Lock()
+	p.handle, p.deadly = fd, containment == ContainNamespace
+	p.mu.Unlock()
 }
 
 // over lets the handle go and says that nothing of the tree is left.
@@ -343,7 +353,7 @@ func (p *process) Kill() {
 		p.asked.Store(true)
 		p.guardian.put(message{Op: opKill, ID: p.id})
 		p.mu.Lock()
-		if p.handle >= 0 {
+		if p.handle >= 0 && p.deadly {
 			_ = unix.PidfdSendSignal(p.handle, unix.SIGKILL, nil, 0) // it may have ended just now
 		}
 		p.mu.Unlock()
