@@ -209,10 +209,18 @@ func (h *holding) renew(ctx context.Context) error {
 
 func (h *holding) tell() { h.guard.Lease(physical.Grant{TTL: h.flags.ttl}, h.deadline) }
 
-// hold renews the lock until the command has ended. Signals go to the command; a second one of a kind that ends it kills it.
+// mercy is when, from now, the command must be sent SIGTERM to have its time before SIGKILL: the guardian kills a little before the deadline.
+func (h *holding) mercy() time.Duration {
+	deadline := h.deadline.Add(-min(h.flags.ttl/20, 250*time.Millisecond))
+	return deadline.Add(-min(h.flags.stop, h.flags.ttl/3)).Sub(boottime.Now())
+}
+
+// hold renews the lock until the command has ended, at a third of its TTL, and sooner after a failure. Signals go to the command; a second
+// one of a kind that ends it kills it.
 func (h *holding) hold(ctx context.Context, p supervise.Process, signals <-chan os.Signal) error {
-	ticker := time.NewTicker(h.flags.ttl / 3)
+	ticker, last := time.NewTicker(h.flags.ttl/3), time.NewTimer(h.mercy())
 	defer ticker.Stop()
+	defer last.Stop()
 	renewals, over := make(chan error, 1), make(chan struct{})
 	defer close(over)
 	renew := func() {
@@ -223,6 +231,13 @@ func (h *holding) hold(ctx context.Context, p supervise.Process, signals <-chan 
 		renewals <- err
 	}
 	var danger error
+	end := func(why error) {
+		if danger == nil {
+			danger = why
+			_ = p.Signal(syscall.SIGTERM) // if it has ended, that is what is wanted
+		}
+	}
+	failed := errors.New("no answer yet")
 	asked, busy := 0, false
 	for {
 		select {
@@ -244,26 +259,26 @@ func (h *holding) hold(ctx context.Context, p supervise.Process, signals <-chan 
 			}
 		case err := <-renewals:
 			busy = false
-			if err = h.endangered(err); err != nil && danger == nil {
-				danger = err
-				_ = p.Signal(syscall.SIGTERM) // if it has ended, that is what is wanted
+			switch {
+			case err == nil:
+				ticker.Reset(h.flags.ttl / 3)
+				last.Reset(h.mercy())
+			case isLost(err):
+				end(fmt.Errorf("the lock is lost, and the command is ended: %w", err))
+			default:
+				failed = err
+				ticker.Reset(h.flags.ttl / 15)
 			}
+		case <-last.C:
+			end(fmt.Errorf("the lock cannot be renewed, and the command is ended before it runs out: %w", failed))
 		}
 	}
 }
 
-// endangered says why the command must end: the lock is lost, or could be before it would have ended.
-func (h *holding) endangered(err error) error {
+// isLost: the answer is that somebody else may have it. Any other failure is tried again.
+func isLost(err error) bool {
 	var answer *client.Error
-	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &answer) && answer.Status == http.StatusConflict:
-		return fmt.Errorf("the lock is lost, and the command is ended: %w", err)
-	case h.deadline.Sub(boottime.Now()) < min(h.flags.stop, h.flags.ttl/3):
-		return fmt.Errorf("the lock cannot be renewed, and the command is ended before it runs out: %w", err)
-	}
-	return nil
+	return errors.As(err, &answer) && answer.Status == http.StatusConflict
 }
 
 // release gives the lock up. If nobody can be told it runs out by itself.
