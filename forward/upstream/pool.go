@@ -19,6 +19,9 @@ const readBuffer = 16 << 10
 
 var errBusy = errors.New("upstream: the application has as many connections as it may")
 
+// errUpgraded: the application speaks HTTP/2 now. Nothing was sent.
+var errUpgraded = errors.New("upstream: the application has changed to HTTP/2")
+
 // errHead: an answer's head is longer than Config.MaxHeaderBytes.
 var errHead = errors.New("the head of the answer is too long")
 
@@ -76,11 +79,10 @@ func (c *conn) alive() bool {
 
 func (c *conn) look(fd uintptr) bool {
 	var b [1]byte
-	n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+	_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 	switch {
 	case errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EINTR):
-	case err == nil && n > 0 && c.u.tls != nil: // a session ticket, perhaps
-	default:
+	default: // the end; or something unasked, which with TLS is the end announced, or else a ticket that is not missed
 		c.dead = true
 	}
 	return true
@@ -148,6 +150,11 @@ func (p *pool) dial(ctx context.Context) (*conn, error) {
 		secure, err := p.u.secure(ctx, nc)
 		if err != nil {
 			return nil, err
+		}
+		if secure.ConnectionState().NegotiatedProtocol == "h2" { // it spoke HTTP/1.1 once, and was upgraded
+			_ = secure.Close()
+			p.u.negotiated.Store(0) // the request comes again, and asks anew
+			return nil, errUpgraded
 		}
 		c.Conn, c.io = secure, secure
 	}
