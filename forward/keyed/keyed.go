@@ -263,6 +263,9 @@ func (c *call) run() {
 	}
 }
 
+// commitLimit bounds a commit that goes on when the client has gone.
+const commitLimit = 10 * time.Second
+
 // deliver commits the intent in the place of what was stored, passes the request on, and commits the answer before it is sent.
 func (c *call) deliver(was []byte) {
 	rec := &record{
@@ -277,19 +280,25 @@ func (c *call) deliver(was []byte) {
 	if was != nil {
 		condition = physical.RequireValue(c.entry(c.name), was)
 	}
-	err = c.cfg.Store.Commit(c.r.Context(), condition, physical.Put(c.entry(c.name), intent), physical.Put(c.mark(c.name, rec.Expires), nil))
+	// The client's leaving ends nothing: an intent of which nobody knows whether it was written would refuse every retry under its key.
+	ctx, end := outlast(c.r.Context())
+	defer end()
+	committing, cancel := context.WithTimeout(ctx, commitLimit)
+	err = c.cfg.Store.Commit(committing, condition, physical.Put(c.entry(c.name), intent), physical.Put(c.mark(c.name, rec.Expires), nil))
+	cancel()
 	if err != nil {
 		c.store(err)
 		return
 	}
 	c.cfg.Observer.Decided("delivered")
 	a := &answer{limit: c.cfg.MaxSize, next: c.w, record: func(a *stored) error { return c.keep(rec, intent, a) }}
-	ctx, end := outlast(c.r.Context())
-	defer end()
 	r := c.r.WithContext(ctx)
 	if len(c.body) > 0 || r.Body != nil && r.Body != http.NoBody {
 		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(c.body)), int64(len(c.body))
-		r.TransferEncoding, r.Trailer = nil, nil
+		r.TransferEncoding = nil
+		if len(r.Trailer) > 0 {
+			r.ContentLength = -1 // chunked, so that they can follow
+		}
 	}
 	switch whole := c.pass(a, r); {
 	case !whole:
@@ -320,7 +329,7 @@ func (c *call) pass(a *answer, r *http.Request) (whole bool) {
 
 // keep commits an answer. It does so also when the client has gone: it will ask again.
 func (c *call) keep(rec *record, intent []byte, a *stored) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.r.Context()), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.r.Context()), commitLimit)
 	defer cancel()
 	rec.State, rec.Answer = done, a
 	data, err := rec.encode()
@@ -332,7 +341,7 @@ func (c *call) keep(rec *record, intent []byte, a *stored) error {
 
 // forget takes the intent back of a request that was certainly not carried out.
 func (c *call) forget(intent []byte, rec *record) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.r.Context()), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.r.Context()), commitLimit)
 	defer cancel()
 	err := c.cfg.Store.Commit(ctx, physical.RequireValue(c.entry(c.name), intent), physical.Delete(c.entry(c.name)), physical.Delete(c.mark(c.name, rec.Expires)))
 	if err != nil {

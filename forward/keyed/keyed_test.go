@@ -3,10 +3,12 @@ package keyed
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -204,6 +206,54 @@ func TestDeposedNodeDeliversNothing(t *testing.T) {
 	if !errors.Is(told, physical.ErrFenced) {
 		t.Errorf("told %v", told)
 	}
+}
+
+// slow is a store whose first Commit takes until the client has gone, and is not carried out if it was given up.
+type slow struct {
+	Store
+	once  sync.Once
+	leave func()
+}
+
+func (s *slow) Commit(ctx context.Context, ops ...physical.Op) error {
+	s.once.Do(s.leave)
+	if err := s.Store.Commit(context.WithoutCancel(ctx), ops...); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("%w: %w", physical.ErrUnknown, ctx.Err()) // it was written, and nobody knows
+	}
+	return nil
+}
+
+// A client that gives up while the intent is being committed can ask again under its key, too.
+func TestClientLeavesDuringTheIntent(t *testing.T) {
+	w := newWorld(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	h := w.node(func(c *Config) { c.Store = &slow{Store: c.Store, leave: cancel} })
+	ask{key: "k", body: "b", ctx: ctx}.of(h)
+	w.want("back again", ask{key: "k", body: "b"}.of(h), 201, "made b", 1)
+}
+
+// A keyed request's trailers reach the application, and are part of what a key stands for.
+func TestTrailers(t *testing.T) {
+	w := newWorld(t)
+	w.app = func(rw http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		fmt.Fprintf(rw, "sum %s, length %d", r.Trailer.Get("X-Sum"), r.ContentLength)
+	}
+	h := w.node()
+	send := func(sum string) *httptest.ResponseRecorder {
+		r := httptest.NewRequest("POST", "/orders", io.MultiReader(strings.NewReader("body")))
+		r.Header.Set("Idempotency-Key", "k")
+		r.Trailer = http.Header{"X-Sum": {sum}}
+		rec := httptest.NewRecorder()
+		h.ServeHTTP(rec, r)
+		return rec
+	}
+	w.want("with trailers", send("s"), 200, "sum s, length -1", 1)
+	w.want("again", send("s"), 200, "sum s, length -1", 1)
+	w.want("with others", send("t"), 422, "another request", 1)
 }
 
 // A client that gives up and asks again under its key finds the answer: its leaving does not end what was begun.

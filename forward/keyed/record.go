@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -113,6 +115,9 @@ func name(key string) string {
 func fingerprint(r *http.Request, body []byte) []byte {
 	h := sha256.New()
 	part(h, r.Method, uri(r), strings.Join(r.Header["Content-Type"], ","), strings.Join(r.Header["Content-Encoding"], ","), string(body))
+	for _, name := range slices.Sorted(maps.Keys(r.Trailer)) {
+		part(h, name, strings.Join(r.Trailer[name], "\n"))
+	}
 	return h.Sum(nil)
 }
 
