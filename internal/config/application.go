@@ -219,10 +219,11 @@ func (c *checker) applications() {
 		if !nodeName.MatchString(a.Name) {
 			c.fault(path, fmt.Sprintf("%q is not a name", a.Name), `write letters, digits, ".", "_" and "-", beginning with a letter or digit`)
 		}
-		if names[a.Name] {
-			c.fault(path, fmt.Sprintf("a second application %q", a.Name), "give one of them another name")
+		name := strings.ToLower(a.Name) // as policies have it, which keep their tokens apart
+		if names[name] {
+			c.fault(path, fmt.Sprintf("a second application %q", a.Name), "give one of them another name, not in its upper and lower case alone")
 		}
-		names[a.Name] = true
+		names[name] = true
 		c.application(a, path+".")
 	}
 }

@@ -106,3 +106,11 @@ func TestHooksBeyondTheHold(t *testing.T) {
 		}
 	}
 }
+
+// The tokens of two applications are kept apart by policies, whose names know no upper and lower case.
+func TestApplicationNames(t *testing.T) {
+	_, err := complete(t, minimal+"application \"orders\" {\n command = [\"x\"]\n}\napplication \"Orders\" {\n command = [\"x\"]\n}\n", host(nil))
+	if err == nil || !strings.Contains(err.Error(), `a second application "Orders"`) {
+		t.Errorf("%v", err)
+	}
+}
