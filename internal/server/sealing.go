@@ -287,8 +287,17 @@ func (s *Server) serveHeld(u *unsealed) {
 	others := len(u.members.candidates()) > 0 || u.leader.Load() != nil
 	ctx, cancel := context.WithTimeout(s.lifetime, serveHeldFor)
 	defer cancel()
-	for others && !(s.connected() && s.router.Held() == 0) && pauseFor(ctx, 5*time.Millisecond) {
+	for others && !(s.connected() && s.held() == 0) && pauseFor(ctx, 5*time.Millisecond) {
 	}
+}
+
+// held counts the requests and byte streams that wait here for an active node, the applications' included.
+func (s *Server) held() int {
+	held := s.router.Held()
+	for _, a := range s.serving {
+		held += a.router.Held()
+	}
+	return held
 }
 
 // newTokens gives the token store of a term.
