@@ -130,6 +130,16 @@ func (a *applications) note() {
 	a.ran.Store(len(a.all) > 0 && a.all[0].State().PID != 0)
 }
 
+// unfit says why this node could not be active at once, though it may be a candidate: a warm application does not work. "" if it could.
+func (a *applications) unfit() string {
+	for _, app := range a.all {
+		if s := app.State(); app.Warm() && !s.Healthy() {
+			return fmt.Sprintf("application %q does not work here: %s", app.Name(), s.Phase)
+		}
+	}
+	return ""
+}
+
 // each does something with all of them at once, and gathers what went wrong.
 func (a *applications) each(do func(*supervise.Application) error) error {
 	errs := make([]error, len(a.all))

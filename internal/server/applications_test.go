@@ -146,12 +146,31 @@ func TestExternalApplication(t *testing.T) {
 		other.Upstream = app.URL
 		n.config.Applications = []config.Application{other, a}
 	}
+	var warmed atomic.Bool // "for each node that is not active the reason why": one that is warm and does not work is one
+	beside := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if !warmed.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}))
+	t.Cleanup(beside.Close)
+	warm := config.NewApplication("warm")
+	warm.Upstream, warm.Health.Path, warm.Standby = beside.URL, "/", "warm"
+	nodes[1].config.Applications = append(nodes[1].config.Applications, warm)
 	for _, n := range nodes {
 		n.start()
 	}
 	root := initialise(t, nodes[0])
 	ready(t, nodes...)
 	voters(t, nodes[0], root, 2)
+	reason := func() string {
+		if list := nodes[0].server.life.Load().members.list(memberGone); len(list) == 1 {
+			return list[0].Reason
+		}
+		return ""
+	}
+	eventually(t, "the warm application is the reason", func() bool { return strings.Contains(reason(), `application "warm"`) })
+	warmed.Store(true)
+	eventually(t, "it is none any more", func() bool { return !strings.Contains(reason(), `application "warm"`) })
 	isActive := func(n *testNode) bool {
 		u := n.server.life.Load()
 		return u != nil && u.isActive()

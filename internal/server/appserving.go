@@ -61,37 +61,51 @@ func (s *Server) openServing() error {
 
 func (s *Server) newServing(a config.Application) (*serving, error) {
 	sv := &serving{s: s, cfg: a}
-	log := s.log.With("application", a.Name)
-	cfg := upstream.Config{URL: a.Upstream, Node: s.cfg.NodeName, ProxyProtocol: a.ProxyProtocol, Logger: log, Observer: s.metrics.Upstream(a.Name)}
-	if a.UpstreamCAFile != "" {
-		pem, err := os.ReadFile(a.UpstreamCAFile)
-		if err != nil {
-			return nil, fmt.Errorf("upstream_ca_file: %w", err)
-		}
-		cfg.TLS = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: x509.NewCertPool()}
-		if !cfg.TLS.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("upstream_ca_file %s holds no PEM certificate", a.UpstreamCAFile)
-		}
+	cfg, err := s.upstreamConfig(&a)
+	if err != nil {
+		return nil, err
 	}
-	var err error
 	if sv.up, err = upstream.New(cfg); err != nil {
 		return nil, err
 	}
+	sv.router, err = forward.NewRouter(s.appRouterConfig(&a))
+	return sv, err
+}
+
+// upstreamConfig is the application's block as package upstream has it.
+func (s *Server) upstreamConfig(a *config.Application) (upstream.Config, error) {
+	cfg := upstream.Config{
+		URL: a.Upstream, Node: s.cfg.NodeName, ProxyProtocol: a.ProxyProtocol, Logger: s.log.With("application", a.Name), Observer: s.metrics.Upstream(a.Name),
+	}
+	if a.UpstreamCAFile != "" {
+		pem, err := os.ReadFile(a.UpstreamCAFile)
+		if err != nil {
+			return cfg, fmt.Errorf("upstream_ca_file: %w", err)
+		}
+		cfg.TLS = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: x509.NewCertPool()}
+		if !cfg.TLS.RootCAs.AppendCertsFromPEM(pem) {
+			return cfg, fmt.Errorf("upstream_ca_file %s holds no PEM certificate", a.UpstreamCAFile)
+		}
+	}
+	return cfg, nil
+}
+
+// appRouterConfig is the application's block as package forward has it.
+func (s *Server) appRouterConfig(a *config.Application) forward.Config {
 	f := s.cfg.Forwarding
 	mode := forward.ModeForward
-	if s.cfg.Redirects(&a) {
+	if s.cfg.Redirects(a) {
 		mode = forward.ModeRedirect
 	}
 	observer := s.metrics.Forward()
 	observer.Connected = nil // the nodes' connections are counted by the router of the API
-	sv.router, err = forward.NewRouter(forward.Config{
-		Node: s.cfg.NodeName, NodeID: s.id, APIAddr: s.cfg.AddressOf(&a), Mode: mode,
+	return forward.Config{
+		Node: s.cfg.NodeName, NodeID: s.id, APIAddr: s.cfg.AddressOf(a), Mode: mode,
 		HoldTimeout: f.HoldTimeout, HoldMaxRequests: orNone(f.HoldMaxRequests), HoldMaxBytes: orNone(int64(f.HoldMaxBytes)),
 		RetryBuffer: orNone(int64(f.RetryBuffer)), MaxBody: int64(a.MaxRequestSize), WindowBudget: appWindows,
 		RepeatMethods: a.RepeatMethods, Repeatable: keyed.Keyed, TrustForwarded: listener.Authorized, SetForwarded: true,
-		Logger: log.With("part", "forward"), Observer: observer,
-	})
-	return sv, err
+		Logger: s.log.With("application", a.Name, "part", "forward"), Observer: observer,
+	}
 }
 
 // listen opens the application's addresses.
@@ -105,19 +119,7 @@ func (sv *serving) listen() error {
 			sv.streams = append(sv.streams, l)
 			continue
 		}
-		defaults := config.NewListener("tcp")
-		cfg := listener.Config{
-			Network: "tcp", Address: address, Handler: http.HandlerFunc(sv.serve), Logger: sv.s.log.With("application", sv.cfg.Name, "part", "listener"),
-			ReadHeaderTimeout: defaults.HTTPReadHeaderTimeout, IdleTimeout: defaults.HTTPIdleTimeout,
-			MinBodyRate: int64(defaults.HTTPMinBodyRate), Streams: true, MaxHeaderBytes: int(defaults.MaxHeaderBytes),
-		}
-		cfg.Forwarders.Prefixes = sv.cfg.AuthorizedProxies()
-		if sv.cfg.TLSCertFile != "" {
-			cfg.TLS = &listener.TLS{
-				CertFile: sv.cfg.TLSCertFile, KeyFile: sv.cfg.TLSKeyFile, ClientCAFile: sv.cfg.TLSClientCAFile, MinVersion: tls.VersionTLS12,
-			}
-		}
-		l, err := listener.New(cfg)
+		l, err := listener.New(sv.listenerConfig(address))
 		if err != nil {
 			return err
 		}
@@ -127,6 +129,23 @@ func (sv *serving) listen() error {
 		sv.listeners = append(sv.listeners, l)
 	}
 	return nil
+}
+
+// listenerConfig is the application's block as package listener has it.
+func (sv *serving) listenerConfig(address string) listener.Config {
+	defaults := config.NewListener("tcp")
+	cfg := listener.Config{
+		Network: "tcp", Address: address, Handler: http.HandlerFunc(sv.serve), Logger: sv.s.log.With("application", sv.cfg.Name, "part", "listener"),
+		ReadHeaderTimeout: defaults.HTTPReadHeaderTimeout, IdleTimeout: defaults.HTTPIdleTimeout,
+		MinBodyRate: int64(defaults.HTTPMinBodyRate), Streams: true, MaxHeaderBytes: int(defaults.MaxHeaderBytes),
+	}
+	cfg.Forwarders.Prefixes = sv.cfg.AuthorizedProxies()
+	if sv.cfg.TLSCertFile != "" {
+		cfg.TLS = &listener.TLS{
+			CertFile: sv.cfg.TLSCertFile, KeyFile: sv.cfg.TLSKeyFile, ClientCAFile: sv.cfg.TLSClientCAFile, MinVersion: tls.VersionTLS12,
+		}
+	}
+	return cfg
 }
 
 // serve is what a client's request passes first. A connection from before this node ceased to be active is ended as its
@@ -267,17 +286,22 @@ func (sv *serving) handler(l *leading) (http.Handler, error) {
 		return sv.up, nil
 	}
 	u := l.node
-	k, err := keyed.New(keyed.Config{
-		Application: sv.cfg.Name, Store: u.barrier.View(&l.term.Fence), Term: l.term.Term, Deliver: sv.up,
-		Own: sv.cfg.Idempotency == "application", TTL: sv.cfg.IdempotencyTTL, MaxSize: int(sv.cfg.IdempotencyMaxSize),
-		Deposed: func(r *http.Request, err error) { u.deposed(r, err) }, Logger: u.log.With("application", sv.cfg.Name),
-		Observer: u.metrics.Keyed(sv.cfg.Name),
-	})
+	cfg := u.keyedConfig(&sv.cfg)
+	cfg.Store, cfg.Term, cfg.Deliver = u.barrier.View(&l.term.Fence), l.term.Term, sv.up
+	k, err := keyed.New(cfg)
 	if err != nil {
 		return nil, err
 	}
 	l.upkeep.Go(func() { k.Run(l.upkeepUntil) })
 	return k, nil
+}
+
+// keyedConfig is the application's block as package keyed has it.
+func (s *Server) keyedConfig(a *config.Application) keyed.Config {
+	return keyed.Config{
+		Application: a.Name, Own: a.Idempotency == "application", TTL: a.IdempotencyTTL, MaxSize: int(a.IdempotencyMaxSize),
+		Deposed: func(r *http.Request, err error) { s.deposed(r, err) }, Logger: s.log.With("application", a.Name), Observer: s.metrics.Keyed(a.Name),
+	}
 }
 
 // drainServing is the planned way out for the applications' requests: before the API's, which the applications may ask

@@ -3,6 +3,7 @@ package server
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -22,6 +23,7 @@ type hello struct {
 	OrdersKept  uint64 `json:"orders_kept,omitempty"` // the revision of the orders that it keeps to
 	Term        uint64 `json:"term"`
 	Reason      string `json:"reason,omitempty"`    // why it is not active
+	Unfit       string `json:"unfit,omitempty"`     // why it could not be active at once
 	Incarnation string `json:"incarnation"`         // what the names of its slots begin with
 	Authority   string `json:"authority,omitempty"` // marks the cluster authorities that it trusts and shows
 
@@ -130,6 +132,16 @@ func (m *members) candidates() []member {
 		}
 	}
 	return out
+}
+
+// fit are the candidates that could be active at once; if there is none, all.
+func (m *members) fit() []member {
+	all := m.candidates()
+	fit := slices.DeleteFunc(slices.Clone(all), func(one member) bool { return one.Unfit != "" })
+	if len(fit) == 0 {
+		return all
+	}
+	return fit
 }
 
 // rivals are the candidates as they are told to the standbys.

@@ -120,6 +120,11 @@ func (s *Server) hello() []byte {
 		st := u.election.State()
 		h.Term, h.Reason = st.Term, whyStandby(st)
 		h.Candidate, h.Eligible = st.Candidate, s.cfg.HA.Candidate
+		if h.Candidate && u.leading.Load() == nil {
+			if h.Unfit = u.apps.unfit(); h.Unfit != "" {
+				h.Reason = h.Unfit
+			}
+		}
 		o := s.orders.Load()
 		if o != nil {
 			h.OrdersKept = o.Revision

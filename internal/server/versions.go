@@ -106,11 +106,14 @@ func inFront(c rival, others []rival) bool {
 // versionStep is by how much of a priority a newer version outranks.
 const versionStep = 100
 
-// successor is the node that should take over: of the candidates than which no other is newer, the one with the highest priority, and
-// of these the one heard from last.
+// successor is the node that should take over: of the candidates that could do so at once, or else of all, it is of those than which no
+// other is newer the one with the highest priority, and of these the one heard from last.
 func (u *unsealed) successor() string {
-	candidates, rivals := u.members.candidates(), u.members.rivals()
-	best := member{}
+	candidates, best := u.members.fit(), member{}
+	var rivals []rival
+	for _, m := range candidates {
+		rivals = append(rivals, m.rival())
+	}
 	for _, m := range candidates {
 		switch {
 		case !inFront(m.rival(), rivals):

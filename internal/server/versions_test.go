@@ -93,6 +93,24 @@ func TestRanks(t *testing.T) {
 	}
 }
 
+// A planned step-down goes to a node whose warm applications work (P5: latency, not errors), whatever its rank; where there is none, by rank.
+func TestSuccessorIsFit(t *testing.T) {
+	u := knowing(ranked("a", 100, "v1.0.0"), rival{"b", 200, "v1.1.0"}, rival{"c", 100, "v1.0.0"})
+	unfit := func(id string) {
+		m := u.members.byID[id]
+		m.Unfit = "an application does not work here"
+		u.members.byID[id] = m
+	}
+	unfit("b")
+	if got := u.successor(); got != "c" {
+		t.Errorf("%q takes over, where b's application does not work", got)
+	}
+	unfit("c")
+	if got := u.successor(); got != "b" {
+		t.Errorf("%q takes over, where no application works", got)
+	}
+}
+
 // Whatever the versions and priorities of three nodes: of two that are left one at least goes ahead, never an older one, and all three
 // agree with the one that steps down.
 func TestRanksAgree(t *testing.T) {
