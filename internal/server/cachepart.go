@@ -26,7 +26,7 @@ type cachePart struct {
 	resp     *resp.Server // nil where resp_address is empty
 	block    config.Cache
 	respPair atomic.Pointer[tls.Certificate] // what clients of Redis are shown, where they come with TLS
-	layer    *cacheLayer  // nil where the cache's hosts are configured, or it is by itself
+	layer    *cacheLayer                     // nil where the cache's hosts are configured, or it is by itself
 	log      *slog.Logger
 	rows     map[string]string
 	warnings []string

@@ -204,7 +204,7 @@ func (p *place) testDeadlock(t *testing.T) {
 	exec("SELECT * FROM @entries WHERE k = 'a' FOR UPDATE")
 	committed := make(chan error, 1)
 	go func() { committed <- s.Commit(ctx, nil, physical.Put("a", []byte("new"))) }()
-	ticker := time.NewTicker(5 * time.Millisecond)
+	ticker := time.NewTicker(200 * time.Millisecond) // innodb_trx is a copy that is not renewed while it is read more often than every 100 ms
 	defer ticker.Stop()
 	for waiting := 0; waiting == 0; <-ticker.C { // until it has the lock that stands for the key, and waits for the entry
 		if err := admin.QueryRowContext(ctx, "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'").Scan(&waiting); err != nil {
