@@ -200,7 +200,7 @@ func parseEvent(words []string, s *state) (event, error) {
 	names := map[string]eventKind{"tick": evTick, "start": evStart, "record": evRecord, "fence": evFence, "acquired": evAcquired,
 		"renewed": evRenewed, "raised": evRaised, "released": evReleased, "yielded": evYielded, "activated": evActivated,
 		"drained": evDrained, "deactivated": evDeactivated, "abort": evAbort, "step-down": evStepDown, "skip-drain": evSkipDrain,
-		"pause": evPause, "candidate": evCandidate, "rival": evRival, "stop": evStop}
+		"pause": evPause, "candidate": evCandidate, "rival": evRival, "stop": evStop, "hurry": evHurry}
 	kind, ok := names[words[1]]
 	if !ok {
 		return event{}, fmt.Errorf("no event %q", words[1])

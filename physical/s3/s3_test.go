@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -46,6 +48,52 @@ func TestConformance(t *testing.T) {
 	}
 	t.Run("Backend", func(t *testing.T) { physicaltest.Backend(t, harness) })
 	t.Run("HABackend", func(t *testing.T) { physicaltest.HABackend(t, harness) })
+}
+
+// The service fails while it is used, as it seems to each node through a proxy of its own. P1 for a writer that is frozen beyond its
+// TTL, between deciding to write and writing, is among it.
+func TestOutages(t *testing.T) {
+	rounds := 1
+	if storeserver.Faults() {
+		rounds = 10
+	}
+	physicaltest.Outages(t, func(t testing.TB) physicaltest.Store {
+		f := storeserver.StartFakeS3(t)
+		var mu sync.Mutex
+		proxies := map[int]*storeserver.Proxy{}
+		proxy := func(n int) *storeserver.Proxy {
+			mu.Lock()
+			defer mu.Unlock()
+			if proxies[n] == nil {
+				proxies[n] = storeserver.NewProxy(t, strings.TrimPrefix(f.URL, "http://"))
+			}
+			return proxies[n]
+		}
+		faults := storeserver.AnswerFaults()
+		return physicaltest.Store{
+			Late: 1500 * time.Millisecond, // others have to watch for a TTL first
+			Open: func(n int) (physicaltest.Handle, error) {
+				cfg := testConfig(f)
+				cfg.Endpoint = "http://" + proxy(n).Addr()
+				return Open(context.Background(), cfg)
+			},
+			Restart: func() error {
+				mu.Lock()
+				defer mu.Unlock()
+				for _, p := range proxies {
+					p.Refuse()
+				}
+				timer := time.NewTimer(300 * time.Millisecond)
+				<-timer.C
+				for _, p := range proxies {
+					p.Heal()
+				}
+				return nil
+			},
+			Isolate:    func(n int) func() { proxy(n).Stall(); return proxy(n).Heal },
+			CutAnswers: func(n int) func() { proxy(n).Set(faults()); return proxy(n).Heal },
+		}
+	}, rounds)
 }
 
 // cutting carries requests out and loses the answers of some swaps.
