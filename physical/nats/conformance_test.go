@@ -16,6 +16,8 @@ import (
 type place struct {
 	server *storeserver.NATS
 	next   atomic.Int64
+
+	answers func() storeserver.Fault // what CutAnswers does; nil: it cuts at the first byte
 }
 
 func open(cfg Config) (*Store, error) {
@@ -42,10 +44,17 @@ func (p *place) harness() physicaltest.Harness {
 			Open: func(n int) (physicaltest.Handle, error) {
 				return open(Config{URLs: []string{p.server.URL(proxy(n).Addr())}, Bucket: bucket})
 			},
-			Restart:    p.server.Restart,
-			Isolate:    func(n int) func() { proxy(n).Stall(); return proxy(n).Heal },
-			CutAnswers: func(n int) func() { proxy(n).CutAnswers(); return proxy(n).Heal },
-			Late:       time.Second, // each node watches for a TTL of its own
+			Restart: p.server.Restart,
+			Isolate: func(n int) func() { proxy(n).Stall(); return proxy(n).Heal },
+			CutAnswers: func(n int) func() {
+				fault := storeserver.Fault{Answers: storeserver.CutFirst}
+				if p.answers != nil {
+					fault = p.answers()
+				}
+				proxy(n).Set(fault)
+				return proxy(n).Heal
+			},
+			Late: time.Second, // each node watches for a TTL of its own
 		}
 	}
 }
@@ -54,4 +63,10 @@ func (p *place) harness() physicaltest.Harness {
 func TestConformance(t *testing.T) {
 	p := &place{server: storeserver.StartNATS(t)}
 	physicaltest.HABackend(t, p.harness())
+	rounds := 1
+	if storeserver.Faults() {
+		rounds = 10
+	}
+	p.answers = storeserver.AnswerFaults()
+	physicaltest.LockOutages(t, p.harness(), rounds)
 }
