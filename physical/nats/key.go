@@ -193,8 +193,14 @@ func (k *key) tell(up bool, revision uint64) {
 // run has the server tell of new revisions until the store is closed.
 func (k *key) run() {
 	ctx := k.store.ctx
-	for pause := 100 * time.Millisecond; ctx.Err() == nil; pause = min(2*pause, 5*time.Second) {
-		if err := k.follow(ctx); ctx.Err() == nil {
+	const least = 100 * time.Millisecond
+	for pause := least; ctx.Err() == nil; pause = min(2*pause, 5*time.Second) {
+		err := k.follow(ctx)
+		if errors.Is(err, errAgain) {
+			pause = least
+			continue
+		}
+		if ctx.Err() == nil {
 			k.cfg.Logger.Warn("NATS does not tell of changes of the lock; polling", "error", err.Error())
 		}
 		select {
@@ -204,8 +210,12 @@ func (k *key) run() {
 	}
 }
 
+// errAgain: the connection was made again. The library notices only after some seconds that a watch from before it is dead.
+var errAgain = errors.New("the connection was made again")
+
 // follow takes revisions from one watch until it ends.
 func (k *key) follow(ctx context.Context) error {
+	again := k.store.nextConnection()
 	w, err := k.kv.Watch(ctx, k.cfg.Key)
 	if err != nil {
 		return plain(err)
@@ -217,6 +227,8 @@ func (k *key) follow(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-again:
+			return errAgain
 		case e, ok := <-w.Updates():
 			switch {
 			case !ok:

@@ -94,6 +94,13 @@ func (s *Store) connect(ctx context.Context, cfg Config) error {
 	return nil
 }
 
+// nextConnection is closed when the connection has been made again.
+func (s *Store) nextConnection() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.again
+}
+
 // reconnecting is how long a call waits for a connection that is being made again.
 const reconnecting = 2 * time.Second
 
@@ -102,9 +109,7 @@ func (s *Store) connected(ctx context.Context) error {
 	timer := time.NewTimer(reconnecting)
 	defer timer.Stop()
 	for {
-		s.mu.Lock()
-		again := s.again
-		s.mu.Unlock()
+		again := s.nextConnection()
 		if s.conn.IsConnected() {
 			return nil
 		}

@@ -58,6 +58,7 @@ func (h *held) renewThrough(ctx context.Context, done <-chan struct{}) error {
 func checkRestartMidLease(s *scene) {
 	h := s.win(0, 0)
 	done := make(chan struct{})
+	var began, up time.Time
 	s.parallel(3, func(ctx context.Context, i int) error {
 		ctx, cancel := context.WithTimeout(ctx, 2*s.patience())
 		defer cancel()
@@ -67,11 +68,14 @@ func checkRestartMidLease(s *scene) {
 		case 1:
 			pause(ctx, 100*time.Millisecond)
 			defer close(done)
+			began = time.Now()
+			defer func() { up = time.Now() }()
 			return s.store.Restart()
 		}
 		if err := h.renewThrough(ctx, done); err != nil {
 			return err
 		}
+		s.Logf("the restart took %v; %v later the lock was renewed", up.Sub(began), h.after.Sub(up))
 		pause(ctx, 100*time.Millisecond) // the watcher is most likely back by then
 		return eventually(ctx, s.store.Settle, func(ctx context.Context) error { return h.lock.Release(ctx, h.grant, "chosen") })
 	})
