@@ -216,7 +216,7 @@ var errAgain = errors.New("the connection was made again")
 // follow takes revisions from one watch until it ends.
 func (k *key) follow(ctx context.Context) error {
 	again := k.store.nextConnection()
-	w, err := k.kv.Watch(ctx, k.cfg.Key)
+	w, err := k.kv.Watch(ctx, k.cfg.Key, jetstream.UpdatesOnly()) // what there is by now, who waits reads
 	if err != nil {
 		return plain(err)
 	}

@@ -68,7 +68,9 @@ func (s *Store) connect(ctx context.Context, cfg Config) error {
 	done := make(chan error, 1)
 	s.spawn(func() {
 		conn, err := client.Connect(strings.Join(cfg.URLs, ","), options...)
+		s.mu.Lock()
 		s.conn = conn
+		s.mu.Unlock()
 		done <- err
 	})
 	select {
@@ -163,6 +165,16 @@ func (s *Store) end() {
 	s.stop(physical.ErrClosed)
 }
 
+// disconnect closes the connection, if there is one by now.
+func (s *Store) disconnect() {
+	s.mu.Lock()
+	conn := s.conn
+	s.mu.Unlock()
+	if conn != nil {
+		conn.Close()
+	}
+}
+
 // Close ends all calls under way and the connection. A lock that is held is left to run out.
 func (s *Store) Close() error {
 	s.closing.Do(func() {
@@ -172,10 +184,9 @@ func (s *Store) Close() error {
 			_ = s.Lock.Close()
 		}
 		s.conns.Close()
+		s.disconnect() // what waits for an answer gets none
 		s.tasks.Wait()
-		if s.conn != nil {
-			s.conn.Close()
-		}
+		s.disconnect()
 	})
 	<-s.finished
 	return nil
