@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 
 	"github.com/spf13/cobra"
 
@@ -13,6 +14,9 @@ import (
 	"github.com/locum-ha/locum/cluster"
 	"github.com/locum-ha/locum/internal/config"
 	"github.com/locum-ha/locum/internal/diagnose"
+	"github.com/locum-ha/locum/internal/server"
+	"github.com/locum-ha/locum/internal/stores"
+	"github.com/locum-ha/locum/physical"
 	"github.com/locum-ha/locum/seal"
 )
 
@@ -24,7 +28,7 @@ func (a *app) diagnoseCommand() *cobra.Command {
 		Use:   "diagnose -config FILE|DIR",
 		Short: "What is wrong with a node that won't start, unseal, join or be reached",
 		Long: `Looks at everything that a node needs, on its own machine, whether it runs or not, and says in plain words what is wrong
-and what to do: configuration, certificates, the seal's key, the data directory and its disk, names, ports, the other
+and what to do: configuration, certificates, the seal's key, the data directory and its disk or the data store that the nodes share, names, ports, the other
 nodes and their clocks. It changes nothing. Run it as the user who runs the node. With a token, LOCUM_TOKEN, it knows the
 members of the cluster, too, and tries the cluster port of each.
 
@@ -67,11 +71,26 @@ The exit code is 0 if all is well, 2 if there are warnings, 1 if there are error
 
 func (a *app) diagnoseOptions(source config.Source) diagnose.Options {
 	env := client.FromEnv(a.env)
-	options := diagnose.Options{Source: source, OpenSeal: openSeal, Token: string(env.Token), RaftALPN: cluster.ALPNRaft}
+	options := diagnose.Options{Source: source, OpenSeal: openSeal, OpenStores: openStores, Token: string(env.Token), RaftALPN: cluster.ALPNRaft}
 	if pair, err := tls.LoadX509KeyPair(env.ClientCert, env.ClientKey); err == nil {
 		options.ClientCerts = []tls.Certificate{pair}
 	}
 	return options
+}
+
+// openStores opens the data stores as the node does.
+func openStores(ctx context.Context, cfg *config.Config) (physical.Stores, error) {
+	opened, err := stores.Open(ctx, cfg, physical.Host{NodeName: cfg.NodeName, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return physical.Stores{}, err
+	}
+	if err := server.StoresFit(cfg, opened); err != nil {
+		if opened.Lock != nil && any(opened.Lock) != any(opened.Storage) {
+			err = errors.Join(err, opened.Lock.Close())
+		}
+		return physical.Stores{}, errors.Join(err, opened.Storage.Close())
+	}
+	return opened, nil
 }
 
 // openSeal reads a static seal's key.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/locum-ha/locum/internal/config"
+	"github.com/locum-ha/locum/physical"
 )
 
 // Level is how bad a finding is.
@@ -28,6 +29,7 @@ const (
 	CheckCert   = "certificate"
 	CheckSeal   = "seal"
 	CheckData   = "data directory"
+	CheckStore  = "data store" // where the nodes share one
 	CheckDisk   = "disk"
 	CheckNames  = "names"
 	CheckPorts  = "ports"
@@ -38,7 +40,7 @@ const (
 )
 
 // Checks are all of them, in order.
-var Checks = []string{CheckConfig, CheckCert, CheckSeal, CheckData, CheckDisk, CheckNames, CheckPorts, CheckNode, CheckOthers, CheckMember, CheckClocks}
+var Checks = []string{CheckConfig, CheckCert, CheckSeal, CheckData, CheckStore, CheckDisk, CheckNames, CheckPorts, CheckNode, CheckOthers, CheckMember, CheckClocks}
 
 // Finding is one thing that was found.
 type Finding struct {
@@ -63,6 +65,10 @@ type Options struct {
 	// OpenSeal reads the key of a static seal and returns what tells whether it opens a wrapped root key. Default: the
 	// key is not looked at.
 	OpenSeal func(config.Seal) (opens func(ctx context.Context, rootKey []byte) error, err error)
+
+	// OpenStores opens the data stores as a node does, and reports where they, or the times that are set, do not go together.
+	// Default: stores that the nodes share are not looked at.
+	OpenStores func(ctx context.Context, cfg *config.Config) (physical.Stores, error)
 
 	// Token is sent to nodes of this cluster to learn its members; may be empty.
 	Token string
@@ -137,6 +143,7 @@ func Run(ctx context.Context, o Options) Report {
 		make  func()
 	}{
 		{CheckConfig, r.configuration}, {CheckCert, r.certificates}, {CheckSeal, r.seal}, {CheckData, r.dataDirectory},
+		{CheckStore, r.dataStore},
 		{CheckDisk, r.disk}, {CheckNames, r.names}, {CheckPorts, r.ports}, {CheckNode, r.node}, {CheckOthers, r.otherNodes},
 		{CheckMember, r.membership}, {CheckClocks, r.clocks},
 	}

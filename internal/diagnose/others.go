@@ -27,6 +27,10 @@ type member struct {
 
 // otherNodes asks each of them.
 func (r *run) otherNodes() {
+	if r.shared() {
+		r.skip("run it on each of the other nodes", "in storage %q the nodes find the active one alone: who else there is, no configuration says", r.cfg.Storage.Type)
+		return
+	}
 	if r.cfg.Storage.Type != "raft" {
 		r.ok("storage %q is of one node: there are none", r.cfg.Storage.Type)
 		return
@@ -156,6 +160,10 @@ func (r *run) live() []*other {
 // membership finds out whether this node belongs to the cluster of the others, whether its seal is theirs, and whether
 // their cluster ports can be reached.
 func (r *run) membership() {
+	if r.shared() {
+		r.ok("storage %q is shared: a node that reaches it and opens its seal is of the cluster", r.cfg.Storage.Type)
+		return
+	}
 	if r.cfg.Storage.Type != "raft" {
 		r.ok("storage %q is of one node", r.cfg.Storage.Type)
 		return

@@ -18,8 +18,8 @@ import (
 // takeover is what a node may need to become active once the lock is free, so that a request that is held outlasts it.
 const takeover = 10 * time.Second
 
-// fits reports what makes the opened stores, or the times that are set, unfit for each other.
-func fits(cfg *config.Config, opened physical.Stores) error {
+// StoresFit reports what makes the opened stores, or the times that are set, unfit for each other.
+func StoresFit(cfg *config.Config, opened physical.Stores) error {
 	if opened.Lock == nil || cfg.Storage.Type == "raft" {
 		return nil
 	}

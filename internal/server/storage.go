@@ -47,7 +47,7 @@ func (s *Server) openStorage() error {
 	if err != nil {
 		return err
 	}
-	if err := fits(s.cfg, opened); err != nil {
+	if err := StoresFit(s.cfg, opened); err != nil {
 		return errors.Join(err, closeStores(opened))
 	}
 	s.entryCaps = opened.Storage.Caps()
