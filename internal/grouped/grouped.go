@@ -4,9 +4,14 @@
 //
 // # Design
 //
-// A commit goes at once if a flight is free; else it waits for the next flight, together with all that wait. There is no timer,
-// so a lone writer waits for nobody. Commits go together only if they carry the same fence and name no key in common; so a
-// store may carry them out in any order within a call, and those that see what others wrote go in a later one.
+// A commit goes at once if nothing is on its way; else it waits for the next flight, together with all that wait. One more flight
+// beside others begins when as many commits wait as each of those carries: a transaction takes the store much more processor time than one
+// more commit in it, and flights of a few commits each take that from those who make the next commits. A lone writer waits for
+// nobody; and while a flight is free, nobody waits longer than patience, so that a flight that takes long, the store being far away or
+// stalled, holds up no other.
+//
+// Commits go together only if they carry the same fence and name no key in common; so a store may carry them out in any
+// order within a call, and those that see what others wrote go in a later one.
 package grouped
 
 import (
@@ -15,6 +20,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/locum-ha/locum/physical"
 )
@@ -23,9 +29,18 @@ import (
 type Limits struct {
 	Flights int // calls on their way at once
 	Commits int // in a call
-	Ops     int // in a call, unless one commit has more
+	Ops     int // in a call, unless one commit has more; 0: any number
 	Bytes   int // of keys and values in a call, unless one commit has more
 }
+
+// Commits that wait are bounded (P12).
+const (
+	mostWaiting = 16 << 10
+	mostBytes   = 64 << 20
+)
+
+// patience is how long commits wait for more of them while a flight is free.
+const patience = 5 * time.Millisecond
 
 // Send carries out commits that share a fence, the zero Fence for none, and no key. It returns one result for each, in
 // the terms of package physical. Its context ends when nobody waits for a result any more, or with the store.
@@ -38,10 +53,13 @@ type Committer struct {
 	send   Send
 	tasks  sync.WaitGroup
 
-	mu     sync.Mutex
-	queue  []*waiting
-	flying int
-	ended  bool // by Wait
+	mu      sync.Mutex
+	queue   []*waiting
+	bytes   int // in the queue
+	flying  int
+	aloft   int         // commits that are in flight
+	overdue *time.Timer // has what waits fly although it is little; nil while nothing waits for more
+	ended   bool        // by Wait
 }
 
 // waiting is a commit on its way.
@@ -65,10 +83,15 @@ func New(life context.Context, limits Limits, send Send) *Committer {
 	return &Committer{life: life, limits: limits, send: send}
 }
 
-// Wait returns when all flights have ended, after life has.
+// Wait refuses what waits, and returns when all flights have ended, after life has.
 func (c *Committer) Wait() {
 	c.mu.Lock()
 	c.ended = true
+	c.calm()
+	for _, w := range c.queue {
+		w.done <- physical.ErrClosed
+	}
+	c.queue = nil
 	c.mu.Unlock()
 	c.tasks.Wait()
 }
@@ -80,8 +103,8 @@ func (c *Committer) Commit(ctx context.Context, fence physical.Fence, ops []phys
 	for _, op := range ops {
 		w.size += len(op.Key) + len(op.Value)
 	}
-	if !c.enqueue(w) {
-		return physical.ErrClosed
+	if err := c.enqueue(w); err != nil {
+		return err
 	}
 	select {
 	case err := <-w.done:
@@ -91,19 +114,66 @@ func (c *Committer) Commit(ctx context.Context, fence physical.Fence, ops []phys
 	}
 }
 
-// enqueue adds w, and begins a flight if one is free.
-func (c *Committer) enqueue(w *waiting) bool {
+// enqueue adds w, and begins a flight if one is due.
+func (c *Committer) enqueue(w *waiting) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ended || c.life.Err() != nil {
-		return false
+	switch {
+	case c.ended || c.life.Err() != nil:
+		return physical.ErrClosed
+	case len(c.queue) >= mostWaiting || c.bytes+w.size > mostBytes && len(c.queue) > 0:
+		return fmt.Errorf("%w: too many commits wait for it", physical.ErrUnavailable)
 	}
 	c.queue = append(c.queue, w)
-	if c.flying < c.limits.Flights {
-		c.flying++
-		c.tasks.Go(c.fly)
+	c.bytes += w.size
+	if c.due() {
+		c.begin()
 	}
-	return true
+	return nil
+}
+
+// due reports whether one more flight is to begin with what waits; else, while one is free, it will be soon. The caller holds mu.
+func (c *Committer) due() bool {
+	switch {
+	case len(c.queue) == 0 || c.flying == c.limits.Flights:
+		return false
+	case c.flying == 0 || len(c.queue)*c.flying >= c.aloft:
+		return true
+	case c.overdue == nil:
+		c.overdue = time.AfterFunc(patience, c.hurry)
+	}
+	return false
+}
+
+// hurry begins a flight with the little that waits.
+func (c *Committer) hurry() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.overdue = nil
+	if len(c.queue) > 0 && c.flying < c.limits.Flights && !c.ended {
+		c.begin()
+	}
+}
+
+// calm undoes what due has set up. The caller holds mu.
+func (c *Committer) calm() {
+	if c.overdue != nil {
+		c.overdue.Stop()
+		c.overdue = nil
+	}
+}
+
+// begin begins a flight. The caller holds mu.
+func (c *Committer) begin() {
+	c.flying++
+	c.tasks.Go(c.fly)
+}
+
+// Waiting is how many commits wait for a flight.
+func (c *Committer) Waiting() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.queue)
 }
 
 // leave takes a commit back whose caller goes.
@@ -117,6 +187,7 @@ func (c *Committer) leave(ctx context.Context, w *waiting) error {
 	}
 	if w.group == nil {
 		c.queue = slices.DeleteFunc(c.queue, func(o *waiting) bool { return o == w })
+		c.bytes -= w.size
 		return context.Cause(ctx)
 	}
 	if w.group.present--; w.group.present == 0 {
@@ -125,49 +196,69 @@ func (c *Committer) leave(ctx context.Context, w *waiting) error {
 	return fmt.Errorf("%w: %w", physical.ErrUnknown, context.Cause(ctx))
 }
 
-// fly sends groups until nobody waits.
+// fly sends groups until none is due.
 func (c *Committer) fly() {
-	for {
+	for more := true; more; {
 		ctx, cancel := context.WithCancel(c.life)
-		g := c.next(cancel)
-		if g == nil {
-			cancel()
-			return
-		}
-		commits := make([][]physical.Op, len(g.members))
-		for i, w := range g.members {
-			commits[i] = w.ops
-		}
-		for i, err := range c.send(ctx, g.members[0].fence, commits) {
-			g.members[i].done <- err
+		g := c.take(cancel)
+		if len(g.members) > 0 {
+			commits := make([][]physical.Op, len(g.members))
+			for i, w := range g.members {
+				commits[i] = w.ops
+			}
+			for i, err := range c.send(ctx, g.members[0].fence, commits) {
+				g.members[i].done <- err
+			}
 		}
 		cancel()
+		more = c.land(g)
 	}
 }
 
-// next takes from the queue what can go in one call: nil, and the flight ends, if nobody waits.
-func (c *Committer) next(cancel context.CancelFunc) *group {
+// land ends a call, and reports whether its flight goes on with another.
+func (c *Committer) land(g *group) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.queue) == 0 {
-		c.flying--
-		return nil
+	c.aloft -= len(g.members)
+	c.flying--
+	if !c.due() {
+		return false
 	}
+	c.flying++
+	return true
+}
+
+// take takes from the queue what can go in one call: nothing if another flight was faster, or at the end of life, when what waits is
+// refused.
+func (c *Committer) take(cancel context.CancelFunc) *group {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.calm()
 	g := &group{cancel: cancel}
 	keys := make(map[string]bool)
+	var rest []*waiting
 	ops, size := 0, 0
 	for _, w := range c.queue {
-		ops, size = ops+len(w.ops), size+w.size
-		full := len(g.members) > 0 && (ops > c.limits.Ops || size > c.limits.Bytes) || len(g.members) == c.limits.Commits
-		if full || w.fence != c.queue[0].fence || !disjoint(w.ops, keys) {
-			break
+		full := len(g.members) > 0 && (c.limits.Ops > 0 && ops+len(w.ops) > c.limits.Ops || size+w.size > c.limits.Bytes) || len(g.members) == c.limits.Commits
+		switch {
+		case c.life.Err() != nil:
+			w.done <- physical.ErrClosed
+			continue
+		case full || w.fence != c.queue[0].fence || !disjoint(w.ops, keys):
+			rest = append(rest, w)
+			continue
 		}
+		ops, size = ops+len(w.ops), size+w.size
 		w.group = g
 		w.ops = cloned(w.ops) // the caller may go, and its values are its own then
 		g.members = append(g.members, w)
 	}
+	c.queue, c.bytes = rest, 0
+	for _, w := range rest {
+		c.bytes += w.size
+	}
 	g.present = len(g.members)
-	c.queue = slices.Clone(c.queue[len(g.members):])
+	c.aloft += g.present
 	return g
 }
 

@@ -83,7 +83,7 @@ type transactions struct {
 func (s *transactions) Commit(ctx context.Context, fence *physical.Fence, ops ...physical.Op) error {
 	s.mu.Lock()
 	s.sizes = append(s.sizes, len(ops))
-	first := len(s.sizes) <= mergeLanes
+	first := len(s.sizes) <= mergeFlights
 	s.mu.Unlock()
 	if first {
 		<-s.hold
@@ -104,7 +104,7 @@ func TestMergerShares(t *testing.T) {
 	errs := make([]error, commits)
 	var all sync.WaitGroup
 	for i := range commits {
-		if i <= mergeLanes { // the first ones keep the lanes busy, one each
+		if i <= mergeFlights { // the first ones keep the lanes busy, one each
 			eventually(t, "the lanes are busy", func() bool {
 				held.mu.Lock()
 				defer held.mu.Unlock()
@@ -122,11 +122,7 @@ func TestMergerShares(t *testing.T) {
 			errs[i] = m.Commit(context.Background(), &fence, ops...)
 		})
 	}
-	eventually(t, "all wait", func() bool {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		return len(m.queue) == commits-mergeLanes
-	})
+	eventually(t, "all wait", func() bool { return m.group.Waiting() == commits-mergeFlights })
 	close(held.hold)
 	all.Wait()
 	for i, err := range errs {

@@ -47,7 +47,7 @@ func (s *Store) send(ctx context.Context, fence physical.Fence, commits [][]phys
 			_, err := conn.ExecContext(ctx, all, allArgs...)
 			return err
 		})
-		if whole = err == nil; number(err) != errnoManyRows {
+		if whole = err == nil; !refuted(err) {
 			return err
 		}
 		text, args := s.schema.commit(fence, commits)
@@ -92,13 +92,18 @@ func persist(ctx context.Context, conn *sql.Conn, call func() error) (err error)
 	if err == nil {
 		return nil
 	}
-	if number(err) == errnoManyRows {
+	if refuted(err) {
 		if _, ended := conn.ExecContext(ctx, "ROLLBACK"); ended == nil {
 			return err
 		}
 	}
 	discard(conn)
 	return err
+}
+
+// refuted reports whether commitAll failed for what it takes for granted.
+func refuted(err error) bool {
+	return number(err) == errnoManyRows || number(err) == errnoDuplicate
 }
 
 // pause waits a moment, longer each time.
@@ -133,23 +138,30 @@ func (s schema) begin(b *builder, commits [][]physical.Op) {
 }
 
 // commitAll makes the text of commits that share a fence and no key, for the case that the fence stands and all their conditions
-// hold. If not, its third statement fails, as a subquery with two rows does, and those behind it are not carried out.
+// hold. If not, its third statement fails, as a subquery with two rows does, or the one that makes entries which must not be there yet;
+// and those behind it are not carried out.
 func (s schema) commitAll(fence physical.Fence, commits [][]physical.Op) (string, []any) {
 	b := &builder{}
 	s.begin(b, commits)
 	b.add("SELECT IF((SELECT COUNT(*) FROM "+s.fence+" WHERE id = 1 AND lineage = ? AND term = ? AND nonce = ?) = 1",
 		[]byte(fence.Lineage), fence.Term, fence.Nonce[:])
-	var absent, puts []any
+	var absent, fresh, puts []any
 	deletes := &builder{}
 	for _, ops := range commits {
 		for _, op := range ops {
 			switch key := []byte(op.Key); op.Kind {
 			case physical.OpRequireAbsent:
-				absent = append(absent, key)
+				if !has(ops, physical.OpPut, op.Key) {
+					absent = append(absent, key)
+				}
 			case physical.OpRequireValue:
 				b.add(" AND (SELECT COUNT(*) FROM "+s.entries+" WHERE k = ? AND v = ?) = 1", key, notNull(op.Value))
 			case physical.OpPut:
-				puts = append(puts, key, notNull(op.Value))
+				if has(ops, physical.OpRequireAbsent, op.Key) {
+					fresh = append(fresh, key, notNull(op.Value))
+				} else {
+					puts = append(puts, key, notNull(op.Value))
+				}
 			case physical.OpDelete:
 				deletes.add("DELETE FROM "+s.entries+" WHERE k = ?; ", key)
 			}
@@ -159,11 +171,20 @@ func (s schema) commitAll(fence physical.Fence, commits [][]physical.Op) (string
 		b.add(" AND (SELECT COUNT(*) FROM "+s.entries+" FORCE INDEX (PRIMARY) WHERE k IN (?"+strings.Repeat(",?", len(absent)-1)+")) = 0", absent...)
 	}
 	b.add(", 1, (SELECT 1 UNION SELECT 2)) INTO @locum_rows; ")
-	if len(puts) > 0 {
-		b.add("INSERT INTO "+s.entries+" (k, v) VALUES (?,?)"+strings.Repeat(",(?,?)", len(puts)/2-1)+" ON DUPLICATE KEY UPDATE v = VALUES(v); ", puts...)
+	insert := func(rows []any, end string) {
+		if len(rows) > 0 {
+			b.add("INSERT INTO "+s.entries+" (k, v) VALUES (?,?)"+strings.Repeat(",(?,?)", len(rows)/2-1)+end, rows...)
+		}
 	}
+	insert(fresh, "; ")
+	insert(puts, " ON DUPLICATE KEY UPDATE v = VALUES(v); ")
 	b.add(deletes.String()+"COMMIT", deletes.args...)
 	return b.String(), b.args
+}
+
+// has reports whether there is an op of a kind for a key.
+func has(ops []physical.Op, kind physical.OpKind, key string) bool {
+	return slices.ContainsFunc(ops, func(o physical.Op) bool { return o.Kind == kind && o.Key == key })
 }
 
 // commit makes the text of commits that share a fence and no key. It ends in a query for what became of them: "" or "f" for

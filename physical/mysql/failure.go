@@ -19,6 +19,7 @@ const (
 	errnoLockTimeout = 1205
 	errnoBinlog      = 1665
 	errnoManyRows    = 1242 // of a subquery that may have one: see commitAll
+	errnoDuplicate   = 1062 // see commitAll
 )
 
 var (

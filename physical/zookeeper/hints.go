@@ -60,13 +60,13 @@ func (h *hints) guess(s *Store, ops []physical.Op) (steps []step, ok bool) {
 	var absent []string
 	compared := false
 	for _, o := range ops {
-		_, node := s.nodes(o.Key)
 		switch o.Kind {
 		case physical.OpPut:
 			puts = append(puts, o)
 		case physical.OpRequireAbsent:
 			absent = append(absent, o.Key)
 		case physical.OpRequireValue:
+			_, node := s.nodes(o.Key)
 			known, ok := h.get(node)
 			if !ok || h.deletes < 0 || known.deletes != h.deletes || known.sum != sha256.Sum256(o.Value) {
 				return nil, false

@@ -60,18 +60,26 @@ func unescape(stored string) string {
 	}
 }
 
-// folders returns the nodes of the folders that a key lies in, the outermost first, and the node of its entry.
+// nodes returns the nodes of the folders that a key lies in, the outermost first, and the node of its entry.
 func (s *Store) nodes(key string) (folders []string, entry string) {
-	at := s.entries
-	for {
-		segment, rest, more := strings.Cut(key, "/")
-		if !more {
-			return folders, at + "/" + entrySign + escape(segment)
+	segments := strings.Split(key, "/")
+	path := make([]byte, 0, len(s.entries)+len(key)+2*len(segments)+16)
+	path = append(path, s.entries...)
+	ends := make([]int, 0, 8)
+	for i, segment := range segments {
+		sign := folderSign
+		if i == len(segments)-1 {
+			sign = entrySign
 		}
-		at += "/" + folderSign + escape(segment)
-		folders = append(folders, at)
-		key = rest
+		path = append(append(append(path, '/'), sign...), escape(segment)...)
+		ends = append(ends, len(path))
 	}
+	entry = string(path)
+	folders = make([]string, len(ends)-1)
+	for i := range folders {
+		folders[i] = entry[:ends[i]]
+	}
+	return folders, entry
 }
 
 // folder returns the node of a prefix of List.
