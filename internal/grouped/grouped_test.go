@@ -2,10 +2,13 @@ package grouped_test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/locum-ha/locum/internal/grouped"
 	"github.com/locum-ha/locum/physical"
@@ -78,5 +81,70 @@ func TestGroups(t *testing.T) {
 		if err := c.Commit(t.Context(), physical.Fence{}, nil); !errors.Is(err, physical.ErrClosed) {
 			t.Errorf("after the end: %v", err)
 		}
+	})
+}
+
+// A flight beside another begins when as many commits wait as that one carries, or when they have waited long enough; and what waits is
+// bounded (P12).
+func TestFlightsAreWorthwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		life, end := context.WithCancel(t.Context())
+		sizes, land := make(chan int, 10), make(chan struct{})
+		c := grouped.New(life, grouped.Limits{Flights: 2, Commits: 10, Bytes: 1 << 30}, func(_ context.Context, _ physical.Fence, commits [][]physical.Op) []error {
+			sizes <- len(commits)
+			<-land
+			return make([]error, len(commits))
+		})
+		var all sync.WaitGroup
+		commit := func(n int) {
+			for range n {
+				all.Go(func() {
+					if err := c.Commit(t.Context(), physical.Fence{}, []physical.Op{physical.Put(rand.Text(), nil)}); err != nil {
+						t.Error(err)
+					}
+				})
+				synctest.Wait()
+			}
+		}
+		begun := func(want ...int) {
+			t.Helper()
+			synctest.Wait()
+			for _, n := range want {
+				if got := <-sizes; got != n {
+					t.Errorf("a flight with %d commits, want %d", got, n)
+				}
+			}
+			if len(sizes) > 0 {
+				t.Errorf("one more flight, with %d commits", <-sizes)
+			}
+		}
+		commit(1)
+		begun(1)
+		commit(1)
+		begun(1)
+		commit(3)
+		land <- struct{}{}
+		begun(3) // as many as wait, beside one
+		commit(2)
+		land <- struct{}{} // the one of one: two wait, and three are in flight
+		begun()
+		commit(1)
+		begun(3)
+		land <- struct{}{}
+		begun()
+		commit(2)
+		begun()
+		time.Sleep(5 * time.Millisecond)
+		begun(2) // in the end
+		big := []physical.Op{physical.Put("big", make([]byte, 40<<20))}
+		all.Go(func() { _ = c.Commit(t.Context(), physical.Fence{}, big) })
+		synctest.Wait()
+		if err := c.Commit(t.Context(), physical.Fence{}, big); !errors.Is(err, physical.ErrUnavailable) || errors.Is(err, physical.ErrUnknown) {
+			t.Errorf("where 40 MiB wait already: %v", err)
+		}
+		close(land)
+		all.Wait()
+		end()
+		c.Wait()
 	})
 }

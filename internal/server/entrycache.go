@@ -169,7 +169,7 @@ func (c *entryCache) committed(err error, alone bool, ops []physical.Op) {
 		case c.barred[op.Key] || !alone:
 			c.drop(op.Key)
 		case op.Kind == physical.OpPut:
-			c.keep(op.Key, op.Value) // sealed for this commit alone: nobody changes it
+			c.keep(op.Key, bytes.Clone(op.Value))
 		default:
 			c.drop(op.Key)
 		}

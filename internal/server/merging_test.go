@@ -150,3 +150,36 @@ func TestMergerShares(t *testing.T) {
 		t.Errorf("after Close: %v", err)
 	}
 }
+
+// small refuses transactions that its caps allow, as a server with a limit of its own does.
+type small struct{ physical.Backend }
+
+func (s small) Commit(ctx context.Context, fence *physical.Fence, ops ...physical.Op) error {
+	if len(ops) > 3 {
+		return &physical.TooLargeError{What: "ops in a commit", Size: len(ops), Limit: 3}
+	}
+	return s.Backend.Commit(ctx, fence, ops...)
+}
+
+// What is too much for the store only together is tried apart.
+func TestMergerTooLargeTogether(t *testing.T) {
+	store := memory.NewStore().Open()
+	fence := physical.Fence{Lineage: "l", Term: 1}
+	if err := store.RaiseFence(t.Context(), physical.Fence{}, fence); err != nil {
+		t.Fatal(err)
+	}
+	m := newMerger(small{store})
+	defer m.Close()
+	var commits [][]physical.Op
+	for i := range 9 {
+		commits = append(commits, []physical.Op{physical.Put(fmt.Sprint("k", i), nil)})
+	}
+	for i, err := range m.send(t.Context(), fence, commits) {
+		if _, missing := store.Get(t.Context(), fmt.Sprint("k", i)); err != nil || missing != nil {
+			t.Errorf("commit %d: %v, %v", i, err, missing)
+		}
+	}
+	if err := m.send(t.Context(), fence, [][]physical.Op{make([]physical.Op, 4)})[0]; !errors.Is(err, physical.ErrTooLarge) {
+		t.Errorf("one that is too large by itself: %v", err)
+	}
+}

@@ -133,18 +133,15 @@ func (s schema) begin(b *builder, commits [][]physical.Op) {
 	if locks := hashes(commits); len(locks) > 0 {
 		b.add("SELECT COUNT(*) INTO @locum_rows FROM " + s.keys + " FORCE INDEX (PRIMARY) WHERE b IN (" + locks + ") FOR UPDATE; ")
 	}
-	// The row is shared first and read afterwards: what is read then is what holds until the commit.
-	b.add("SELECT COUNT(*) INTO @locum_rows FROM " + s.fence + " WHERE id = 1 LOCK IN SHARE MODE; ")
 }
 
 // commitAll makes the text of commits that share a fence and no key, for the case that the fence stands and all their conditions
-// hold. If not, its third statement fails, as a subquery with two rows does, or the one that makes entries which must not be there yet;
+// hold. If not, the statement that reads the fence fails, as a subquery with two rows does, or the one that makes entries which must not be there yet;
 // and those behind it are not carried out.
 func (s schema) commitAll(fence physical.Fence, commits [][]physical.Op) (string, []any) {
 	b := &builder{}
 	s.begin(b, commits)
-	b.add("SELECT IF((SELECT COUNT(*) FROM "+s.fence+" WHERE id = 1 AND lineage = ? AND term = ? AND nonce = ?) = 1",
-		[]byte(fence.Lineage), fence.Term, fence.Nonce[:])
+	b.add("SELECT IF(COUNT(*) = 1")
 	var absent, fresh, puts []any
 	deletes := &builder{}
 	for _, ops := range commits {
@@ -170,7 +167,9 @@ func (s schema) commitAll(fence physical.Fence, commits [][]physical.Op) (string
 	if len(absent) > 0 {
 		b.add(" AND (SELECT COUNT(*) FROM "+s.entries+" FORCE INDEX (PRIMARY) WHERE k IN (?"+strings.Repeat(",?", len(absent)-1)+")) = 0", absent...)
 	}
-	b.add(", 1, (SELECT 1 UNION SELECT 2)) INTO @locum_rows; ")
+	b.add(", 1, (SELECT 1 UNION SELECT 2)) INTO @locum_rows")
+	// A read that locks reads what holds until the commit.
+	b.add(" FROM "+s.fence+" WHERE id = 1 AND lineage = ? AND term = ? AND nonce = ? LOCK IN SHARE MODE; ", []byte(fence.Lineage), fence.Term, fence.Nonce[:])
 	insert := func(rows []any, end string) {
 		if len(rows) > 0 {
 			b.add("INSERT INTO "+s.entries+" (k, v) VALUES (?,?)"+strings.Repeat(",(?,?)", len(rows)/2-1)+end, rows...)
@@ -193,6 +192,8 @@ func has(ops []physical.Op, kind physical.OpKind, key string) bool {
 func (s schema) commit(fence physical.Fence, commits [][]physical.Op) (string, []any) {
 	b := &builder{}
 	s.begin(b, commits)
+	// The row is shared first and read afterwards: what is read then is what holds until the commit.
+	b.add("SELECT COUNT(*) INTO @locum_rows FROM " + s.fence + " WHERE id = 1 LOCK IN SHARE MODE; ")
 	b.add("SELECT IF((SELECT COUNT(*) FROM "+s.fence+" WHERE id = 1 AND lineage = ? AND term = ? AND nonce = ?) = 0, 'f', '') INTO @locum; ",
 		[]byte(fence.Lineage), fence.Term, fence.Nonce[:])
 	var said []string

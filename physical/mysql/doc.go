@@ -8,7 +8,7 @@
 // spans a round trip. If a statement fails, those behind it are not carried out, and the client gives the connection up.
 //
 // Commits that wait while others are on their way go together in one packet (package grouped), each with its own conditions and result.
-// The packet takes it that all conditions hold, and writes all rows in one statement; if one does not hold, a statement before that fails,
+// The packet takes it that all conditions hold, and writes all rows in two statements, those that must not be there yet in one; if one does not hold, a statement fails,
 // nothing is written, and a second packet has each commit decided by itself.
 //
 // *The fence* (P1). A commit holds its row shared until it is committed, and decides by what it reads after it has got it. A

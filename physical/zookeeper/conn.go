@@ -360,13 +360,13 @@ func (c *conn) call(ctx context.Context, op int32, body func(*out)) (in, error) 
 	return c.wait(ctx, r)
 }
 
-// multi carries out all steps or none. It returns the version that each left its node in.
-func (c *conn) multi(ctx context.Context, steps []step, rights acl) ([]int32, error) {
-	body, err := c.call(ctx, opMulti, func(o *out) { writeMulti(o, steps, rights) })
+// multi carries out all steps that were encoded or none. It returns the version that each left its node in.
+func (c *conn) multi(ctx context.Context, steps []byte) ([]int32, error) {
+	answer, err := c.call(ctx, opMulti, func(o *out) { o.b = append(o.b, steps...) })
 	if err != nil {
 		return nil, err
 	}
-	return readMulti(&body)
+	return readMulti(&answer)
 }
 
 // dialer connects to the servers in turn, beginning with one chosen at random.

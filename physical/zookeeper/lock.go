@@ -130,7 +130,7 @@ func (s *Store) Acquire(ctx context.Context, r physical.Record, ttl time.Duratio
 func (s *Store) take(ctx context.Context, c *conn, r physical.Record, version int32) error {
 	holder := createStep(s.holder, encodeRecord(r))
 	holder.flags = flagEphemeral
-	_, err := c.multi(ctx, []step{setStep(s.term, encodeRecord(physical.Record{Name: r.Name, Term: r.Term}), version), holder}, s.rights)
+	_, err := c.multi(ctx, encodeMulti([]step{setStep(s.term, encodeRecord(physical.Record{Name: r.Name, Term: r.Term}), version), holder}, s.rights))
 	return err
 }
 
@@ -179,7 +179,7 @@ func (s *Store) renewOnce(ctx context.Context, t token, ttl time.Duration) (time
 		return 0, err
 	}
 	defer c.close()
-	_, err = c.multi(ctx, []step{checkStep(s.term, t.version), checkStep(s.holder, -1)}, s.rights)
+	_, err = c.multi(ctx, encodeMulti([]step{checkStep(s.term, t.version), checkStep(s.holder, -1)}, s.rights))
 	var refused *multiError
 	if errors.As(err, &refused) {
 		return 0, fmt.Errorf("%w: the lock is free or another's", physical.ErrLost)

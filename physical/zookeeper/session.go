@@ -183,14 +183,13 @@ func (c *conn) ask(ctx context.Context, queries []query) ([]finding, error) {
 
 // multi carries out all steps or none, over the main session. It returns the version that each left its node in.
 func (s *Store) multi(ctx context.Context, steps []step) ([]int32, error) {
-	o := newPacket()
-	writeMulti(o, steps, s.rights)
-	if len(o.b) > maxPacket-16 {
-		return nil, &physical.TooLargeError{What: "bytes in a commit", Size: len(o.b), Limit: maxPacket - 16}
+	body := encodeMulti(steps, s.rights)
+	if len(body) > maxBody {
+		return nil, &physical.TooLargeError{What: "bytes in a commit", Size: len(body), Limit: maxBody}
 	}
 	c, err := s.main.get(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return c.multi(ctx, steps, s.rights)
+	return c.multi(ctx, body)
 }

@@ -35,7 +35,8 @@ var (
 // The servers take no packet of more than jute.maxbuffer, 1 MiB less a byte unless configured.
 const (
 	maxPacket = 1<<20 - 1
-	maxCommit = 900 << 10 // leaves the rest for what frames the keys and values
+	maxBody   = maxPacket - 20 // of a multi: without its head
+	maxCommit = 900 << 10      // leaves the rest for what frames the keys and values
 	maxValue  = 892 << 10
 	maxKey    = 512
 	maxOps    = 128

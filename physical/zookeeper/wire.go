@@ -180,7 +180,16 @@ func (s step) write(o *out, rights acl) {
 	}
 }
 
-func writeMulti(o *out, steps []step, rights acl) {
+// framing is about what a step of a multi takes besides its path and data.
+const framing = 64
+
+// encodeMulti makes a multi's body.
+func encodeMulti(steps []step, rights acl) []byte {
+	size := framing
+	for _, s := range steps {
+		size += len(s.path) + len(s.data) + framing
+	}
+	o := &out{b: make([]byte, 0, size)}
 	for _, s := range steps {
 		o.int32(s.op)
 		o.bool(false)
@@ -190,6 +199,7 @@ func writeMulti(o *out, steps []step, rights acl) {
 	o.int32(-1)
 	o.bool(true)
 	o.int32(-1)
+	return o.b
 }
 
 // multiError is a multi of which one operation failed, and so none was carried out.
