@@ -2,6 +2,7 @@ package storeserver
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -9,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/locum-ha/locum/physical"
 )
 
 // ZooKeeper is a server of ZooKeeper, alone.
@@ -31,30 +34,32 @@ func netty() []string {
 // ("tickTime" in the settings changes that). settings are lines of its configuration file.
 func StartZooKeeper(t T, settings ...string) *ZooKeeper {
 	t.Helper()
-	return startZooKeeper(t, settings)
+	return startZooKeeper(t, settings, nil)
 }
 
 // StartZooKeeperTLS also has a port for TLS, on which clients must show a certificate.
 func StartZooKeeperTLS(t T, pki Certificates) *ZooKeeper {
 	t.Helper()
 	port := FreePort(t)
+	// Its port for TLS opens last, and takes seconds for its first handshake on a busy machine.
+	serves := func(ctx context.Context) error { return zooKeeperShakesHands(ctx, Loopback(port), pki) }
 	server := startZooKeeper(t, []string{
 		fmt.Sprintf("secureClientPort=%d", port), "secureClientPortAddress=127.0.0.1",
 		"serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory",
 		"ssl.keyStore.location=" + pki.ServerBoth, "ssl.keyStore.type=PEM",
 		"ssl.trustStore.location=" + pki.CA, "ssl.trustStore.type=PEM", "ssl.clientAuth=need",
-	})
+	}, serves)
 	server.TLSAddr = Loopback(port)
 	return server
 }
 
-func startZooKeeper(t T, settings []string) *ZooKeeper {
+func startZooKeeper(t T, settings []string, also func(context.Context) error) *ZooKeeper {
 	t.Helper()
-	return launchZooKeeper(t, settings, true)
+	return launchZooKeeper(t, settings, true, also)
 }
 
-// launchZooKeeper starts a server, and waits until it serves if told to.
-func launchZooKeeper(t T, settings []string, wait bool) *ZooKeeper {
+// launchZooKeeper starts a server, and waits until it serves if told to, in the way of also too, unless that is nil.
+func launchZooKeeper(t T, settings []string, wait bool, also func(context.Context) error) *ZooKeeper {
 	t.Helper()
 	java := Program(t, "zookeeperd", "java")
 	for _, jar := range zooKeeperJars {
@@ -75,7 +80,13 @@ func launchZooKeeper(t T, settings []string, wait bool) *ZooKeeper {
 	}
 	ready := started
 	if wait {
-		ready = func(ctx context.Context) error { return zooKeeperServes(ctx, addr) }
+		ready = func(ctx context.Context) error {
+			err := zooKeeperServes(ctx, addr)
+			if err == nil && also != nil {
+				err = also(ctx)
+			}
+			return err
+		}
 	}
 	return &ZooKeeper{Addr: addr, Process: Launch(t, Spec{
 		Name: "zookeeper", Dir: dir, Path: java,
@@ -109,4 +120,17 @@ func zooKeeperServes(ctx context.Context, addr string) error {
 		err = fmt.Errorf("it answers %q", answer)
 	}
 	return err
+}
+
+// zooKeeperShakesHands connects over TLS.
+func zooKeeperShakesHands(ctx context.Context, addr string, pki Certificates) error {
+	config, err := physical.ClientTLS{CAFile: pki.CA, CertFile: pki.ClientCert, KeyFile: pki.ClientKey}.Load()
+	if err != nil {
+		return err
+	}
+	conn, err := (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
 }

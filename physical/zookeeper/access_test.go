@@ -23,7 +23,7 @@ func TestAccess(t *testing.T) {
 	open := func(change func(*zookeeper.Config)) (*zookeeper.Store, error) {
 		c := good
 		change(&c)
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
 		return zookeeper.Open(ctx, c)
 	}
