@@ -72,6 +72,7 @@ func TestRestartOfAll(t *testing.T) {
 // docs/operations.md names: recover, join, remove-peer.
 func quorumLostForGood(ctx context.Context, t *testing.T, c *cluster.Cluster) {
 	t.Helper()
+	start := time.Now()
 	_, before := c.Active(ctx)
 	for _, n := range c.Nodes {
 		n.Kill()
@@ -139,6 +140,7 @@ func quorumLostForGood(ctx context.Context, t *testing.T, c *cluster.Cluster) {
 	if out := locum("operator", "raft", "list-peers", "-address", first.URL()); strings.Contains(out, identity(t, last)) || !strings.Contains(out, c.Nodes[1].Name) {
 		t.Errorf("peers without %s:\n%s", last.Name, out)
 	}
+	t.Logf("built again from one node in %v", time.Since(start))
 }
 
 // withoutRetryJoin lets a node join when it is told to, and not by itself.

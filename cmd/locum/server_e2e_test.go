@@ -230,11 +230,13 @@ func skipsTheDrain(t *testing.T, s *serverRun, token string) {
 		}
 		await(t, "it drains", func() bool { return strings.Contains(s.output(), "draining") })
 	}
+	start := time.Now()
 	select {
 	case err := <-s.exited:
 		if err != nil {
 			t.Errorf("exit: %v", err)
 		}
+		t.Logf("ended %v after the second signal", time.Since(start))
 	case <-time.After(10 * time.Second):
 		t.Fatal("a second signal does not skip the drain")
 	}
