@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -331,6 +332,83 @@ func TestHookTimeout(t *testing.T) {
 	}
 	if left := marked(marker); len(left) > 0 {
 		t.Errorf("left: %v", left)
+	}
+	// A POST that is not answered is given up just so.
+	hangs := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		<-r.Context().Done()
+	}))
+	defer hangs.Close()
+	cfg = appConfig(t, "good")
+	cfg.OnActive, cfg.HookTimeout = []string{hangs.URL}, 300*time.Millisecond
+	if err := run(t, cfg).Activate(t.Context(), 1); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "on_active[0]: ") {
+		t.Errorf("%v", err)
+	}
+}
+
+// Health by TCP: a port that nobody listens on any more is a failure like any other.
+func TestHealthTCP(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	gaveUp := make(chan error, 1)
+	a := run(t, Config{
+		Name: "legacy", Health: Health{TCP: ln.Addr().String(), Interval: 10 * time.Millisecond, Failures: 2, Timeout: 5 * time.Second},
+		StartTimeout: 10 * time.Second, GiveUp: func(err error) { gaveUp <- err },
+	})
+	if err := a.Activate(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	ln.Close()
+	select {
+	case err := <-gaveUp:
+		if !errors.Is(err, errNotHealthy) {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("did not give up")
+	}
+}
+
+// "a role file replaced atomically": whoever reads it at whatever time finds a whole role.
+func TestRoleFileIsWhole(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "role")
+	write := func(term uint64) {
+		if err := writeRole(path, "orders", "node-a", Role{Active: term%2 == 1, Term: term}); err != nil {
+			t.Error(err)
+		}
+	}
+	write(0)
+	stop, reads := make(chan struct{}), make(chan int)
+	go func() {
+		n := 0
+		defer func() { reads <- n }()
+		for ; ; n++ {
+			data, err := os.ReadFile(path)
+			var term uint64
+			var role string
+			if err == nil {
+				_, err = fmt.Sscanf(string(data), "LOCUM_APPLICATION=orders\nLOCUM_NODE=node-a\nLOCUM_ROLE=%s\nLOCUM_TERM=%d\n", &role, &term)
+			}
+			if err != nil || role != (Role{Active: term%2 == 1}).String() {
+				t.Errorf("read %q, %v", data, err)
+				return
+			}
+			select {
+			case <-stop:
+				return
+			default:
+			}
+		}
+	}()
+	for term := range uint64(500) {
+		write(term)
+	}
+	close(stop)
+	if n := <-reads; n == 0 {
+		t.Error("nothing was read")
 	}
 }
 

@@ -20,13 +20,13 @@ import (
 	"github.com/locum-ha/locum/seal"
 )
 
-// runApp is an application in Go, built once: it answers with its node's name, and with what it was told by SIGUSR1.
+// runApp is an application in Go, built once: it answers with its node's name, and with the signals that it was told.
 const runApp = `package main
 import ("fmt"; "net/http"; "os"; "os/signal"; "syscall")
 func main() {
 	caught, told := make(chan os.Signal, 9), make(chan string, 9)
-	signal.Notify(caught, syscall.SIGUSR1, syscall.SIGTERM)
-	go func() { for s := range caught { if s == syscall.SIGTERM { os.Exit(5) }; told <- "told" } }()
+	signal.Notify(caught, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGQUIT, syscall.SIGTERM)
+	go func() { for s := range caught { if s == syscall.SIGTERM { os.Exit(5) }; told <- s.String() } }()
 	http.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, os.Getenv("LOCUM_NODE")) })
 	http.HandleFunc("/told", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, <-told) })
 	fmt.Println("application says hello; LOCUM_JOIN is", os.Getenv("LOCUM_JOIN") != "")
@@ -58,10 +58,15 @@ type runProcess struct {
 
 func startRun(t *testing.T, dir, join string, port int, args ...string) *runProcess {
 	t.Helper()
+	return startRunWith(t, []string{joinVariable + "=" + join}, dir, port, args...)
+}
+
+func startRunWith(t *testing.T, env []string, dir string, port int, args ...string) *runProcess {
+	t.Helper()
 	api, app := "127.0.0.1:"+strconv.Itoa(port), "127.0.0.1:"+strconv.Itoa(port+2)
 	r := &runProcess{lines: make(chan string, 1000), api: api, app: app}
 	r.cmd = exec.Command(builtBinary(t), append([]string{"run", "-dir", dir, "-node-name", filepath.Base(dir), "-address", api, "-listen", app}, args...)...)
-	r.cmd.Env = append(os.Environ(), joinVariable+"="+join)
+	r.cmd.Env = append(os.Environ(), env...)
 	r.cmd.Stderr = os.Stderr
 	out, err := r.cmd.StdoutPipe()
 	if err != nil {
@@ -203,11 +208,13 @@ func TestRun(t *testing.T) {
 	}
 	awaitVoters(t, "http://"+first.api, filepath.Join(tmp, "one", "root-token"), 3) // until then the first one cannot be spared
 	// Signals are the command's, and so is the exit code.
-	if err := first.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
-		t.Fatal(err)
-	}
-	if got := answers(t, second.app, "/told"); got != "told" {
-		t.Errorf("SIGUSR1: %q", got)
+	for _, s := range []syscall.Signal{syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGHUP, syscall.SIGQUIT} {
+		if err := first.cmd.Process.Signal(s); err != nil {
+			t.Fatal(err)
+		}
+		if got := answers(t, second.app, "/told"); got != s.String() {
+			t.Errorf("%v: %q", s, got)
+		}
 	}
 	if code := first.end(t); code != 5 {
 		t.Errorf("exit code %d, want the command's, 5", code)

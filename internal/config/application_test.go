@@ -73,6 +73,7 @@ func TestApplicationFaults(t *testing.T) {
 		{"command = [\"a\"]\n health {\n path = \"/x\"\n tcp = \"127.0.0.1:1\"\n}", "more than one of path, tcp and command"},
 		{"upstream = \"tcp://127.0.0.1:1\"\n health {\n path = \"/x\"\n}", "upstream is no HTTP"},
 		{"upstream = \"tcp://127.0.0.1:1\"\n user = \"root\"", "there is none"},
+		{"upstream = \"tcp://127.0.0.1:1\"\n mode = \"redirect\"", "mode: for HTTP, and upstream takes bytes"},
 		{"command = [\"a\"]\n restarts = -1", "write 0 to step down at the first failure"},
 		{"command = [\"a\"]\n role_file = \"role\"", "is not absolute"},
 		{"command = [\"a\"]\n tls_client_ca_file = \"/x\"", "clients show certificates with TLS only"},

@@ -8,15 +8,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/locum-ha/locum/internal/config"
+	"github.com/locum-ha/locum/internal/metrics"
 )
 
 // LOCUM_TOKEN is good for the application's own entries; a standby gets one from the active node; it ends with the start that it was
@@ -40,10 +43,19 @@ func TestApplicationTokens(t *testing.T) {
 		}
 		for path, want := range map[string]int{
 			"secret/data/applications/orders/" + n.name: 200, "secret/data/applications/other/x": 403, "secret/data/x": 403, "sys/step-down": 403,
+			"locks/applications/orders/" + n.name: 200, "locks/applications/other/x": 403, "locks/x": 403, "locks/applications/orders": 403,
+			"cache/other/x": 403, "cache/orders2/x": 403,
 		} {
-			if code, answer := nodes[0].call("POST", "/v1/"+path, token, value); code != want {
+			in := value
+			if strings.HasPrefix(path, "locks/") {
+				in = map[string]any{"secret": "secret-of-a-holder", "holder": n.name, "ttl": "10s"}
+			}
+			if code, answer := nodes[0].call("POST", "/v1/"+path, token, in); code != want {
 				t.Errorf("%s: %s: %d %v, want %d", n.name, path, code, answer, want)
 			}
+		}
+		if code, answer := nodes[0].call("GET", "/v1/cache/orders/x", token, nil); code == 403 {
+			t.Errorf("%s: its own cache: %v", n.name, answer)
 		}
 		if err := tokens.Renew(ctx, "orders", token); err != nil {
 			t.Errorf("%s: renew: %v", n.name, err)
@@ -228,25 +240,80 @@ func TestApplicationWithClientCertificates(t *testing.T) {
 	a.Upstream, a.Listen = app.URL, []string{"127.0.0.1:0"}
 	a.TLSCertFile, a.TLSKeyFile = filepath.Join(dir, "node.crt"), filepath.Join(dir, "node.key")
 	a.TLSClientCAFile = a.TLSCertFile
-	n.config.Applications = []config.Application{a}
+	second := config.NewApplication("stock") // with a listener and an upstream of its own
+	stock := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "stock") }))
+	t.Cleanup(stock.Close)
+	second.Upstream, second.Listen = stock.URL, []string{"127.0.0.1:0"}
+	n.config.Applications = []config.Application{a, second}
 	n.start()
 	initialise(t, n)
 	ready(t, n)
+	if got := body(t, http.DefaultClient, "http://"+n.server.serving[1].listeners[0].Addr().String()); got != "stock" {
+		t.Errorf("the second application answers %q", got)
+	}
 	url := "https://" + n.server.serving[0].listeners[0].Addr().String()
 	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: authority, Certificates: []tls.Certificate{cert}}}
 	defer tr.CloseIdleConnections()
-	resp, err := (&http.Client{Transport: tr}).Get(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	got, err := io.ReadAll(resp.Body)
-	if want := ":" + base64.StdEncoding.EncodeToString(cert.Leaf.Raw) + ":"; err != nil || string(got) != want {
-		t.Errorf("%d, the application reads %q (%v)", resp.StatusCode, got, err)
+	if got, want := body(t, &http.Client{Transport: tr}, url), ":"+base64.StdEncoding.EncodeToString(cert.Leaf.Raw)+":"; got != want {
+		t.Errorf("the application reads %q", got)
 	}
 	without := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: authority}}
 	if resp, err := (&http.Client{Transport: without}).Get(url); err == nil {
 		resp.Body.Close()
 		t.Error("a client without a certificate is let in")
+	}
+	// A new certificate is served, and a new authority asked for, after a reload.
+	next, authority := issue(t, dir, "node")
+	if err := n.server.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	renewed := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: authority, Certificates: []tls.Certificate{next}}}
+	defer renewed.CloseIdleConnections()
+	if got, want := body(t, &http.Client{Transport: renewed}, url), ":"+base64.StdEncoding.EncodeToString(next.Leaf.Raw)+":"; got != want {
+		t.Errorf("after a reload the application reads %q", got)
+	}
+	old := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: authority, Certificates: []tls.Certificate{cert}}}
+	if resp, err := (&http.Client{Transport: old}).Get(url); err == nil {
+		resp.Body.Close()
+		t.Error("a certificate of the old authority is still let in")
+	}
+}
+
+func body(t *testing.T, c *http.Client, url string) string {
+	t.Helper()
+	resp, err := c.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	got, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(got)
+}
+
+// "command with arguments, environment, working directory, user and group": what the file says is what is run.
+func TestCommandOfTheFile(t *testing.T) {
+	c, err := config.Parse("node.hcl", []byte(`application "orders" {
+  command     = ["./orders", "--port", "9000"]
+  environment = { A = "1" }
+  working_dir = "/srv"
+  user        = "nobody"
+  group       = "daemon"
+  containment = "cgroup"
+}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := &unsealed{Server: &Server{cfg: c, log: slog.New(slog.DiscardHandler), guardian: &guardianship{}, metrics: metrics.New("")}}
+	cfg, err := u.applicationConfig(&c.Applications[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(cfg.Command, []string{"./orders", "--port", "9000"}) || cfg.Dir != "/srv" || cfg.User != "nobody" || cfg.Group != "daemon" ||
+		cfg.Containment != "cgroup" || !slices.Contains(cfg.Env, "A=1") {
+		t.Errorf("%+v", cfg)
 	}
 }

@@ -118,6 +118,43 @@ func combined(t *testing.T, s *Site) {
 	scenario(t, s, rounds, happens)
 }
 
+// P7 on every store: the guardian of a node that was killed releases the lock, so nobody waits for its TTL, which is long here.
+func TestGuardianReleases(t *testing.T) {
+	if !faults() {
+		t.Skip("a cluster on each store: with LOCUM_FAULTS=1")
+	}
+	for name, site := range map[string]func(t *testing.T) *Site{
+		"etcd":      func(t *testing.T) *Site { return NewSite(t, Etcd(t), nil) },
+		"consul":    func(t *testing.T) *Site { return NewSite(t, Consul(t, false), nil) },
+		"zookeeper": func(t *testing.T) *Site { return NewSite(t, ZooKeeper(t), nil) },
+		"postgres":  func(t *testing.T) *Site { return NewSite(t, PostgreSQL(t), nil) },
+		"mysql":     func(t *testing.T) *Site { return NewSite(t, MariaDB(t), nil) },
+		"s3":        func(t *testing.T) *Site { return NewSite(t, S3(t), nil) },
+		"redis":     func(t *testing.T) *Site { return NewSite(t, PostgreSQL(t), Redis(t)) },
+		"nats":      func(t *testing.T) *Site { return NewSite(t, Etcd(t), NATS(t)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			wanted(t, name)
+			released(t, site(t))
+		})
+	}
+}
+
+func released(t *testing.T, s *Site) {
+	s.TTL = 30 * time.Second
+	c := cluster.New(t, s.Options())
+	ctx, cancel := context.WithTimeout(t.Context(), s.TTL/2)
+	defer cancel()
+	start := time.Now()
+	if err := kill(ctx, s, c); err != nil {
+		t.Fatalf("the lock of a dead node was not released, TTL %v: %v", s.TTL, err)
+	}
+	if err := c.WaitHealthy(ctx); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("killed, and healthy again without the TTL of %v: %v", s.TTL, time.Since(start).Round(time.Millisecond))
+}
+
 // happening is one thing that happens to a cluster.
 type happening struct {
 	name string
