@@ -9,7 +9,7 @@ import (
 	"os"
 	"slices"
 	"sync"
-
+	"syscall"
 	"testing"
 	"time"
 )
@@ -20,6 +20,7 @@ type network struct {
 	addrs map[string]string
 	cut   map[[2]string]bool // from, to
 	conns map[*netConn]struct{}
+	dead  string // nobody reaches it, and it nobody
 }
 
 func newNetwork() *network {
@@ -80,6 +81,19 @@ func (nw *network) isolate(host string, hosts []string, cut bool) {
 	}
 }
 
+// kill makes it look as if a host's process had ended: its connections end, and its port refuses new ones.
+func (nw *network) kill(host string) {
+	nw.mu.Lock()
+	defer nw.mu.Unlock()
+	nw.dead = host
+	for c := range nw.conns {
+		if c.from == host || c.to == host {
+			_ = c.Conn.Close()
+			delete(nw.conns, c)
+		}
+	}
+}
+
 type netLayer struct {
 	nw   *network
 	self string
@@ -100,14 +114,14 @@ func (nw *network) layer(t *testing.T, host string) *netLayer {
 
 func (l *netLayer) Dial(ctx context.Context, host string) (net.Conn, error) {
 	l.nw.mu.Lock()
-	addr, cut := l.nw.addrs[host], l.nw.cut[[2]string{l.self, host}] || l.nw.cut[[2]string{host, l.self}]
+	addr, dead, cut := l.nw.addrs[host], l.nw.dead == host || l.nw.dead == l.self, l.nw.cut[[2]string{l.self, host}] || l.nw.cut[[2]string{host, l.self}]
 	l.nw.mu.Unlock()
+	if addr == "" || dead {
+		return nil, fmt.Errorf("dial: %w", syscall.ECONNREFUSED)
+	}
 	if cut {
 		<-ctx.Done()
 		return nil, context.Cause(ctx)
-	}
-	if addr == "" {
-		return nil, errors.New("connection refused")
 	}
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", addr)

@@ -51,8 +51,9 @@ type Config struct {
 	// KeepaliveInterval is how often an idle connection is probed, KeepaliveTimeout how long an answer may
 	// take. Defaults: 5s, 5s.
 	KeepaliveInterval, KeepaliveTimeout time.Duration
-	// ReconnectLower and ReconnectUpper bound the random pause before a host is dialled again. Defaults: 100ms,
-	// 1s.
+	// ReconnectLower and ReconnectUpper bound the random pause before a host that did not answer is asked again
+	// whether it is there. The leader's heartbeats, and calls that wait for the leader, have a pace of their own.
+	// Defaults: 100ms, 1s.
 	ReconnectLower, ReconnectUpper time.Duration
 
 	Logger   *slog.Logger // default: none

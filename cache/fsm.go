@@ -29,14 +29,16 @@ type fsm struct {
 	progress progress
 	next     atomic.Int64 // when the next entry expires, in the log's milliseconds; 0 for never
 
-	replaced func(*state)       // the state was replaced as a whole
-	failed   func(error)        // an entry cannot be understood
-	received map[string]*parcel // states that arrived, by snapshot id
+	replaced func(*state)                                 // the state was replaced as a whole
+	failed   func(error)                                  // an entry cannot be understood
+	carried  func(term, id, index uint64, out []response) // a batch was carried out
+	received map[string]*parcel                           // states that arrived, by snapshot id
 }
 
 func newFSM(ev *events, log *memLog) *fsm {
 	f := &fsm{st: newState(ev), log: log, names: map[string]string{}, received: map[string]*parcel{}}
 	f.progress.changed = make(chan struct{})
+	f.carried = func(uint64, uint64, uint64, []response) {}
 	return f
 }
 
@@ -54,6 +56,7 @@ func (f *fsm) Apply(log *hraft.Log) any {
 	f.next.Store(f.st.nextExpiry())
 	f.mu.Unlock()
 	f.progress.advance(log.Index)
+	f.carried(log.Term, b.id, log.Index, out)
 	return out
 }
 

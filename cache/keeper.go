@@ -12,7 +12,7 @@ import (
 
 // begin starts the leadership of a term.
 func (m *member) begin(term uint64) *lead {
-	l := &lead{m: m, term: term, began: now(), pulses: map[string]context.CancelFunc{}, wake: make(chan struct{})}
+	l := &lead{m: m, term: term, began: now(), pulses: map[string]context.CancelFunc{}, wake: make(chan struct{}), flying: make(chan *flight, mostAloft)}
 	l.more.L = &l.mu
 	l.ctx, l.cancel = context.WithCancelCause(m.ctx)
 	m.fsm.mu.Lock()
@@ -21,7 +21,13 @@ func (m *member) begin(term uint64) *lead {
 	m.book.begin(term, l.early.acked)
 	m.book.members(m.config())
 	m.lead.Store(l)
+	l.alarm = time.AfterFunc(time.Hour, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.more.Signal()
+	})
 	l.work.Go(l.lane)
+	l.work.Go(l.watch)
 	l.work.Go(l.declare)
 	l.work.Go(l.keep)
 	m.node.elections.Add(1)
@@ -38,6 +44,7 @@ func (l *lead) end() {
 	l.open.Store(false)
 	l.cancel(errNotLeader)
 	l.stop()
+	l.alarm.Stop()
 	l.work.Wait()
 	l.m.cfg.Logger.Info("this node leads the cache no more", "term", l.term)
 }

@@ -12,8 +12,8 @@ import (
 	hraft "github.com/hashicorp/raft"
 )
 
-// lead is this node's leadership of one term: it puts the requests that wait into one log entry, while the
-// one before is on its way.
+// lead is this node's leadership of one term: it puts the requests that wait into one log entry, while those
+// before are on their way (see flight.go).
 type lead struct {
 	m       *member
 	term    uint64
@@ -36,8 +36,12 @@ type lead struct {
 	more    sync.Cond // on mu: the lane has something to do
 	waits   bool      // the lane does, for that
 
-	expected int   // the next entry waits for so many requests,
-	patience int64 // until then; see now
+	aloft    []*flight
+	expected int          // the next entry waits for so many requests,
+	patience int64        // until then, if no other is on its way; see now
+	order    sync.Mutex   // held from taking requests until their entry has its place in the log
+	flying   chan *flight // all that took off, to be asked how they ended
+	alarm    *time.Timer  // wakes the lane when patience ends
 
 	early earlyAnswers
 	work  sync.WaitGroup
@@ -45,10 +49,6 @@ type lead struct {
 
 const (
 	batchBytes = 1 << 20 // an entry may grow so far by gathering
-	// Those who have just been answered are likely to ask again, and an entry of all costs little more than an
-	// entry of some. So the next entry waits for as many as there were, if they are many, for so long at most.
-	gatherMany = 8
-	gatherTime = 300 * time.Microsecond
 	// Requests that wait are bounded (P12).
 	queueEntries = 64 << 10
 	queueBytes   = 128 << 20
@@ -100,10 +100,14 @@ func (l *lead) submit(p *pending) {
 	}
 	l.queue = append(l.queue, p)
 	l.bytes += len(p.data)
-	if l.waits && l.due() {
+	due := l.due()
+	if due && p.done == nil && l.waits { // who sent this one may have sent more
 		l.more.Signal()
 	}
 	l.mu.Unlock()
+	if due && p.done != nil {
+		l.fly()
+	}
 }
 
 // withdraw takes a request out of the queue, if it is still there.
@@ -133,122 +137,6 @@ func (l *lead) stop() {
 	}
 }
 
-// lane carries entries, one after the other: each follower is sent one message at a time anyway, and what comes
-// meanwhile makes the next entry.
-func (l *lead) lane() {
-	alarm := time.AfterFunc(time.Hour, func() {
-		l.mu.Lock()
-		l.more.Signal()
-		l.mu.Unlock()
-	})
-	defer alarm.Stop()
-	for {
-		l.mu.Lock()
-		for !l.stopped && !l.due() {
-			l.waits = true
-			l.more.Wait()
-		}
-		l.waits = false
-		if l.stopped {
-			l.mu.Unlock()
-			return
-		}
-		n, size := 0, 0
-		for n < len(l.queue) && (n == 0 || size+len(l.queue[n].data) <= batchBytes) {
-			size += len(l.queue[n].data)
-			n++
-		}
-		batch := l.queue[:n:n]
-		if l.queue = l.queue[n:]; len(l.queue) == 0 {
-			l.queue = nil
-		}
-		l.bytes -= size
-		l.mu.Unlock()
-
-		begin := now()
-		l.carry(batch, size)
-		end := now()
-
-		l.mu.Lock()
-		if l.expected = n + len(l.queue); l.expected >= gatherMany {
-			wait := min(end-begin, int64(gatherTime))
-			l.patience = end + wait
-			alarm.Reset(time.Duration(wait))
-		} else {
-			l.patience = end
-		}
-		l.mu.Unlock()
-	}
-}
-
-// due reports whether it is time for the next entry.
-func (l *lead) due() bool {
-	return len(l.queue) > 0 && (len(l.queue) >= l.expected || l.bytes >= batchBytes || now() >= l.patience)
-}
-
-// carry puts a batch through the log and answers its requests.
-func (l *lead) carry(batch []*pending, size int) {
-	data := make([]byte, batchHead, batchHead+16+size)
-	id := l.m.batchID.Add(1)
-	data[0] = entryFormat
-	binary.LittleEndian.PutUint64(data[1:], id)
-	data = binary.AppendVarint(data, l.time())
-	data = binary.AppendUvarint(data, uint64(len(batch)))
-	quorum := false
-	for _, p := range batch {
-		data = append(data, p.data...)
-		quorum = quorum || p.level == Quorum
-	}
-	l.early.begin(id, batch)
-	f := l.m.raft.Apply(data, l.m.cfg.ElectionTimeout)
-	err := f.Error()
-	l.early.end(id)
-	if err != nil {
-		out := outcome{err: l.failure(err)}
-		for _, p := range batch {
-			p.finish(out)
-		}
-		return
-	}
-	responses, _ := f.Response().([]response)
-	if len(responses) != len(batch) {
-		for _, p := range batch {
-			p.finish(outcome{err: fmt.Errorf("%w: the entry could not be applied", ErrUnknown)})
-		}
-		return
-	}
-	answer := func(err error) {
-		for i, p := range batch {
-			out := outcome{resp: responses[i], index: f.Index()}
-			if p.level == Quorum && err != nil {
-				out.err = err
-			}
-			p.finish(out)
-		}
-	}
-	if !quorum {
-		answer(nil)
-		return
-	}
-	if ok, _ := l.applied(f.Index()); ok {
-		answer(nil)
-		return
-	}
-	l.nudge()
-	waiting := l.m.background(func() {
-		ctx, cancel := context.WithTimeoutCause(l.ctx, l.m.cfg.OperationTimeout, errTimeout)
-		defer cancel()
-		err := l.m.book.await(ctx, func() (bool, <-chan struct{}) { return l.applied(f.Index()) })
-		if err != nil {
-			err = fmt.Errorf("%w: not applied on a majority of the hosts yet: %w", ErrUnknown, err)
-		}
-		answer(err)
-	})
-	if !waiting {
-		answer(fmt.Errorf("%w: %w", ErrUnknown, errStopping))
-	}
-}
-
 func (l *lead) applied(index uint64) (bool, <-chan struct{}) {
 	hosts := l.m.hostList()
 	return l.m.book.appliedBy(l.m.id, hosts, len(hosts)/2+1, index)
@@ -269,12 +157,7 @@ func (l *lead) time() int64 { return l.base + (now()-l.began)/int64(time.Millise
 // command puts a request of the leader's own through the log.
 func (l *lead) command(op Op) (uint64, error) {
 	r := request{ops: []Op{op}}
-	data := make([]byte, batchHead)
-	data[0] = entryFormat
-	binary.LittleEndian.PutUint64(data[1:], l.m.batchID.Add(1))
-	data = binary.AppendVarint(data, l.time())
-	data = binary.AppendUvarint(data, 1)
-	f := l.m.raft.Apply(appendRequest(data, &r), l.m.cfg.ElectionTimeout)
+	f := l.m.raft.Apply(appendRequest(l.entry(l.m.batchID.Add(1), 1, 64), &r), l.m.cfg.ElectionTimeout)
 	if err := f.Error(); err != nil {
 		return 0, err
 	}

@@ -127,6 +127,17 @@ func TestDirectStays(t *testing.T) {
 		if _, err := here.Put(ctx, key, []byte("v"), NoExpiry, Direct); err != nil {
 			t.Fatal(err)
 		}
+		for _, read := range []Read{Local, OwnWrites} {
+			keys, err := here.List(ctx, key, "", 1, read)
+			if err != nil || len(keys) != 1 || keys[0] != key {
+				t.Fatalf("direct put %d is not listed: %q, %v", i, keys, err)
+			}
+		}
+		if i == 0 {
+			if keys, _, err := here.Scan(ctx, 0, 10, Local); err != nil || len(keys) != 1 {
+				t.Fatalf("direct put %d is not scanned: %q, %v", i, keys, err)
+			}
+		}
 		for there := true; there; {
 			there = over.get("c", key) != nil
 			if item, err := here.Get(ctx, key, Local); err != nil || string(item.Value) != "v" {

@@ -46,6 +46,8 @@ type hello struct {
 var (
 	errProof   = errors.New("the other side does not know the auth token")
 	errRefused = errors.New("connection refused by the other node")
+	// errNotThere: the identity that is meant is no more.
+	errNotThere = fmt.Errorf("%w: another incarnation runs there", errRefused)
 )
 
 const (
@@ -112,7 +114,7 @@ func statusError(status byte) error {
 	case statusOK:
 		return nil
 	case statusNotMe:
-		return fmt.Errorf("%w: another incarnation runs there", errRefused)
+		return errNotThere
 	case statusNoProof:
 		return fmt.Errorf("%w: the auth tokens differ", errRefused)
 	}

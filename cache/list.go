@@ -9,7 +9,7 @@ import (
 )
 
 // List returns up to limit keys (0: 1000) with this prefix that come after a key, sorted. It looks at every
-// key of the cache: for going through all of a large one, Scan is the way.
+// key of the cache: for going through all of a large one, Scan is the way. It is no picture of one moment, but for each key it is right.
 func (c *Cache) List(ctx context.Context, prefix, after string, limit int, read Read) ([]string, error) {
 	if limit < 0 {
 		return nil, fmt.Errorf("%w: limit %d", ErrInvalid, limit)
@@ -21,28 +21,48 @@ func (c *Cache) List(ctx context.Context, prefix, after string, limit int, read 
 	if err != nil {
 		return nil, err
 	}
+	direct := c.direct(read)
 	t := c.table(st)
 	if t == nil {
-		return nil, nil
+		t = noTable
 	}
 	var least maxHeap // the least keys so far, the greatest of them on top
+	look := func(e *entry) {
+		key := e.key
+		if key <= after && after != "" || !strings.HasPrefix(key, prefix) || c.node.visible(st, e, read) == 0 {
+			return
+		}
+		if len(least) < limit {
+			heap.Push(&least, key)
+		} else if key < least[0] {
+			least[0] = key
+			heap.Fix(&least, 0)
+		}
+	}
+	for _, e := range direct {
+		look(e)
+	}
 	for i := range t.shards {
 		for e := range t.shards[i].entries() {
-			key := e.key
-			if key <= after && after != "" || !strings.HasPrefix(key, prefix) || c.node.visible(st, e, read) == 0 {
-				continue
-			}
-			if len(least) < limit {
-				heap.Push(&least, key)
-			} else if key < least[0] {
-				least[0] = key
-				heap.Fix(&least, 0)
+			if direct[e.key] == nil {
+				look(e)
 			}
 		}
 	}
 	slices.Sort(least)
 	return least, nil
 }
+
+// direct returns the direct puts of this cache that the log may not have yet, by key. As in find, they are looked for first.
+func (c *Cache) direct(read Read) map[string]*entry {
+	r := c.node.current.Load()
+	if read == Consistent || r == nil || r.over == nil {
+		return nil
+	}
+	return r.over.of(c.name)
+}
+
+var noTable = &table{} // of a cache to which nothing was written yet; never changed
 
 type maxHeap []string
 
@@ -70,9 +90,10 @@ func (c *Cache) Scan(ctx context.Context, cursor uint64, count int, read Read) (
 	if err != nil {
 		return nil, 0, err
 	}
+	direct := c.direct(read)
 	t := c.table(st)
 	if t == nil {
-		return nil, 0, nil
+		t = noTable
 	}
 	count = max(count, 1)
 	type found struct {
@@ -81,9 +102,17 @@ func (c *Cache) Scan(ctx context.Context, cursor uint64, count int, read Read) (
 	}
 	for i := int(cursor >> 56); i < shardCount; i++ {
 		var here []found
-		for e := range t.shards[i].entries() {
-			if h := hashOf(e.key); h >= cursor && c.node.visible(st, e, read) != 0 {
+		look := func(e *entry) {
+			if h := hashOf(e.key); h >= cursor && h>>56 == uint64(i) && c.node.visible(st, e, read) != 0 {
 				here = append(here, found{h, e.key})
+			}
+		}
+		for _, e := range direct {
+			look(e)
+		}
+		for e := range t.shards[i].entries() {
+			if direct[e.key] == nil {
+				look(e)
 			}
 		}
 		slices.SortFunc(here, func(a, b found) int {

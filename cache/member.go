@@ -48,6 +48,8 @@ type member struct {
 	opened     atomic.Bool   // the cluster had a majority of the hosts at some time
 	hosts      atomic.Uint64 // that are connected, a bit for each place in the list, as the leader says
 
+	suspects chan string // a leader whose connection ended
+
 	linkMu sync.Mutex
 	link   *leaderLink
 
@@ -101,6 +103,7 @@ func (n *Node) newMember(id, cluster string, found bool, d *dialer) (*member, er
 	m := &member{
 		node: n, cfg: &n.cfg, id: id, cluster: cluster,
 		log: newMemLog(), book: newBook(), over: newOverlays(), writers: map[string]*writeServer{}, quiet: make(chan struct{}),
+		suspects: make(chan string, 1),
 	}
 	m.ctx, m.cancel = context.WithCancelCause(context.Background())
 	m.leader.changed = make(chan struct{})
@@ -114,6 +117,11 @@ func (n *Node) newMember(id, cluster string, found bool, d *dialer) (*member, er
 		n.cfg.Logger.Error("an entry of the cache's log cannot be understood; do all nodes run the same version?", "error", err)
 		m.cancel(err)
 	}
+	m.fsm.carried = func(term, id, index uint64, out []response) {
+		if l := m.lead.Load(); l != nil && l.term == term { // batches are counted by each member for itself
+			l.arrived(id, index, out)
+		}
+	}
 	m.snaps = &snapshots{fsm: m.fsm, events: n.events, sent: m.stateSent, taken: m.stateTaken, arrived: m.stateArrived}
 	m.log.stored = func(logs []*hraft.Log) {
 		if l := m.lead.Load(); l != nil {
@@ -121,7 +129,7 @@ func (n *Node) newMember(id, cluster string, found bool, d *dialer) (*member, er
 		}
 	}
 	m.trans = newTransport(id, n.cfg.Self, cluster, d, max(2*n.cfg.ElectionTimeout, time.Second), m.book, m.log, &m.fsm.progress)
-	m.trans.pulsed = m.pulsed
+	m.trans.pulsed, m.trans.ended, m.trans.gone = m.pulsed, m.suspect, m.gone
 	if found {
 		m.fsm.st.clock.Store(time.Now().UnixMilli())
 	}
@@ -143,6 +151,7 @@ func (n *Node) newMember(id, cluster string, found bool, d *dialer) (*member, er
 	m.work.Go(m.follow)
 	m.work.Go(m.trim)
 	m.work.Go(m.directs)
+	m.work.Go(m.succeed)
 	if found {
 		_ = m.trans.stand() // alone, it is elected at once; else by its timer
 	}

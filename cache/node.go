@@ -259,8 +259,11 @@ func (n *Node) request(ctx context.Context, level Level, r request) (response, e
 	if p == nil {
 		return response{}, fmt.Errorf("%w: %w", ErrNotDone, ErrClosed)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, n.cfg.OperationTimeout, errTimeout)
-	defer cancel()
+	if end, ok := ctx.Deadline(); !ok || time.Until(end) > n.cfg.OperationTimeout {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, n.cfg.OperationTimeout, errTimeout)
+		defer cancel()
+	}
 	begin := now()
 	resp, err := (*p).propose(ctx, effective, r)
 	n.wrote(effective, time.Duration(now()-begin), err)

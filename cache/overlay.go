@@ -69,7 +69,23 @@ func (o *overlays) get(cache, key string) *entry {
 	return nil
 }
 
-// over returns what a local read shows of a direct put and of what the log has.
+// of returns the direct puts of a cache, nil if there are none.
+func (o *overlays) of(cache string) map[string]*entry {
+	if o.count.Load() == 0 {
+		return nil
+	}
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	found := map[string]*entry{}
+	for k, over := range o.m {
+		if k.cache == cache {
+			found[k.key] = over.e
+		}
+	}
+	return found
+}
+
+// overEntry returns what a local read shows of a direct put and of what the log has.
 func overEntry(put, logged *entry) *entry {
 	if put == nil || logged != nil && logged.version > put.version && logged.origin != put.origin {
 		return logged

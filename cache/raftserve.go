@@ -37,6 +37,7 @@ func (t *transport) serve(conn net.Conn, h hello) {
 	}
 	for c.next() == nil {
 	}
+	t.ended(h.from)
 }
 
 // next reads one request and answers it.
@@ -114,6 +115,13 @@ func (c *inbound) answer(kind byte, body []byte) (out []byte, keep bool, err err
 		a := pulseAnswer{at: now()}
 		a.ok, a.applied = c.pulsed(c.peer.from, p)
 		return appendPulseAnswer(out, a), true, nil
+	case msgGone:
+		d := decoder{b: body}
+		id := d.string()
+		if err := d.end("question"); err != nil {
+			return nil, false, err
+		}
+		return appendBool(out, c.gone(id)), true, nil
 	}
 	return nil, false, &refusalError{msg: fmt.Sprintf("a request of kind %d is not known to this version", kind)}
 }

@@ -22,6 +22,7 @@ const (
 	msgTakeOver byte = 5
 	msgPulse    byte = 6
 	msgChunk    byte = 7
+	msgGone     byte = 8
 )
 
 const (

@@ -19,7 +19,7 @@ import (
 type state struct {
 	tables atomic.Pointer[map[string]*table] // copied when a cache is added
 
-	txn     sync.RWMutex  // held while a transaction changes more than one key; by reads of several keys too
+	txn     sync.RWMutex  // held while a batch is applied; by reads of several keys too
 	clock   atomic.Int64  // the log's time, milliseconds: it never goes back
 	rev     atomic.Uint64 // the last version given
 	applied atomic.Uint64 // index of the last entry applied
@@ -96,6 +96,18 @@ type request struct {
 	ops   []Op
 }
 
+// size is about how many bytes it takes in the log.
+func (r *request) size() int {
+	n := 16
+	for i := range r.watch {
+		n += len(r.watch[i].Cache) + len(r.watch[i].Key) + 16
+	}
+	for i := range r.ops {
+		n += len(r.ops[i].Cache) + len(r.ops[i].Key) + len(r.ops[i].Value) + len(r.ops[i].Expect) + 32
+	}
+	return n
+}
+
 // response is what came of it. conflict: a watched key has changed, and nothing was done.
 type response struct {
 	conflict bool
@@ -115,6 +127,8 @@ const expireStep = 4096
 
 // apply carries a batch out. Nothing in it may depend on anything but the state and the batch.
 func (s *state) apply(b *batch) []response {
+	s.txn.Lock()
+	defer s.txn.Unlock()
 	s.clock.Store(max(s.clock.Load(), b.stamp))
 	s.ahead.Store(s.clock.Load() - now()/int64(time.Millisecond))
 	s.expire()
@@ -133,8 +147,6 @@ func (s *state) apply(b *batch) []response {
 }
 
 func (s *state) transaction(r *request) response {
-	s.txn.Lock()
-	defer s.txn.Unlock()
 	for _, w := range r.watch {
 		var version uint64
 		if e := s.live(s.table(w.Cache), w.Key); e != nil {

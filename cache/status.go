@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"time"
 
@@ -36,7 +37,7 @@ func (s *shell) ask(ctx context.Context, i int, host string) {
 		err := s.status(ctx, &conn, host, &v)
 		if err != nil {
 			v = view{}
-			wait = max(wait, lower+time.Duration(jitter(int64(upper-lower))/2))
+			wait = max(wait, lower+rand.N(upper-lower+1))
 		}
 		s.asked.Store(host, v)
 		select {

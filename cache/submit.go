@@ -50,7 +50,7 @@ func (m *member) ownWrite(index uint64) {
 
 // submit puts a request through the leader, whoever that is, and waits for one while there is none.
 func (m *member) submit(ctx context.Context, level Level, r request) outcome {
-	data := appendRequest(nil, &r)
+	data := appendRequest(make([]byte, 0, r.size()), &r)
 	for {
 		_, _, changed := m.leader.get()
 		out := m.try(ctx, level, data)

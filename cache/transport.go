@@ -30,6 +30,8 @@ type transport struct {
 
 	engine    atomic.Pointer[hraft.Raft]
 	pulsed    func(from string, p pulse) (ok bool, applied uint64)
+	ended     func(peer string)        // a connection that it had made is over
+	gone      func(leader string) bool // its process has ended
 	heartbeat atomic.Pointer[func(hraft.RPC)]
 	consumer  chan hraft.RPC
 
@@ -201,6 +203,17 @@ func (t *transport) pulse(id string, addr hraft.ServerAddress, dial time.Duratio
 		return err
 	})
 	return a, err
+}
+
+// asksGone asks a peer whether it, too, knows that a leader's process has ended.
+func (t *transport) asksGone(id string, addr hraft.ServerAddress, limit time.Duration, leader string) (gone bool) {
+	err := t.callDialling(id, addr, limit, limit, func(b []byte) []byte { return endFrame(appendBytes(beginFrame(b, msgGone), leader)) }, nil,
+		func(body []byte) error {
+			d := decoder{b: body}
+			gone = d.bool()
+			return d.end("answer")
+		})
+	return gone && err == nil
 }
 
 // wireConn is a connection on which this node asks and the peer answers, one request at a time.

@@ -54,11 +54,14 @@ func (c *conn) wait(args [][]byte) error {
 	return nil
 }
 
+// policy is how entries are evicted: the least recently modified ones. Reads do not count, so "lru" would not be true.
+const policy = "allkeys-lrm"
+
 // configuration is what CONFIG GET shows: what drivers and redis-benchmark ask for.
 func (s *Server) configuration() map[string]string {
 	return map[string]string{
 		"appendonly": "no", "save": "", "databases": strconv.Itoa(s.cfg.Databases), "maxclients": strconv.Itoa(s.cfg.MaxConns),
-		"maxmemory": "0", "maxmemory-policy": "allkeys-lru", "timeout": "0", "proto-max-bulk-len": strconv.Itoa(s.cfg.MaxCommand),
+		"maxmemory": "0", "maxmemory-policy": policy, "timeout": "0", "proto-max-bulk-len": strconv.Itoa(s.cfg.MaxCommand),
 		"notify-keyspace-events": "", "cluster-enabled": "no",
 	}
 }
@@ -127,7 +130,7 @@ func infoClients(s *Server, _ Info) string {
 }
 
 func infoMemory(_ *Server, i Info) string {
-	return fmt.Sprintf("used_memory_dataset:%d\r\nmaxmemory:0\r\nmaxmemory_policy:allkeys-lru\r\n", i.Bytes)
+	return fmt.Sprintf("used_memory_dataset:%d\r\nmaxmemory:0\r\nmaxmemory_policy:%s\r\n", i.Bytes, policy)
 }
 
 func infoPersistence(*Server, Info) string {

@@ -1,6 +1,7 @@
 package resp
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -147,11 +148,25 @@ func (p planned) write(w *writer, own []Result) {
 
 // apply is Store.Apply, which has a limit of time of its own.
 func (c *conn) apply(level Level, tx Tx) ([]Result, bool, error) {
-	results, held, err := c.server.store.Apply(c.ctx, c.db, level, tx)
+	results, held, err := c.server.store.Apply(c.limited(), c.db, level, tx)
 	if err == nil && held && len(results) != len(tx.Ops) {
 		return nil, false, errors.New("the cache answered another number of operations than it was given")
 	}
 	return results, held, err
+}
+
+// limited returns the context of a command that writes. It is used for a tenth of its time, for all commands then: one for each would
+// cost a good part of what the command does.
+func (c *conn) limited() context.Context {
+	limit := c.server.cfg.CommandTimeout
+	if now := time.Now(); c.limit == nil || now.Sub(c.limitSet) > limit/10 {
+		if c.limit != nil {
+			c.limitEnd()
+		}
+		c.limit, c.limitEnd = context.WithDeadline(c.ctx, now.Add(limit))
+		c.limitSet = now
+	}
+	return c.limit
 }
 
 // errorText is what the client is told about an error of the Store.

@@ -37,6 +37,10 @@ type conn struct {
 	ctx    context.Context
 	end    context.CancelFunc
 
+	limit    context.Context // see limited
+	limitEnd context.CancelFunc
+	limitSet time.Time
+
 	db     int
 	authed bool
 	hurry  bool // the limit to authenticate is running

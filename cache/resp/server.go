@@ -46,7 +46,7 @@ type Config struct {
 	// WriteTimeout is how long a client may take for an answer. Default 1m.
 	WriteTimeout time.Duration
 
-	// CommandTimeout bounds how long a write waits for the cluster. Default 10s.
+	// CommandTimeout bounds how long a write waits for the cluster: so long at most, nine tenths of it at least. Default 10s.
 	CommandTimeout time.Duration
 
 	// Logger gets what goes wrong; default: nowhere.

@@ -23,7 +23,7 @@ import (
 //	cache HOSTS SELF RESP CONTROL TLS     a node of a cache; TLS is true or false
 //	raft HOSTS SELF CONTROL               a node of hashicorp/raft with everything in memory, over plain TCP
 //
-// Control: GET /put?inflight=16&for=2s, /get?goroutines=2&for=1s, /fill?entries=1000000, /memory, /leads.
+// Control: GET /put?inflight=16&for=2s, /get?goroutines=2&for=1s, /fill?entries=1000000, /memory, /leads, /missing?keys=500&value=1.
 
 // gauged is one answer of a control port.
 type gauged struct {
@@ -42,6 +42,7 @@ type controlled struct {
 	put   func(ctx context.Context, key string, value []byte) error
 	get   func(key string) error
 	state func() (leads, good bool, count int64)
+	has   func(ctx context.Context, key, value string) (bool, error) // by a consistent read; nil for raft
 }
 
 func (c controlled) serve(ctx context.Context, address string) error {
@@ -90,6 +91,17 @@ func (c controlled) serve(ctx context.Context, address string) error {
 	handle("/leads", func(context.Context, func(string) string) (gauged, error) {
 		leads, good, count := c.state()
 		return gauged{Leads: leads, Good: good, Count: count}, nil
+	})
+	handle("/missing", func(ctx context.Context, q func(string) string) (gauged, error) {
+		keys, err := strconv.Atoi(q("keys"))
+		var m gauged
+		for i := 0; err == nil && i < keys; i++ {
+			var has bool
+			if has, err = c.has(ctx, fmt.Sprintf("kill:%d", i), q("value")); !has {
+				m.Count++
+			}
+		}
+		return m, err
 	})
 	return serve(ctx, &http.Server{Addr: address, Handler: mux}, false)
 }
@@ -195,6 +207,13 @@ func cacheRole(ctx context.Context, hosts, self, respAddress, control, tls strin
 		get: func(key string) error {
 			_, err := in.Get(context.Background(), key, cache.Local)
 			return err
+		},
+		has: func(ctx context.Context, key, value string) (bool, error) {
+			item, err := in.Get(ctx, key, cache.Consistent)
+			if errors.Is(err, cache.ErrNotFound) {
+				return false, nil
+			}
+			return string(item.Value) == value, err
 		},
 		state: func() (bool, bool, int64) {
 			h := node.Health()

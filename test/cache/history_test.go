@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -32,7 +34,18 @@ const (
 	add
 	remove
 	increment
+	swap    // if the value is still the one expected: by version
+	replace // if there is one
+	attach  // append
+	touch
+	list // which keys are there
+	both // in one step: two values of the group
+	many // the group's values at one time
+	wipe // the group
 )
+
+// groupKey is a cache of its own, whose keys are written, read and cleared together: its history is one.
+const groupKey = "group"
 
 type input struct {
 	kind  kind
@@ -40,13 +53,16 @@ type input struct {
 	value string
 	level cache.Level // put
 	read  cache.Read  // get
+
+	expected string // swap: the value, and its version
+	version  uint64
 }
 
 type output struct {
 	version uint64 // get
 	unknown bool
-	found   bool   // get, take: there was one; add: there was one, and nothing was written
-	value   string // get, take, add: what there was; increment: the sum
+	found   bool   // get, take, replace, touch: there was one; add: there was one, and nothing was written; swap: it was another
+	value   string // get, take, add, replace: what there was; increment: the sum; attach: the length; many, list: all, with spaces
 }
 
 // model is one entry: its value, or "" for none. No value is written twice.
@@ -74,6 +90,20 @@ var model = porcupine.Model{
 				return !o.found, i.value
 			}
 			return o.found && o.value == state, state
+		case swap:
+			if o.unknown && state == i.expected || !o.unknown && !o.found {
+				return state == i.expected, i.value
+			}
+			return o.unknown || state != i.expected, state
+		case replace:
+			if state == "" {
+				return o.unknown || !o.found, state
+			}
+			return o.unknown || o.found && o.value == state, i.value
+		case attach:
+			return o.unknown || o.value == fmt.Sprint(len(state+i.value)), state + i.value
+		case touch, list:
+			return o.unknown || o.found == (state != ""), state
 		}
 		var n int64
 		if state != "" {
@@ -83,6 +113,25 @@ var model = porcupine.Model{
 		return o.unknown || o.value == next, next
 	},
 	DescribeOperation: func(in, out any) string { return fmt.Sprintf("%+v → %+v", in, out) },
+}
+
+// groupModel is the group: both its values.
+var groupModel = porcupine.Model{
+	Init: func() any { return [2]string{} },
+	Step: func(s, in, out any) (bool, any) {
+		state, i, o := s.([2]string), in.(input), out.(output)
+		switch i.kind {
+		case both:
+			return true, [2]string{i.value, i.value}
+		case put:
+			state[1] = i.value
+			return true, state
+		case wipe:
+			return true, [2]string{}
+		}
+		return o.value == state[0]+" "+state[1], state
+	},
+	DescribeOperation: model.DescribeOperation,
 }
 
 type recorder struct {
@@ -120,6 +169,10 @@ func (l local) call(ctx context.Context, in input) (output, error) { return carr
 
 func carry(ctx context.Context, n *cache.Node, in input) (output, error) {
 	c := n.Cache("history")
+	if in.key == groupKey && in.kind == put {
+		_, err := n.Cache(groupKey).Put(ctx, "b", []byte(in.value), cache.NoExpiry, cache.Quorum)
+		return output{}, err
+	}
 	none := func(item cache.Item, err error) (output, error) {
 		if errors.Is(err, cache.ErrNotFound) {
 			return output{}, nil
@@ -137,6 +190,25 @@ func carry(ctx context.Context, n *cache.Node, in input) (output, error) {
 		return output{}, err
 	case take:
 		return none(c.Take(ctx, in.key))
+	case swap:
+		_, err := c.CompareAndSwap(ctx, in.key, in.version, []byte(in.value), cache.NoExpiry)
+		if errors.Is(err, cache.ErrConflict) {
+			return output{found: true}, nil
+		}
+		return output{}, err
+	case replace:
+		return none(c.Replace(ctx, in.key, []byte(in.value), cache.NoExpiry))
+	case attach:
+		length, err := c.Append(ctx, in.key, []byte(in.value), cache.NoExpiry)
+		return output{value: fmt.Sprint(length)}, err
+	case touch:
+		found, err := c.Touch(ctx, in.key, time.Hour)
+		return output{found: found}, err
+	case list:
+		keys, err := c.List(ctx, "", "", 0, in.read)
+		return output{value: strings.Join(keys, " ")}, err
+	case both, many, wipe:
+		return together(ctx, n, in)
 	case add:
 		item, err := c.PutIfAbsent(ctx, in.key, []byte(in.value), cache.NoExpiry)
 		if errors.Is(err, cache.ErrConflict) {
@@ -148,23 +220,43 @@ func carry(ctx context.Context, n *cache.Node, in input) (output, error) {
 	return output{value: fmt.Sprint(sum)}, err
 }
 
-func (r *recorder) do(ctx context.Context, client int, n node, in input) {
+// together carries an operation on the group out.
+func together(ctx context.Context, n *cache.Node, in input) (output, error) {
+	c := n.Cache(groupKey)
+	switch in.kind {
+	case wipe:
+		return output{}, c.Clear(ctx, cache.Quorum)
+	case both:
+		put := func(key string) cache.Op {
+			return cache.Op{Kind: cache.OpPut, Cache: groupKey, Key: key, Value: []byte(in.value), TTL: cache.NoExpiry}
+		}
+		_, err := n.Do(ctx, cache.Quorum, cache.Txn{Ops: []cache.Op{put("a"), put("b")}})
+		return output{}, err
+	}
+	items, err := c.GetMany(ctx, []string{"a", "b"}, in.read)
+	if err != nil {
+		return output{}, err
+	}
+	return output{value: string(items[0].Value) + " " + string(items[1].Value)}, nil
+}
+
+func (r *recorder) do(ctx context.Context, client int, n node, in input) (output, bool) {
 	began := time.Since(r.start)
 	out, err := n.call(ctx, in)
 	ended := time.Since(r.start)
 	switch {
 	case err == nil:
 		r.done.Add(1)
-		if in.kind != get {
+		if !in.reads() {
 			if gap := int64(ended) - r.last.Swap(int64(ended)); gap > r.gap.Load() {
 				r.gap.Store(gap)
 			}
 		}
-	case in.kind == get:
-		return
+	case in.reads():
+		return out, false
 	case errors.Is(err, cache.ErrNotDone):
 		r.none.Add(1)
-		return
+		return out, false
 	default:
 		r.open.Add(1)
 		out, ended = output{unknown: true}, math.MaxInt64
@@ -173,7 +265,7 @@ func (r *recorder) do(ctx context.Context, client int, n node, in input) {
 	defer r.mu.Unlock()
 	if in.kind == get && in.read != cache.Consistent {
 		r.near = append(r.near, nearRead{n.name(), in.key, in.read, out, int64(began), int64(ended)})
-		return
+		return out, true
 	}
 	if in.kind == put {
 		if r.hosts[in.key] == nil {
@@ -181,9 +273,25 @@ func (r *recorder) do(ctx context.Context, client int, n node, in input) {
 		}
 		r.hosts[in.key][in.value] = n.name()
 	}
-	r.keys[in.key] = append(r.keys[in.key], porcupine.Operation{
-		ClientId: client, Input: in, Call: int64(began), Output: out, Return: int64(ended)})
+	note := func(key string, out output) {
+		r.keys[key] = append(r.keys[key], porcupine.Operation{
+			ClientId: client, Input: in, Call: int64(began), Output: out, Return: int64(ended)})
+	}
+	if in.kind == list { // no picture of one moment, but right for each key
+		for i := range listed {
+			key := fmt.Sprint("k", i)
+			note(key, output{found: slices.Contains(strings.Fields(out.value), key)})
+		}
+		return out, true
+	}
+	note(in.key, out)
+	return out, err == nil
 }
+
+func (in input) reads() bool { return in.kind == get || in.kind == list || in.kind == many }
+
+// listed is how many keys there are that are operated on in all ways.
+const listed = 4
 
 // clients call until ctx ends; each goes from node to node.
 func (r *recorder) clients(ctx context.Context, count int, nodes func() []node) *sync.WaitGroup {
@@ -195,15 +303,16 @@ func (r *recorder) clients(ctx context.Context, count int, nodes func() []node) 
 			client := i
 			for ctx.Err() == nil {
 				all := nodes()
-				in := input{kind: kind(rnd.IntN(5)), key: fmt.Sprint("k", rnd.IntN(4)), value: fmt.Sprint("v", unique.Add(1)), read: cache.Consistent}
-				switch rnd.IntN(6) {
-				case 0:
-					in = input{kind: []kind{increment, get}[rnd.IntN(2)], key: fmt.Sprint("n", rnd.IntN(2)), read: cache.Consistent}
-				case 1, 2:
-					in = anyLevel(rnd, in)
-				}
+				in := anyOperation(rnd, fmt.Sprint("v", unique.Add(1)))
 				limit, cancel := context.WithTimeout(ctx, 3*time.Second)
 				before := r.open.Load()
+				if in.kind == swap { // of what is there now
+					if was, ok := r.do(limit, client, all[rnd.IntN(len(all))], input{kind: get, key: in.key, read: cache.Consistent}); ok {
+						in.expected, in.version = was.value, was.version
+					} else {
+						in.kind = put
+					}
+				}
 				r.do(limit, client, all[rnd.IntN(len(all))], in)
 				cancel()
 				if r.open.Load() != before {
@@ -214,6 +323,22 @@ func (r *recorder) clients(ctx context.Context, count int, nodes func() []node) 
 		})
 	}
 	return &wg
+}
+
+// anyOperation makes one; no value is written twice.
+func anyOperation(rnd *rand.Rand, value string) input {
+	in := input{key: fmt.Sprint("k", rnd.IntN(listed)), value: value, read: cache.Consistent}
+	switch rnd.IntN(7) {
+	case 0:
+		in.key, in.kind = fmt.Sprint("n", rnd.IntN(2)), []kind{increment, increment, get, touch}[rnd.IntN(4)]
+	case 1, 2:
+		return anyLevel(rnd, in)
+	case 3:
+		in.key, in.kind = groupKey, []kind{both, put, many, many, wipe}[rnd.IntN(5)]
+	default:
+		in.kind = []kind{get, get, put, take, add, remove, swap, swap, replace, attach, list}[rnd.IntN(11)]
+	}
+	return in
 }
 
 func pace(ctx context.Context, d time.Duration) {
@@ -234,8 +359,11 @@ func (r *recorder) check(t *testing.T, enough int64) {
 	}
 	for key, ops := range r.keys {
 		model := model
-		if isWeak(key) {
+		switch {
+		case isWeak(key):
 			model, ops = weak.ToModel(), windows(ops)
+		case key == groupKey:
+			model = groupModel
 		}
 		verdict, info := porcupine.CheckOperationsVerbose(model, ops, 30*time.Second)
 		switch verdict {

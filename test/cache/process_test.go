@@ -73,6 +73,7 @@ type Request struct {
 	Key, Value string
 	Level      cache.Level
 	Read       cache.Read
+	Version    uint64
 }
 
 // Answer says in Fate what became of it: "", "not done", "unknown" or "not found".
@@ -88,7 +89,7 @@ type Answer struct {
 func (c *Calls) Do(in Request, out *Answer) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
-	o, err := carry(ctx, c.n, input{kind(in.Kind), in.Key, in.Value, in.Level, in.Read})
+	o, err := carry(ctx, c.n, input{kind: kind(in.Kind), key: in.Key, value: in.Value, level: in.Level, read: in.Read, version: in.Version})
 	*out = Answer{Found: o.found, Value: o.value, Version: o.version}
 	if err != nil {
 		out.Error, out.Fate = err.Error(), "unknown"
@@ -145,7 +146,7 @@ func (p *process) call(ctx context.Context, in input) (output, error) {
 		return output{}, fmt.Errorf("%w: %w", cache.ErrNotDone, err)
 	}
 	var out Answer
-	call := client.Go("Calls.Do", Request{uint8(in.kind), in.key, in.value, in.level, in.read}, &out, make(chan *rpc.Call, 1))
+	call := client.Go("Calls.Do", Request{uint8(in.kind), in.key, in.value, in.level, in.read, in.version}, &out, make(chan *rpc.Call, 1))
 	select {
 	case <-call.Done:
 	case <-ctx.Done():
@@ -360,5 +361,39 @@ func TestLeaderKilled(t *testing.T) {
 	t.Logf("writes flowed again after %v", took)
 	if median := took[len(took)/2]; median > limit {
 		t.Errorf("at the median after %v", median)
+	}
+}
+
+// TestMajorityRestarted: two processes at once, then all, are killed and started again. The cache forms anew by itself, and it is empty on
+// all nodes: nobody shows what only one may still know (P11).
+func TestMajorityRestarted(t *testing.T) {
+	f := newFleet(t, 3)
+	for _, h := range f.hosts {
+		f.start(h)
+	}
+	f.await(30*time.Second, f.hosts...)
+	for round, victims := range [][]string{f.hosts[1:], f.hosts} {
+		key := fmt.Sprint("before", round)
+		if _, err := f.procs[f.hosts[round]].call(t.Context(), input{kind: put, key: key, value: "v"}); err != nil {
+			t.Fatal(err)
+		}
+		for _, h := range victims {
+			_ = f.procs[h].cmd.Process.Kill()
+		}
+		for _, h := range victims {
+			f.kill(h)
+			f.start(h)
+		}
+		f.await(40*time.Second, f.hosts...)
+		for _, h := range f.hosts {
+			for _, read := range []cache.Read{cache.Local, cache.Consistent} {
+				if out, err := f.procs[h].call(t.Context(), input{kind: get, key: key, read: read}); err != nil || out.found {
+					t.Fatalf("round %d: %s has %+v, %v", round, h, out, err)
+				}
+			}
+			if _, err := f.procs[h].call(t.Context(), input{kind: put, key: "after", value: h}); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }
