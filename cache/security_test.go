@@ -52,12 +52,19 @@ func pair(t *testing.T) (a, b net.Conn) {
 	return a, b
 }
 
+// derived are the keys made so far: making them is slow by intention.
+var derived sync.Map
+
 func keysOf(t *testing.T, token Secret) *keys {
 	t.Helper()
+	if k, ok := derived.Load(token); ok {
+		return k.(*keys)
+	}
 	k, err := deriveKeys(token)
 	if err != nil {
 		t.Fatal(err)
 	}
+	derived.Store(token, k)
 	return k
 }
 
