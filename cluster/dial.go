@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"time"
+
+	"github.com/locum-ha/locum/internal/quickio"
 )
 
 // dialTimeout bounds connecting and shaking hands with a node that does not answer.
@@ -22,7 +24,7 @@ func Dial(ctx context.Context, addr string, cfg *tls.Config) (*tls.Conn, error) 
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the cluster port %s: %w", addr, err)
 	}
-	conn := tls.Client(raw, cfg)
+	conn := tls.Client(quickio.Poll(raw), cfg)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		_ = raw.Close()
 		return nil, fmt.Errorf("handshake with the cluster port %s: %w", addr, err)

@@ -8,6 +8,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/locum-ha/locum/internal/quickio"
 )
 
 // admit makes the handshake of one connection and serves it.
@@ -15,7 +17,7 @@ func (p *Port) admit(ctx context.Context, raw net.Conn) {
 	start := time.Now()
 	slot := p.half.enter(raw)
 	var chosen *registration
-	conn := tls.Server(raw, &tls.Config{
+	conn := tls.Server(quickio.Poll(raw), &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 			cfg, r, err := p.choose(hello)

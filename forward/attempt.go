@@ -99,6 +99,9 @@ func (x *exchange) headBits(expect bool) (bits uint8) {
 
 // await waits for the answer and passes it on. The status is 0 if there was none.
 func (x *exchange) await(s *session, st *stream) (int, result) {
+	if st.alone {
+		s.look(st)
+	}
 	for {
 		h, ok, err := st.nextHead()
 		switch {

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/locum-ha/locum/internal/quickio"
 )
 
 const (
@@ -35,7 +37,8 @@ type role interface {
 // conn is one forwarding connection, the same on both sides.
 type conn struct {
 	nc     net.Conn
-	br     *bufio.Reader
+	polled *quickio.Polled // nil: reads wait
+	br     *bufio.Reader   // under reading, once the connection runs
 	w      *writer
 	role   role
 	local  hello
@@ -53,12 +56,23 @@ type conn struct {
 
 	heard atomic.Bool               // a frame arrived since the last echo
 	asked atomic.Pointer[time.Time] // when the last echo was sent
-	lazy  []*stream                 // to be woken before the reader waits; the reader's own
+
+	reading sync.Mutex
+	lazy    []*stream // to be woken before the reader waits
+	large   large
+	spin    spinner
+}
+
+// large is a frame that does not fit the read buffer, while it arrives.
+type large struct {
+	h       frameHeader
+	payload []byte // nil: there is none
+	n       int
 }
 
 func newConn(nc net.Conn, local hello, budgetBytes int64) *conn {
 	c := &conn{
-		nc: nc, local: local,
+		nc: nc, polled: quickio.PolledOf(nc), local: local,
 		br:      bufio.NewReaderSize(nc, maxPlain+frameHeaderLen),
 		streams: make(map[uint64]*stream),
 		stop:    make(chan struct{}),
@@ -126,6 +140,9 @@ func (c *conn) run(ctx context.Context) error {
 	undo := context.AfterFunc(ctx, func() { c.fail(context.Cause(ctx)) })
 	defer undo()
 	var wg sync.WaitGroup
+	if c.polled != nil {
+		c.polled.NoWait()
+	}
 	wg.Go(func() { c.w.loop(c.stop) })
 	wg.Go(c.watch)
 	c.fail(c.readLoop())
@@ -173,6 +190,7 @@ func (c *conn) fail(err error) {
 func (c *conn) remove(id uint64) {
 	c.mu.Lock()
 	delete(c.streams, id)
+	c.w.crowd.Store(int32(len(c.streams)))
 	c.mu.Unlock()
 }
 
@@ -193,59 +211,97 @@ func (c *conn) sendWindow(id uint64, n int, f frameFlags) error {
 	return c.w.frame(frameWindow, f, id, b[:], flushInline)
 }
 
-// readLoop reads frames until the connection ends. A stream is woken when all that is at hand was read,
-// or its answer is complete: one wake-up instead of one per frame.
+// readLoop reads frames until the connection ends.
 func (c *conn) readLoop() error {
 	for {
-		b, err := c.br.Peek(frameHeaderLen)
-		if err != nil {
+		c.reading.Lock()
+		err := c.readFrames()
+		c.reading.Unlock()
+		if !errors.Is(err, quickio.ErrAgain) {
+			return err
+		}
+		if err := c.polled.Wait(); err != nil {
 			return fmt.Errorf("%w: %w", ErrConnectionLost, err)
-		}
-		h, err := parseFrameHeader(b)
-		if err != nil {
-			return err
-		}
-		if err := c.readFrame(h); err != nil {
-			return err
-		}
-		if c.br.Buffered() < frameHeaderLen {
-			c.wakeLazy()
 		}
 	}
 }
 
-// wakeLazy is called before the reader waits.
+// readFrames reads what is at hand, or until the connection ends. A stream is woken when all of that was read, or its answer is
+// complete: one wake-up instead of one per frame. Called with reading held.
+func (c *conn) readFrames() error {
+	for {
+		if err := c.readFrame(); err != nil {
+			c.wakeLazy()
+			return err
+		}
+		if c.br.Buffered() < frameHeaderLen {
+			c.wakeLazy() // the next one may have to be waited for
+		}
+	}
+}
+
 func (c *conn) wakeLazy() {
 	for i, st := range c.lazy {
 		signal(st.readable)
 		c.lazy[i] = nil
 	}
 	c.lazy = c.lazy[:0]
-	c.heard.Store(true)
 }
 
-// readFrame hands one frame on. Frames that fit the read buffer are not copied.
-func (c *conn) readFrame(h frameHeader) error {
-	_, _ = c.br.Discard(frameHeaderLen)
-	if c.br.Buffered() < h.length {
+// readFrame hands one frame on. What is there of one that is not whole stays for the next call. Frames that fit the read buffer are not
+// copied.
+func (c *conn) readFrame() error {
+	if c.large.payload != nil {
+		return c.readLarge()
+	}
+	b, err := c.br.Peek(frameHeaderLen)
+	if err != nil {
+		return lost(err)
+	}
+	h, err := parseFrameHeader(b)
+	if err != nil {
+		return err
+	}
+	c.heard.Store(true)
+	if c.br.Buffered() < frameHeaderLen+h.length {
 		c.wakeLazy()
 	}
-	if h.length <= maxPlain {
-		payload, err := c.br.Peek(h.length)
+	if h.length > maxPlain {
+		_, _ = c.br.Discard(frameHeaderLen)
+		c.large = large{h: h, payload: make([]byte, h.length)}
+		return c.readLarge()
+	}
+	b, err = c.br.Peek(frameHeaderLen + h.length)
+	if err != nil {
+		return lost(err)
+	}
+	if err := c.dispatch(h, b[frameHeaderLen:]); err != nil {
+		return err
+	}
+	_, _ = c.br.Discard(len(b))
+	return nil
+}
+
+func (c *conn) readLarge() error {
+	l := &c.large
+	for l.n < len(l.payload) {
+		n, err := c.br.Read(l.payload[l.n:])
+		l.n += n
 		if err != nil {
-			return fmt.Errorf("%w: %w", ErrConnectionLost, err)
+			return lost(err)
 		}
-		if err := c.dispatch(h, payload); err != nil {
-			return err
-		}
-		_, _ = c.br.Discard(h.length)
-		return nil
 	}
-	payload := make([]byte, h.length)
-	if _, err := io.ReadFull(c.br, payload); err != nil {
-		return fmt.Errorf("%w: %w", ErrConnectionLost, err)
-	}
+	h, payload := l.h, l.payload
+	*l = large{}
 	return c.dispatch(h, payload)
+}
+
+// lost is the end of the connection, unless it is only that there is nothing more yet.
+func lost(err error) error {
+	if errors.Is(err, quickio.ErrAgain) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrConnectionLost, err)
 }
 
 func (c *conn) dispatch(h frameHeader, payload []byte) error {

@@ -21,7 +21,7 @@
 // Between nodes runs a framing of its own (frame.go) over one mutually authenticated connection, rather
 // than HTTP/2, for three reasons. Writes are combined (writer.go): under load many requests share a TLS
 // record and a system call, which is where a proxy's time goes, and a lone request changes goroutines as
-// rarely as can be. A standby knows what was never handed to the connection, and is told "not processed",
+// rarely as can be: who waits for its answer reads it, too, and looks for it for a while before it sleeps (spin.go). A standby knows what was never handed to the connection, and is told "not processed",
 // "declined" and "deposed" apart, which is what safe repeats need. And the windows of all streams of a
 // connection come out of one budget (budget.go), so that memory stays bounded without slow streams
 // stopping fast ones.

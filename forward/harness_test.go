@@ -22,6 +22,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/locum-ha/locum/internal/quickio"
 )
 
 // lease is a Lease that a test ends when it likes.
@@ -96,8 +98,12 @@ func (n *node) serve() *node {
 
 // dial connects a standby to this node, over loopback TCP with mutual TLS.
 func (n *node) dial(from *node) func(context.Context) (net.Conn, error) {
+	return n.dialOver(from, func() (a, b net.Conn) { return tlsPair(n.t) })
+}
+
+func (n *node) dialOver(from *node, pair func() (a, b net.Conn)) func(context.Context) (net.Conn, error) {
 	return func(ctx context.Context) (net.Conn, error) {
-		a, b := tlsPair(n.t)
+		a, b := pair()
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		if n.ctx.Err() != nil {
@@ -253,13 +259,18 @@ func tcpPair(t testing.TB) (a, b net.Conn) {
 	if err := errors.Join(err, <-done); err != nil {
 		t.Fatal(err)
 	}
-	return a, b
+	return quickio.Poll(a), quickio.Poll(b) // as package cluster has them
 }
 
 // tlsPair is that with mutual TLS. a is the client.
 func tlsPair(t testing.TB) (a, b net.Conn) {
 	t.Helper()
 	rawA, rawB := tcpPair(t)
+	return shakeHands(t, rawA, rawB)
+}
+
+func shakeHands(t testing.TB, rawA, rawB net.Conn) (a, b net.Conn) {
+	t.Helper()
 	ca, cb := tls.Client(rawA, testTLS("locum-forward/1")), tls.Server(rawB, testTLS("locum-forward/1"))
 	done := make(chan error, 1)
 	go func() { done <- cb.Handshake() }()

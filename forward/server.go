@@ -188,6 +188,7 @@ func (c *serverConn) request(h frameHeader, payload []byte) error {
 	s.st.reserved = reserve
 	s.st.inEnd = h.flags&flagEnd != 0
 	c.streams[h.stream] = s.st
+	c.w.crowd.Store(int32(len(c.streams)))
 	s.head = string(payload)
 	c.start(s)
 	return nil

@@ -62,7 +62,9 @@ func (s *session) open(b []byte, window int, f frameFlags, body []byte) (*stream
 		s.mu.Unlock()
 		return nil, err
 	}
+	st.alone = len(s.streams) == 0
 	s.streams[st.id] = st
+	s.w.crowd.Store(int32(len(s.streams)))
 	s.mu.Unlock()
 	n := len(s.w.buf)
 	st.offset = s.w.queued
@@ -79,6 +81,7 @@ func (s *session) open(b []byte, window int, f frameFlags, body []byte) (*stream
 func (s *session) end(st *stream) {
 	s.mu.Lock()
 	delete(s.streams, st.id)
+	s.w.crowd.Store(int32(len(s.streams)))
 	if s.room != nil {
 		close(s.room)
 		s.room = nil

@@ -15,6 +15,7 @@ type stream struct {
 	id     uint64
 	c      *conn
 	offset uint64 // where its REQUEST lies in what the writer was given (standby)
+	alone  bool   // no other was open when it was opened (standby)
 
 	readable chan struct{} // something arrived; capacity 1
 	writable chan struct{} // the window opened or the stream ended; capacity 1

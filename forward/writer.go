@@ -4,6 +4,7 @@ import (
 	"net"
 	"runtime"
 	"sync"
+	"sync/atomic"
 )
 
 const (
@@ -34,6 +35,8 @@ type writer struct {
 	handed   uint64 // bytes ever given to conn.Write: what lies behind was certainly not delivered
 
 	kick chan struct{} // wakes loop
+
+	crowd atomic.Int32 // open streams: who may be about to add a frame
 }
 
 func newWriter(c net.Conn, fail func(error)) *writer {
@@ -72,13 +75,16 @@ func (w *writer) unlock(n int, mode flushMode) {
 		return
 	}
 	w.flushing = true
+	crowd := w.crowd.Load() > 1
 	w.mu.Unlock()
 	if mode == flushAsync {
 		w.wake()
 		return
 	}
-	// Let those who are about to add a frame do so: one system call for all of them.
-	runtime.Gosched()
+	if crowd {
+		// Let those who are about to add a frame do so: one system call for all of them.
+		runtime.Gosched()
+	}
 	if w.flush() {
 		w.wake()
 	}

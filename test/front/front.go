@@ -18,6 +18,7 @@ import (
 
 	"github.com/locum-ha/locum/cluster"
 	"github.com/locum-ha/locum/forward"
+	"github.com/locum-ha/locum/internal/listener"
 )
 
 // Address says where a node listens.
@@ -125,12 +126,18 @@ func find(ctx context.Context, dir string) (cluster.Advertisement, error) {
 	}
 }
 
-// run serves clients, HTTP/1.1 and HTTP/2 without TLS, and returns when everything has ended.
+// run serves clients, HTTP/1.1 and HTTP/2 without TLS, as the daemon does, and returns when everything has ended.
 func run(ctx context.Context, address string, router *forward.Router, beside func(context.Context) error) error {
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	protocols.SetUnencryptedHTTP2(true)
-	server := &http.Server{Addr: address, Handler: router, Protocols: protocols}
+	clients, err := listener.New(listener.Config{
+		Network: "tcp", Address: address, Handler: router,
+		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 5 * time.Minute, MinBodyRate: 256, Streams: true, MaxHeaderBytes: 64 << 10,
+	})
+	if err != nil {
+		return err
+	}
+	if err := clients.Open(); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	errs := make([]error, 3)
@@ -139,12 +146,10 @@ func run(ctx context.Context, address string, router *forward.Router, beside fun
 		wg.Go(func() { errs[i] = f(ctx) })
 	}
 	wg.Go(func() {
-		<-ctx.Done()
-		_ = server.Close()
+		<-ctx.Done() // clients are cut off then, as by a node that ends without draining
+		_ = clients.Shutdown(ctx)
 	})
-	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
-		errs[2] = err
-	}
+	errs[2] = clients.Serve()
 	cancel()
 	wg.Wait()
 	return errors.Join(errs...)
