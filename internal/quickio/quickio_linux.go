@@ -91,6 +91,7 @@ func (w *way) read(fd uintptr) bool {
 		n, _, err := syscall.RawSyscall(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(&w.p[0])), uintptr(min(len(w.p), most)))
 		switch err {
 		case 0:
+			afterRead()
 			w.n = int(n)
 			return true
 		case syscall.EINTR:
@@ -104,6 +105,7 @@ func (w *way) read(fd uintptr) bool {
 }
 
 func (w *way) write(fd uintptr) bool {
+	beforeWrite()
 	for len(w.p) > 0 {
 		n, _, err := syscall.RawSyscall(syscall.SYS_WRITE, fd, uintptr(unsafe.Pointer(&w.p[0])), uintptr(min(len(w.p), most)))
 		switch err {
