@@ -120,6 +120,7 @@ func TestStore(t *testing.T) {
 	t.Run("RaiseEndsSessionThatBlocksIt", p.testRaiseEndsSessionThatBlocksIt)
 	t.Run("LockAfterFailoverOfTheServer", p.testLockAfterFailoverOfTheServer)
 	t.Run("Deadlock", p.testDeadlock)
+	t.Run("FrozenRows", p.testFrozenRows)
 	t.Run("NewerFormat", p.testNewerFormat)
 	t.Run("MissingRights", p.testMissingRights)
 	t.Run("LeaseBesideEntries", p.testLeaseBesideEntries)

@@ -119,6 +119,7 @@ func TestStore(t *testing.T) {
 	t.Run("SessionOfAnotherRole", p.testSessionOfAnotherRole)
 	t.Run("Serialisation", p.testSerialisation)
 	t.Run("SeveralServers", p.testSeveralServers)
+	t.Run("FrozenRows", p.testFrozenRows)
 	t.Run("NewerFormat", p.testNewerFormat)
 	t.Run("MissingRights", p.testMissingRights)
 	t.Run("LeaseBesideEntries", p.testLeaseBesideEntries)
