@@ -3,6 +3,7 @@ package forward
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -13,6 +14,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/locum-ha/locum/internal/quickio"
 )
 
 // P6, all of it.
@@ -250,6 +253,10 @@ func TestFrozenPeerDoesNotDelayFollow(t *testing.T) {
 		// The peer answers the handshake, says that it leads, and is then stopped.
 		x, y := tcpPair(t)
 		frozen = y
+		err := errors.Join(x.(*quickio.Polled).Conn.(*net.TCPConn).SetWriteBuffer(64<<10), y.(*quickio.Polled).Conn.(*net.TCPConn).SetReadBuffer(64<<10))
+		if err != nil {
+			return nil, err
+		}
 		go func() {
 			c := &serverConn{r: n.a.Router, peerID: "id-s", peerName: []string{"s"}}
 			c.conn = newConn(y, hello{minVersion: 1, maxVersion: 1, window: bodyWindow, streams: 1000, nodeID: "id-a", nodeName: "a"}, defaultBudget)
@@ -270,7 +277,8 @@ func TestFrozenPeerDoesNotDelayFollow(t *testing.T) {
 	codes := map[int]int{}
 	var mu sync.Mutex
 	big := strings.Repeat("x", 16<<10)
-	for i := range 600 { // 10 MB: more than the socket takes
+	const requests = 120
+	for i := range requests { // 2 MB: more than the socket takes
 		method := "GET"
 		if i%2 == 0 {
 			method = "POST"
@@ -298,11 +306,11 @@ func TestFrozenPeerDoesNotDelayFollow(t *testing.T) {
 	start := time.Now()
 	n.s.Follow(n.b.target(2, n.s))
 	wg.Wait()
-	if d := time.Since(start); d > 3*time.Second {
+	if d := time.Since(start); d > (silentEchoes-1)*echoInterval { // then a silent peer is given up anyway
 		t.Errorf("took %v", d)
 	}
 	// Those that never left this node are served too, whatever their method.
-	if codes[200] <= 300 || codes[200]+codes[503] != 600 {
+	if codes[200] <= requests/2 || codes[200]+codes[503] != requests {
 		t.Error(codes)
 	}
 	_ = frozen.Close()
