@@ -36,7 +36,7 @@ func appFailover(ctx context.Context, o options) (*Section, error) {
 			"process tree, the guardian and the application included. In both the load goes to the others. The gap is the longest time between two successes.", startTime),
 		Header: []string{"store", "application", "what", "rounds", "gap", "requests", "failed GET", "failed POST"}}
 	for _, standby := range []string{"cold", "warm"} {
-		f := &appFault{store: "raft", standby: standby, planned: o.rounds(10), crashes: o.rounds(10), losses: o.rounds(5), lossLimit: time.Second}
+		f := &appFault{store: "raft", standby: standby, planned: o.rounds(5), crashes: o.rounds(5), losses: o.rounds(3), lossLimit: time.Second}
 		if err := f.run(ctx, cluster.Options{Dir: o.dir + "-" + standby}, s); err != nil {
 			return s, fmt.Errorf("%s: %w", standby, err)
 		}

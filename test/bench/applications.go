@@ -44,7 +44,7 @@ func applications(ctx context.Context, o options) (*Section, error) {
 	if err != nil {
 		return s, err
 	}
-	length := 2 * time.Second
+	length := 1200 * time.Millisecond
 	if o.quick {
 		length = 700 * time.Millisecond
 	}

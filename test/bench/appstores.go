@@ -62,7 +62,7 @@ func appStores(ctx context.Context, o options) (*Section, error) {
 			continue
 		}
 		fmt.Fprintf(os.Stderr, "  %s…\n", e.name)
-		f := &appFault{store: e.name, standby: "cold", crashes: o.rounds(5), losses: min(o.rounds(3), 3), lossLimit: e.limit}
+		f := &appFault{store: e.name, standby: "cold", crashes: o.rounds(3), losses: o.rounds(3), lossLimit: e.limit}
 		if err := e.with(o, func(options cluster.Options) error { return f.run(ctx, options, s) }); err != nil {
 			failed = errors.Join(failed, fmt.Errorf("%s: %w", e.name, err))
 		}

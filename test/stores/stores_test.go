@@ -141,9 +141,9 @@ func TestGuardianReleases(t *testing.T) {
 }
 
 func released(t *testing.T, s *Site) {
-	s.TTL = 30 * time.Second
+	s.TTL = 15 * time.Second // the longest that the default hold_timeout lets in
 	c := cluster.New(t, s.Options())
-	ctx, cancel := context.WithTimeout(t.Context(), s.TTL/2)
+	ctx, cancel := context.WithTimeout(t.Context(), s.TTL*2/3)
 	defer cancel()
 	start := time.Now()
 	if err := kill(ctx, s, c); err != nil {
