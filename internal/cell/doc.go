@@ -1,5 +1,5 @@
 // Package cell makes the HA lock of a store that offers no more than one small value swapped by its version:
-// an object of S3, an item of DynamoDB, a Lease of Kubernetes. It is for data stores alone.
+// an object of S3, an item of DynamoDB, a Lease of Kubernetes, a key of NATS. It is for data stores alone.
 //
 // Such a store has no clock that would end a lock. So the holder writes at each renewal, and whoever wants the lock must have
 // seen the value unchanged for a full TTL on its own clock (CLOCK_BOOTTIME, P4) before it swaps the value for its own.

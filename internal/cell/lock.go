@@ -118,6 +118,9 @@ func (l *Lock) acquire(ctx context.Context, r physical.Record, ttl time.Duration
 		}
 		return physical.Grant{}, err
 	}
+	l.mu.Lock()
+	clear(l.mine) // no grant of before can be of the value that is there now
+	l.mu.Unlock()
 	l.own(nonce, before.Add(ttl))
 	return physical.Grant{Record: next.Record, TTL: ttl, Token: nonce}, nil
 }

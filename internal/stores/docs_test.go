@@ -3,6 +3,7 @@ package stores_test
 import (
 	"net/netip"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -11,6 +12,32 @@ import (
 )
 
 var hclBlock = regexp.MustCompile("(?s)```hcl\n(.*?)```")
+
+// Every example of a data store's page is of settings that there are.
+func TestBlocksOfStores(t *testing.T) {
+	pages, err := filepath.Glob("../../docs/stores/*.md")
+	if err != nil || len(pages) < 10 {
+		t.Fatalf("%d pages, %v", len(pages), err)
+	}
+	for _, path := range pages {
+		page, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := 0
+		for _, block := range hclBlock.FindAllSubmatch(page, -1) {
+			if text := string(block[1]); strings.Contains(text, "storage \"") {
+				found++
+				if _, err := config.Parse(filepath.Base(path), []byte(text)); err != nil {
+					t.Errorf("%s: %v\n%s", path, err, text)
+				}
+			}
+		}
+		if found == 0 {
+			t.Errorf("%s has no example", path)
+		}
+	}
+}
 
 // The example at the head of a store's page is a configuration that is accepted as it stands.
 func TestExamplesOfStores(t *testing.T) {

@@ -99,7 +99,7 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// entered is a method's context, which ends with the store too. The method returns leave's error.
+// enter gives a method's context, which ends with the store too. The method returns leave's error.
 func (s *Store) enter(ctx context.Context) (_ context.Context, leave func(error) error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(s.life, func() { cancel(physical.ErrClosed) })
