@@ -19,7 +19,14 @@ const generous = 3
 // Cold standby through everything that can happen to the node that runs the application: at no time do two nodes run it (P2), and its
 // death is known at once (P7).
 func TestCold(t *testing.T) {
-	c, dir := protected(t, nil)
+	told := filepath.Join(t.TempDir(), "told") // a line for each on_standby
+	c, dir := protected(t, func(n *cluster.Node, _ string) string {
+		return fmt.Sprintf("  on_standby = [%q]\n", "echo "+n.Name+" >> "+told)
+	})
+	heard := func(n *cluster.Node) int {
+		lines, _ := os.ReadFile(told)
+		return strings.Count(string(lines), n.Name+"\n")
+	}
 	n := active(t, c)
 	for _, through := range c.Nodes {
 		await(t, through, n)
@@ -54,6 +61,7 @@ func TestCold(t *testing.T) {
 
 	t.Log("the node is frozen: its guardian ends the application before anybody else can be active")
 	n = next
+	before := heard(n)
 	if err := n.Freeze(); err != nil {
 		t.Fatal(err)
 	}
@@ -65,6 +73,14 @@ func TestCold(t *testing.T) {
 	}
 	await(t, n, next)
 	oneAtATime(t, dir)
+	if err := cluster.Poll(within(t, 20*time.Second), "on_standby of the node that was deposed", func() error {
+		if heard(n) == before {
+			return fmt.Errorf("not carried out")
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
 
 	t.Log("node and guardian are killed together")
 	n = next
@@ -88,7 +104,7 @@ func TestCold(t *testing.T) {
 	if err := syscall.Kill(guardian, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	before := len(lives(t, dir))
+	before = len(lives(t, dir))
 	err := cluster.Poll(within(t, 20*time.Second), "it runs again", func() error {
 		if len(lives(t, dir)) == before {
 			return fmt.Errorf("it does not")
