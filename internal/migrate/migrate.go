@@ -149,7 +149,7 @@ func (r *run) wantEmpty(ctx context.Context) error {
 
 // claimSource raises the fence of a store that others can open. A source that nobody else can open is locked by being open.
 func (r *run) claimSource(ctx context.Context, now physical.Fence) (physical.Fence, error) {
-	if _, inNodes := r.Source.(engine); inNodes || !r.Source.Caps().Shared {
+	if inNodes(r.Source) || !r.Source.Caps().Shared {
 		return now, nil
 	}
 	to := physical.Fence{Lineage: now.Lineage, Term: now.Term + 1}

@@ -12,6 +12,15 @@ import (
 // outcome is unclear writes the same again.
 type patient struct{ physical.Backend }
 
+// inNodes reports whether a store runs in the nodes themselves, patient or not.
+func inNodes(b physical.Backend) bool {
+	if p, ok := b.(patient); ok {
+		b = p.Backend
+	}
+	_, ok := b.(engine)
+	return ok
+}
+
 const (
 	patientTries = 10
 	pauseMin     = 50 * time.Millisecond
