@@ -14,17 +14,25 @@ import (
 	"time"
 )
 
-// started is how long after its beginning a process is taken to have started.
-const started = 5 * time.Second
+const (
+	// started is how long after its beginning a process is taken to have started.
+	started = 5 * time.Second
 
-// AfterStart waits until the process has started, and trims it; or until ctx ends.
+	// settled is how long after that it has done what it does once: met the others, looked at its disk, written its first snapshot.
+	settled = 10 * time.Second
+)
+
+// AfterStart waits until the process has started, and trims it, and once more when it has settled; or until ctx ends.
 func AfterStart(ctx context.Context) {
-	timer := time.NewTimer(started)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		Trim()
-	case <-ctx.Done():
+	for _, wait := range []time.Duration{started, settled} {
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+			Trim()
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unmapProgram advises the kernel that the program's pages are not needed at present.
+// unmapProgram advises the kernel that the program's pages are not needed at present, and to map those that are one by one.
 func unmapProgram() {
 	exe, err := os.Readlink("/proc/self/exe")
 	if err != nil {
@@ -22,6 +22,8 @@ func unmapProgram() {
 	}
 	defer func() { _ = f.Close() }()
 	for _, m := range cleanMappings(f, exe) {
+		// Where the kernel keeps the file in huge pages, a touch of one byte maps 2 MiB: not here. Without huge pages the advice is refused.
+		_, _, _ = unix.Syscall(unix.SYS_MADVISE, m.from, m.to-m.from, unix.MADV_NOHUGEPAGE)
 		// Private, read-only and as in the file: what is dropped here is read from there again.
 		_, _, _ = unix.Syscall(unix.SYS_MADVISE, m.from, m.to-m.from, unix.MADV_DONTNEED)
 	}
