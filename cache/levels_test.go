@@ -11,7 +11,7 @@ import (
 // TestDirect: a direct put is there on its node at once, on the others soon, and gives way to a write of the
 // key that the log had before: an older value never overwrites a newer one.
 func TestDirect(t *testing.T) {
-	c := newCluster(t, 3, Config{})
+	c := newCluster(t, 3, Config{Caches: map[string]Options{"small": {MaxEntries: 1}}})
 	ctx := t.Context()
 	leader := c.leader()
 	follower := c.others(leader)[0]
@@ -86,6 +86,24 @@ func TestDirect(t *testing.T) {
 	late("c", "take", func(c *Cache) error { _, err := c.Take(ctx, "never"); return err })
 	late("new", "delete", remove)
 	late("newer", "clear", func(c *Cache) error { return c.Clear(ctx, Quorum) })
+	// Nor what was overwritten by a value that has gone since.
+	late("c", "expiry", func(c *Cache) error {
+		if _, err := c.Put(ctx, "never", []byte("new"), time.Millisecond, Quorum); err != nil {
+			return err
+		}
+		waitFor(t, 5*time.Second, "it to expire", func() bool {
+			_, err := c.Get(ctx, "never", Consistent)
+			return errors.Is(err, ErrNotFound)
+		})
+		return nil
+	})
+	late("small", "eviction", func(c *Cache) error {
+		if _, err := c.Put(ctx, "never", []byte("new"), NoExpiry, Quorum); err != nil {
+			return err
+		}
+		_, err := c.Put(ctx, "other", nil, NoExpiry, Quorum)
+		return err
+	})
 }
 
 // TestDirectAfterDelete: a direct put comes after what was acknowledged through its node before, at any level: an older delete does not

@@ -400,10 +400,13 @@ func (s *state) drop(t *table, e *entry, kind EventKind) {
 	switch kind {
 	case Removed:
 		s.over.removed(t.name, e.key)
-	case Evicted:
-		t.evictions.Add(1)
-	case Expired:
-		t.expired.Add(1)
+	case Evicted, Expired: // a direct put that is older than it may be on its way
+		t.tombs.add(strings.Clone(e.key), e.version) // e.key keeps the value, too
+		if kind == Evicted {
+			t.evictions.Add(1)
+		} else {
+			t.expired.Add(1)
+		}
 	}
 	s.events.change(t.name, kind, e)
 }

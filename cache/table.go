@@ -167,8 +167,8 @@ func (h *expiryHeap) Pop() any {
 	return e
 }
 
-// tombs remembers the versions at which the last removed keys were removed, so that a direct put that was
-// made before cannot bring one back. What it has forgotten counts as removed at floor.
+// tombs remembers of the last keys that went the versions at which they were removed, or were written before they expired or gave
+// way, so that a direct put that was made before cannot bring an older value back. What it has forgotten counts as gone at floor.
 type tombs struct {
 	floor uint64
 	at    map[string]uint64
