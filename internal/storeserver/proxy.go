@@ -90,6 +90,16 @@ func (p *Proxy) Stall() { p.Set(Fault{Requests: Stall, Answers: Stall}) }
 // CutAnswers lets requests through, and closes the connection in place of the answer.
 func (p *Proxy) CutAnswers() { p.Set(Fault{Answers: CutFirst}) }
 
+// Disturb does to the answers what is next of faults (see [AnswerFaults]), until heal is called; without faults it is CutAnswers.
+func (p *Proxy) Disturb(faults func() Fault) (heal func()) {
+	fault := Fault{Answers: CutFirst}
+	if faults != nil {
+		fault = faults()
+	}
+	p.Set(fault)
+	return p.Heal
+}
+
 // Refuse closes connections at once, open ones and new ones, as a server that does not run.
 func (p *Proxy) Refuse() { p.Set(Fault{Refuse: true}) }
 

@@ -13,10 +13,7 @@ func outages(h physicaltest.Harness) physicaltest.Harness {
 	return func(t testing.TB) physicaltest.Store {
 		store := h(t)
 		proxy := lastWorld.Load().proxy
-		store.CutAnswers = func(n int) func() {
-			proxy(n).Set(faults())
-			return proxy(n).Heal
-		}
+		store.CutAnswers = func(n int) func() { return proxy(n).Disturb(faults) }
 		return store
 	}
 }

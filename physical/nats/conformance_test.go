@@ -44,17 +44,10 @@ func (p *place) harness() physicaltest.Harness {
 			Open: func(n int) (physicaltest.Handle, error) {
 				return open(Config{URLs: []string{p.server.URL(proxy(n).Addr())}, Bucket: bucket})
 			},
-			Restart: p.server.Restart,
-			Isolate: func(n int) func() { proxy(n).Stall(); return proxy(n).Heal },
-			CutAnswers: func(n int) func() {
-				fault := storeserver.Fault{Answers: storeserver.CutFirst}
-				if p.answers != nil {
-					fault = p.answers()
-				}
-				proxy(n).Set(fault)
-				return proxy(n).Heal
-			},
-			Late: time.Second, // each node watches for a TTL of its own
+			Restart:    p.server.Restart,
+			Isolate:    func(n int) func() { proxy(n).Stall(); return proxy(n).Heal },
+			CutAnswers: func(n int) func() { return proxy(n).Disturb(p.answers) },
+			Late:       time.Second, // each node watches for a TTL of its own
 		}
 	}
 }

@@ -81,17 +81,10 @@ func (p *place) harness(change func(*Config)) physicaltest.Harness {
 				}
 				return open(cfg)
 			},
-			Restart: p.crash,
-			Late:    time.Second, // machines that test are busy
-			Isolate: func(n int) func() { proxy(n).Stall(); return proxy(n).Heal },
-			CutAnswers: func(n int) func() {
-				fault := storeserver.Fault{Answers: storeserver.CutFirst}
-				if p.answers != nil {
-					fault = p.answers()
-				}
-				proxy(n).Set(fault)
-				return proxy(n).Heal
-			},
+			Restart:    p.crash,
+			Late:       time.Second, // machines that test are busy
+			Isolate:    func(n int) func() { proxy(n).Stall(); return proxy(n).Heal },
+			CutAnswers: func(n int) func() { return proxy(n).Disturb(p.answers) },
 		}
 	}
 }

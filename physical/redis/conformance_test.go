@@ -44,16 +44,9 @@ func (p *place) harness() physicaltest.Harness {
 			Open: func(n int) (physicaltest.Handle, error) {
 				return open(Config{Addresses: []string{proxy(n).Addr()}, Prefix: prefix})
 			},
-			Restart: p.server.Restart,
-			Isolate: func(n int) func() { proxy(n).Stall(); return proxy(n).Heal },
-			CutAnswers: func(n int) func() {
-				fault := storeserver.Fault{Answers: storeserver.CutFirst}
-				if p.answers != nil {
-					fault = p.answers()
-				}
-				proxy(n).Set(fault)
-				return proxy(n).Heal
-			},
+			Restart:    p.server.Restart,
+			Isolate:    func(n int) func() { proxy(n).Stall(); return proxy(n).Heal },
+			CutAnswers: func(n int) func() { return proxy(n).Disturb(p.answers) },
 		}
 	}
 }
