@@ -50,8 +50,8 @@ type member struct {
 
 	suspects chan string // a leader whose connection ended
 
-	linkMu sync.Mutex
-	link   *leaderLink
+	link    atomic.Pointer[leaderLink]
+	linking chan struct{} // held by who makes a new one
 
 	quiet     chan struct{} // closed when raft has ended, which answers all requests
 	writersMu sync.Mutex
@@ -103,7 +103,7 @@ func (n *Node) newMember(id, cluster string, found bool, d *dialer) (*member, er
 	m := &member{
 		node: n, cfg: &n.cfg, id: id, cluster: cluster,
 		log: newMemLog(), book: newBook(), over: newOverlays(), writers: map[string]*writeServer{}, quiet: make(chan struct{}),
-		suspects: make(chan string, 1),
+		suspects: make(chan string, 1), linking: make(chan struct{}, 1),
 	}
 	m.ctx, m.cancel = context.WithCancelCause(context.Background())
 	m.leader.changed = make(chan struct{})
@@ -211,11 +211,9 @@ func (m *member) close() {
 		}
 	}
 	_ = m.trans.Close()
-	m.linkMu.Lock()
-	if m.link != nil {
-		m.link.fail(errStopping)
+	if l := m.link.Load(); l != nil { // and no other will be read
+		l.fail(errStopping)
 	}
-	m.linkMu.Unlock()
 	m.leader.poke()
 	m.work.Wait()
 }
@@ -244,6 +242,8 @@ func (m *member) follow() {
 	ticker := time.NewTicker(m.cfg.ElectionTimeout / 20)
 	defer ticker.Stop()
 	var l *lead
+	var led string // who leads
+	var ledAt int64
 	stop := func() {
 		if l != nil {
 			l.end()
@@ -261,6 +261,11 @@ func (m *member) follow() {
 		}
 		addr, id := m.raft.LeaderWithID()
 		m.leader.set(string(id), hostOf(addr))
+		if string(id) != led {
+			led, ledAt = string(id), now()
+		} else if now()-ledAt > int64(m.cfg.ElectionTimeout) { // until then it may answer what it took
+			m.forsake(led)
+		}
 		if l == nil {
 			m.candidacy()
 		}

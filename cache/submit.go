@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"time"
 )
 
@@ -130,28 +131,35 @@ func (m *member) gaveUp(ctx context.Context, ch <-chan outcome) outcome {
 	}
 }
 
-// toLeader returns the connection to the leader, a new one if need be.
+// toLeader returns the connection to the leader, a new one if need be. One caller at a time makes one, for whoever leads when it is its
+// turn.
 func (m *member) toLeader(ctx context.Context) (*leaderLink, error) {
-	id, host, _ := m.leader.get()
-	if id == "" || id == m.id {
+	if id, _, _ := m.leader.get(); id == "" || id == m.id {
+		return nil, errNotLeader
+	} else if l := m.link.Load(); l != nil && l.leader == id && l.alive() {
+		return l, nil
+	}
+	select {
+	case m.linking <- struct{}{}:
+	case <-ctx.Done():
+		return nil, errNotLeader
+	case <-m.ctx.Done():
 		return nil, errNotLeader
 	}
-	m.linkMu.Lock()
-	defer m.linkMu.Unlock()
-	if l := m.link; l != nil {
+	defer func() { <-m.linking }()
+	id, host, _ := m.leader.get()
+	if id == "" || id == m.id || m.ctx.Err() != nil {
+		return nil, errNotLeader
+	}
+	if l := m.link.Load(); l != nil {
 		if l.leader == id && l.alive() {
 			return l, nil
 		}
-		l.fail(errors.New("there is a new leader"))
-		m.link = nil
+		l.fail(errNewLeader)
+		m.link.Store(nil)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, m.cfg.ElectionTimeout, errTimeout)
-	defer cancel()
-	conn, err := m.trans.dialer.dial(ctx, host, hello{purpose: forWrites, cluster: m.cluster, from: m.id, to: id, host: m.cfg.Self})
-	if err != nil || m.ctx.Err() != nil {
-		if err == nil {
-			_ = conn.Close()
-		}
+	conn, err := m.dialLeader(ctx, id, host)
+	if err != nil {
 		return nil, errNotLeader
 	}
 	l := &leaderLink{leader: id, conn: conn, waiting: map[uint64]chan outcome{}, work: &m.work}
@@ -159,8 +167,44 @@ func (m *member) toLeader(ctx context.Context) (*leaderLink, error) {
 		l.fail(errStopping)
 		return nil, errNotLeader
 	}
-	m.link = l
+	m.link.Store(l)
+	if m.ctx.Err() != nil { // who ends the member may have looked before
+		l.fail(errStopping)
+	}
 	return l, nil
+}
+
+var errNewLeader = errors.New("there is a new leader")
+
+// dialLeader connects to the leader, for as long as it is: one whose host is gone does not even refuse.
+func (m *member) dialLeader(ctx context.Context, id, host string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, m.cfg.ElectionTimeout, errTimeout)
+	defer cancel()
+	watched := m.background(func() {
+		for {
+			leader, _, changed := m.leader.get()
+			if leader != id {
+				cancel()
+				return
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	if !watched {
+		return nil, errStopping
+	}
+	return m.trans.dialer.dial(ctx, host, hello{purpose: forWrites, cluster: m.cluster, from: m.id, to: id, host: m.cfg.Self})
+}
+
+// forsake ends the connection to a leader that another has followed: one that is frozen answers nothing, and does not hang up.
+func (m *member) forsake(leader string) {
+	if l := m.link.Load(); l != nil && leader != "" && l.leader != leader {
+		l.fail(errNewLeader)
+	}
 }
 
 // confirm returns when a read on this node is linearizable.

@@ -1,7 +1,9 @@
 package cache
 
 import (
+	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 )
@@ -53,4 +55,36 @@ func TestLeaderGone(t *testing.T) {
 	}
 	c.nodes[leader].member.Load().cancel(ErrNoQuorum) // as it is, its end would wait for a hand-over
 	c.await(10*time.Second, Bad, leader)
+}
+
+// TestLeaderVanished: the leader's host is gone, and does not even refuse connections. Many writers of a follower that has no connection do
+// not wait for it one after the other: they write through the next leader as soon as there is one ("writes flow again"); and who waited for
+// an answer of the old one is told that the outcome is unknown.
+func TestLeaderVanished(t *testing.T) {
+	t.Parallel()       // it waits more than it works
+	const writers = 64 // one after the other they would wait for 64 election timeouts, more than an operation may take
+	c := newCluster(t, 3, Config{})
+	ctx := t.Context()
+	leader := c.leader()
+	asked, fresh := c.nodes[c.others(leader)[0]].Cache("c"), c.nodes[c.others(leader)[1]].Cache("c")
+	if _, err := asked.Put(ctx, "before", []byte("v"), NoExpiry, Quorum); err != nil {
+		t.Fatal(err)
+	}
+	c.nw.isolate(leader, c.hosts, true)
+	began := time.Now()
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		_, err := asked.Put(ctx, "on its way", []byte("v"), NoExpiry, Quorum)
+		if took := time.Since(began); took > 7*time.Second || err != nil && !errors.Is(err, ErrUnknown) {
+			t.Errorf("a write that was on its way to the old leader: after %v: %v", took, err)
+		}
+	})
+	for i := range writers {
+		wg.Go(func() {
+			if _, err := fresh.Put(ctx, fmt.Sprint(i), []byte("v"), NoExpiry, Quorum); err != nil {
+				t.Errorf("writer %d, after %v: %v", i, time.Since(began), err)
+			}
+		})
+	}
+	wg.Wait()
 }
