@@ -60,7 +60,7 @@ func (n *Node) runAlone(ctx context.Context) error {
 func versionBase() uint64 { return uint64(time.Now().UnixMilli()) << 20 }
 
 // time is the log's time: the wall clock at the beginning, and what has passed since.
-func (a *alone) time() int64 { return clockStart.UnixMilli() + now()/int64(time.Millisecond) }
+func (a *alone) time() int64 { return machine.start.UnixMilli() + now()/int64(time.Millisecond) }
 
 func (a *alone) propose(ctx context.Context, _ Level, r request) (response, error) {
 	if ctx.Err() != nil {

@@ -121,12 +121,6 @@ func (n *Node) Run(ctx context.Context) error {
 
 func (n *Node) quorum() int { return len(*n.hosts.Load())/2 + 1 }
 
-// clockStart is the beginning of now.
-var clockStart = time.Now()
-
-// now is a clock for this process: nanoseconds, not moved by changes of the wall clock.
-func now() int64 { return int64(time.Since(clockStart)) }
-
 // view returns the data if it may be shown.
 func (n *Node) view() *state {
 	r := n.current.Load()
