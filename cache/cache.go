@@ -182,9 +182,10 @@ func (c *Cache) Clear(ctx context.Context, level Level) error {
 	return err
 }
 
-// Len returns how many entries this node has, those that expired a moment ago included. [ErrNoQuorum] where nothing may be read.
+// Len returns how many entries this node has, when it has everything that was acknowledged through it; those that expired a moment ago
+// are included. [ErrNoQuorum] where nothing may be read.
 func (c *Cache) Len(ctx context.Context) (int64, error) {
-	st, err := c.node.readable(ctx, Local)
+	st, err := c.node.readable(ctx, OwnWrites)
 	if err != nil {
 		return 0, err
 	}

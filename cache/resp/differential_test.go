@@ -376,7 +376,6 @@ var scripts = map[string]string{
 		HELLO abc
 		HELLO 2 NOSUCH
 		HELLO 2 AUTH default
-		WAIT 0 0
 		WAIT a 0
 		WAIT 0 a
 		WAIT 0 -1
@@ -461,11 +460,17 @@ func withoutNumber(answer string) string {
 }
 
 // TestLikeRedis sends the same commands to a real Redis and compares every answer, in both versions of the protocol (issue: "Redis's
-// own words for errors").
+// own words for errors"), at a cache of one host, and of three, through the leader and through a follower.
 func TestLikeRedis(t *testing.T) {
 	redis := startRedis(t)
-	for store, locum := range map[string]string{"fake": start(t, newFake(), Config{}), "cache": start(t, startCache(t), Config{})} {
+	leader, follower := startThree(t)
+	stores := map[string]Store{"fake": newFake(), "cache": startCache(t), "leader": leader, "follower": follower}
+	for store, of := range stores {
+		locum := start(t, of, Config{})
 		for name, script := range scripts {
+			if store == "fake" || store == "cache" { // three hosts have replicas, this Redis has none
+				script += "\nWAIT 0 0"
+			}
 			for _, proto := range []string{"2", "3"} {
 				t.Run(store+"/"+name+"/RESP"+proto, func(t *testing.T) {
 					p := pair{dial(t, locum), dial(t, redis)}

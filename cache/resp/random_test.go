@@ -13,7 +13,14 @@ import (
 // TestRandomLikeRedis does the same with random commands, in pipelines of random length.
 func TestRandomLikeRedis(t *testing.T) {
 	redis := startRedis(t)
-	locum := start(t, startCache(t), Config{})
+	_, follower := startThree(t)
+	for name, store := range map[string]Store{"one host": startCache(t), "follower": follower} {
+		t.Run(name, func(t *testing.T) { testRandomLikeRedis(t, start(t, store, Config{}), redis) })
+	}
+}
+
+func testRandomLikeRedis(t *testing.T, locum, redis string) {
+	t.Helper()
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 1))

@@ -59,7 +59,7 @@ func (s *Shared) Scan(db int, cursor uint64, count int) ([]string, uint64, error
 
 // Len counts keys.
 func (s *Shared) Len(db int) (int, error) {
-	n, err := s.caches[db].Len(context.Background()) // which waits for nothing
+	n, err := s.caches[db].Len(context.Background())
 	return int(n), translate(err)
 }
 
