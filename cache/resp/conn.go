@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/locum-ha/locum/internal/quickio"
@@ -56,17 +57,18 @@ type conn struct {
 	armed time.Time  // when the limit of a write was set last; guarded by out
 	inbox *inbox     // nil until SUBSCRIBE
 
-	seen  sync.Mutex // guards what other connections see by CLIENT LIST
+	// What other connections see by CLIENT LIST.
+	spoke atomic.Int64            // when the client sent something last, nanoseconds since the epoch
+	last  atomic.Pointer[command] // that it sent
+	seen  sync.Mutex              // guards label
 	label label
 }
 
 // label is what CLIENT LIST tells of a connection.
 type label struct {
 	name, library, libraryVersion string
-	command                       string
 	db, version, subscriptions    int
 	queued                        int // -1 outside MULTI
-	last                          time.Time
 }
 
 // silence is what CLIENT REPLY asked for.
@@ -86,7 +88,8 @@ func newConn(s *Server, nc net.Conn) *conn {
 		c.nc = tls.Server(c.nc, s.cfg.TLS)
 	}
 	c.in = reader{from: c.nc, maxArgs: s.cfg.MaxArgs, maxBytes: s.cfg.MaxCommand}
-	c.label = label{version: 2, queued: -1, last: now}
+	c.spoke.Store(now.UnixNano())
+	c.label = label{version: 2, queued: -1}
 	return c
 }
 
@@ -113,6 +116,7 @@ func (c *conn) serve(ctx context.Context) {
 			c.finish(err)
 			return
 		}
+		c.spoke.Store(time.Now().UnixNano())
 	}
 }
 
@@ -239,6 +243,7 @@ func (c *conn) dispatch(cmd *command, args [][]byte) error {
 		c.w.fail(refusal)
 		return nil
 	}
+	c.last.Store(cmd)
 	if c.multi != nil && !cmd.has(inMulti) {
 		c.queue(cmd, args)
 		return nil
@@ -253,7 +258,6 @@ func (c *conn) dispatch(cmd *command, args [][]byte) error {
 		return nil
 	}
 	c.settle()
-	c.note(cmd)
 	return cmd.run(c, args)
 }
 
@@ -307,13 +311,6 @@ func (c *conn) quietly(cmd *command, args [][]byte) error {
 		c.w.buf = c.w.buf[:before]
 	}
 	return err
-}
-
-// note keeps what CLIENT LIST shows.
-func (c *conn) note(cmd *command) {
-	c.seen.Lock()
-	defer c.seen.Unlock()
-	c.label.command, c.label.last = cmd.name, time.Now()
 }
 
 // describe changes what CLIENT LIST shows.

@@ -371,13 +371,13 @@ func (c *conn) line() string {
 	if l.queued >= 0 {
 		flags = "x"
 	}
-	command := l.command
-	if command == "" {
-		command = "NULL"
+	name := "NULL"
+	if cmd := c.last.Load(); cmd != nil {
+		name = cmd.name
 	}
 	return fmt.Sprintf("id=%d addr=%s laddr=%s fd=-1 name=%s age=%d idle=%d flags=%s db=%d sub=%d psub=0 ssub=0 multi=%d qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd=%s user=default redir=-1 resp=%d lib-name=%s lib-ver=%s",
-		c.id, addressOf(c.raw.RemoteAddr()), addressOf(c.raw.LocalAddr()), l.name, int64(now.Sub(c.since).Seconds()), int64(now.Sub(l.last).Seconds()),
-		flags, l.db, l.subscriptions, l.queued, command, l.version, l.library, l.libraryVersion)
+		c.id, addressOf(c.raw.RemoteAddr()), addressOf(c.raw.LocalAddr()), l.name, int64(now.Sub(c.since).Seconds()), int64(now.Sub(time.Unix(0, c.spoke.Load())).Seconds()),
+		flags, l.db, l.subscriptions, l.queued, name, l.version, l.library, l.libraryVersion)
 }
 
 func addressOf(a net.Addr) string {

@@ -1,6 +1,7 @@
 package resp
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"net"
@@ -230,6 +231,35 @@ func TestMessages(t *testing.T) {
 			t.Fatalf("%s, want message %d", got, next)
 		}
 	}
+}
+
+// TestClientList: who looks for idle clients does not find one that only gets and sets.
+func TestClientList(t *testing.T) {
+	s, err := New(newFake(), Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs := net.Pipe()
+	defer ours.Close()
+	c := newConn(s, theirs)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		c.serve(t.Context())
+	}()
+	busy := &client{t, ours, bufio.NewReader(ours)}
+	for _, words := range [][]string{{"SET", "a", "1"}, {"GET", "a"}, {"INCR", "a"}, {"PING"}} {
+		c.spoke.Add(-int64(time.Hour))
+		if line := c.line(); !strings.Contains(line, " idle=36") {
+			t.Fatalf("it said nothing for an hour: %s", line)
+		}
+		busy.do(words...)
+		if line := c.line(); strings.Contains(line, " idle=36") || !strings.Contains(line, " cmd="+strings.ToLower(words[0])+" ") {
+			t.Fatalf("after %q: %s", words, line)
+		}
+	}
+	_ = ours.Close()
+	<-ended
 }
 
 // TestReplyModes: CLIENT REPLY OFF, SKIP and ON.
