@@ -93,11 +93,10 @@ func stepGuard(g guard, ev guardEvent) (guard, []guardEffect) {
 			do(guardEffect{kind: doKill, id: ev.id, cause: causeAsked})
 		}
 	case guardLease:
+		// One that is over by now kills, too, but not at once: the next one may have come with it. The timer, set to an instant that has passed,
+		// goes off when that has been looked for.
 		g.grant, g.killAt = ev.grant, ev.at
 		do(guardEffect{kind: doArm, at: g.killAt})
-		if g.killAt != 0 && ev.now >= g.killAt {
-			killAll(causeLease)
-		}
 	case guardTick:
 		if over {
 			killAll(causeLease)

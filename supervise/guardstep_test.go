@@ -72,7 +72,15 @@ func TestGuard(t *testing.T) {
 		},
 		"a lease that comes too late kills": {
 			{guardEvent{kind: guardStart, now: 2, id: 1}, []guardEffect{{kind: doStart, id: 1}}},
-			{lease(101, 100), []guardEffect{{kind: doArm, at: 100}, {kind: doKill, id: 1, cause: causeLease}}},
+			{lease(101, 100), []guardEffect{{kind: doArm, at: 100}}},
+			{guardEvent{kind: guardTick, now: 101}, []guardEffect{{kind: doKill, id: 1, cause: causeLease}}},
+		},
+		"a lease that comes too late kills nothing if the next has come with it": {
+			{guardEvent{kind: guardStart, now: 2, id: 1}, []guardEffect{{kind: doStart, id: 1}}},
+			{lease(101, 100), []guardEffect{{kind: doArm, at: 100}}},
+			{lease(101, 200), []guardEffect{{kind: doArm, at: 200}}},
+			{guardEvent{kind: guardTick, now: 101}, []guardEffect{{kind: doArm, at: 200}}},
+			{guardEvent{kind: guardTick, now: 200}, []guardEffect{{kind: doKill, id: 1, cause: causeLease}}},
 		},
 		"between leases a warm application runs on": {
 			{lease(1, 100), []guardEffect{{kind: doArm, at: 100}}},

@@ -38,8 +38,9 @@ type warden struct {
 	trees    map[uint64]*tree
 	byPID    map[int]*tree
 	fromInit chan initSaid
-	messages chan message
+	inbox    *inbox // of what the node says
 	freed    chan error
+	alone    bool // the node is gone
 	orphans  bool // an init ended before its tree: what it left are children of this process
 	over     bool
 	code     int
@@ -88,12 +89,13 @@ func runGuardian(release Release) int {
 	w := &warden{
 		node: l, timer: timer, containers: probeContainers(), release: release,
 		trees: map[uint64]*tree{}, byPID: map[int]*tree{},
-		fromInit: make(chan initSaid), messages: make(chan message), freed: make(chan error, 1),
+		fromInit: make(chan initSaid), freed: make(chan error, 1),
 	}
-	go func() {
-		l.receive(func(m message) { w.messages <- m })
-		close(w.messages)
-	}()
+	if w.inbox, err = newInbox(l.conn); err != nil {
+		complain(os.Stderr, "%v", err)
+		return 1
+	}
+	go w.inbox.wait()
 	best := w.containers[0]
 	_ = l.send(message{Op: opReady, Contained: best.kind, Why: best.why})
 	life, end := context.WithCancel(context.Background())
@@ -106,18 +108,15 @@ func runGuardian(release Release) int {
 }
 
 func (w *warden) loop(dead <-chan os.Signal) {
-	messages := w.messages
 	for !w.over {
 		select {
 		case <-w.timer.C:
+			// A lease that moves the deadline may have come and wait unread, if this process did not run for a while. It is as good as one that
+			// was read at once: it says until when.
+			w.hear()
 			w.feed(guardEvent{kind: guardTick})
-		case m, ok := <-messages:
-			if !ok {
-				messages = nil
-				w.feed(guardEvent{kind: guardNodeGone})
-				continue
-			}
-			w.told(m)
+		case <-w.inbox.news:
+			w.hear()
 		case <-dead:
 			w.reap()
 		case s := <-w.fromInit:
@@ -128,6 +127,26 @@ func (w *warden) loop(dead <-chan os.Signal) {
 				w.code = 1
 			}
 			w.feed(guardEvent{kind: guardReleased})
+		}
+	}
+}
+
+// hearings bounds how often hear looks again for what was said while it listened: the timer must not wait for a node that says more and more.
+const hearings = 4
+
+// hear takes all that the node has said by now.
+func (w *warden) hear() {
+	for range hearings {
+		messages, gone := w.inbox.take()
+		for _, m := range messages {
+			w.told(m)
+		}
+		if gone && !w.alone {
+			w.alone = true
+			w.feed(guardEvent{kind: guardNodeGone})
+		}
+		if len(messages) == 0 {
+			return
 		}
 	}
 }
