@@ -176,7 +176,7 @@ func (l *lead) landLater(f *flight, responses []response, index uint64) {
 		defer cancel()
 		err := l.m.book.await(ctx, func() (bool, <-chan struct{}) { return l.applied(index) })
 		if err != nil {
-			err = fmt.Errorf("%w: not applied on a majority of the hosts yet: %w", ErrUnknown, err)
+			err = fmt.Errorf("%w: not applied on a majority of the hosts yet: %v", ErrUnknown, err) // %v: the cause may be an ErrNotDone
 		}
 		f.answer(responses, index, nil, err)
 	})

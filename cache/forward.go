@@ -201,6 +201,8 @@ func (s *writeServer) answer(id uint64, out outcome) {
 	case out.err == nil:
 		b = binary.AppendUvarint(append(b, answerDone), out.index)
 		b = appendResponse(b, &out.resp)
+	case errors.Is(out.err, ErrUnknown): // before those that say "certainly not", whatever else it is
+		b = appendBytes(append(b, answerUnknown), out.err.Error())
 	case errors.Is(out.err, ErrBusy):
 		b = append(b, answerBusy)
 	case errors.Is(out.err, ErrInvalid):

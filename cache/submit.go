@@ -55,7 +55,7 @@ func (m *member) submit(ctx context.Context, level Level, r request) outcome {
 	for {
 		_, _, changed := m.leader.get()
 		out := m.try(ctx, level, data)
-		if !errors.Is(out.err, errNotLeader) {
+		if errors.Is(out.err, ErrUnknown) || !errors.Is(out.err, errNotLeader) {
 			return out
 		}
 		if err := m.pause(ctx, changed); err != nil {
@@ -288,7 +288,7 @@ func (c clustered) decided(ctx context.Context) error {
 			return fmt.Errorf("%w: %w", ErrUnknown, ErrNoQuorum)
 		}
 		if s.lost != nil {
-			return fmt.Errorf("%w: a direct put: %w", ErrUnknown, s.lost)
+			return fmt.Errorf("%w: a direct put: %v", ErrUnknown, s.lost)
 		}
 	}
 	return nil

@@ -1,0 +1,49 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"testing"
+	"time"
+)
+
+// TestUnknownIsNotRepeated: an entry that is in the log when its leadership ends, with nobody known to have applied it, may have been
+// carried out. Its writers are told so and nothing else: whoever took it for "certainly not" would carry it out a second time.
+func TestUnknownIsNotRepeated(t *testing.T) {
+	m := &member{cfg: &Config{OperationTimeout: time.Minute}, id: "a", book: newBook()}
+	m.agreed.Store(&[]string{"a:1", "b:1", "c:1", "d:1", "e:1"})
+	ctx, end := context.WithCancelCause(t.Context())
+	l := &lead{m: m, ctx: ctx, wake: make(chan struct{})}
+	p := &pending{level: Quorum, done: make(chan outcome, 1)}
+	l.landLater(&flight{batch: []*pending{p}}, make([]response, 1), 7)
+	end(errNotLeader)
+	out := <-p.done
+	m.work.Wait()
+	if !errors.Is(out.err, ErrUnknown) || errors.Is(out.err, ErrNotDone) {
+		t.Fatalf("the leadership ended: %v", out.err)
+	}
+	both := fmt.Errorf("%w, though %w", ErrUnknown, errNotLeader)
+	if got := forwardedOutcome(t, outcome{err: both}); !errors.Is(got.err, ErrUnknown) || errors.Is(got.err, ErrNotDone) {
+		t.Fatalf("told through another node: %v", got.err)
+	}
+}
+
+// forwardedOutcome is what a node hears of an outcome that the leader tells it.
+func forwardedOutcome(t *testing.T, out outcome) outcome {
+	t.Helper()
+	here, there := net.Pipe()
+	defer func() { _, _ = here.Close(), there.Close() }()
+	s := &writeServer{conn: here, wake: make(chan struct{}, 1)}
+	s.answer(1, out)
+	d := decoder{b: endFrame(s.out)[5:]}
+	if id := d.uvarint(); id != 1 {
+		t.Fatalf("the answer is to %d", id)
+	}
+	got := d.outcome()
+	if d.bad || len(d.b) != 0 {
+		t.Fatal("the answer cannot be read")
+	}
+	return got
+}
