@@ -52,15 +52,17 @@ test: deps ## vet and every test, of the main module, of test/ and of examples/
 race: deps ## the tests of the packages in RACE under the race detector, the long ones cut short
 	@.ci/race $(MODULE) '$(RACE)' $(TIMEOUT)
 
-# The stores with a folder under physical/ whose tests of faults "make faults" can run.
+# The stores whose tests of faults "make faults" can run, by the names of their folders; "postgresql" is the configuration's.
 STORE ?=
+STORES := consul dynamodb etcd kubernetes mysql nats postgres redis s3 zookeeper
+FAULTY := $(STORE:postgresql=postgres)
 
 .PHONY: faults
 faults: deps ## the long tests of faults of a data store: make faults STORE=etcd (or several: STORE="etcd consul")
-	@if [ -z "$(STORE)" ]; then echo "error: which store?"; echo "hint: make faults STORE=etcd; there are: $$(cd physical && ls -d */ | tr -d / | tr '\n' ' ')"; exit 1; fi
+	@if [ -z "$(STORE)" -o -n "$(filter-out $(STORES),$(FAULTY))" ]; then echo "error: which store? STORE is \"$(STORE)\""; echo "hint: make faults STORE=etcd; there are: $(STORES)"; exit 1; fi
 	@case ' $(STORE) ' in *' etcd '*) .ci/etcd;; esac
-	LOCUM_FAULTS=1 LOCUM_NO_SKIP=1 go test -v -count=1 -p 1 -timeout 30m $(STORE:%=./physical/%/...) | .ci/quiet
-	cd test && LOCUM_FAULTS=1 LOCUM_NO_SKIP=1 LOCUM_STORE="$(STORE)" go test -v -count=1 -timeout 30m ./stores | ../.ci/quiet
+	LOCUM_FAULTS=1 LOCUM_NO_SKIP=1 go test -v -count=1 -p 1 -timeout 30m $(FAULTY:%=./physical/%/...) | .ci/quiet
+	cd test && LOCUM_FAULTS=1 LOCUM_NO_SKIP=1 LOCUM_STORE="$(FAULTY)" go test -v -count=1 -timeout 30m ./stores | ../.ci/quiet
 
 .PHONY: check
 check: ## gofmt, vet, staticcheck, and the repo's own rules

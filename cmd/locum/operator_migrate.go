@@ -31,8 +31,9 @@ The file names both stores, each as a storage block does in a node's configurati
 
 Entries are copied as they are, sealed: no key is needed, and none is changed. The destination must be empty. A copy that was
 interrupted goes on when the command is run again; until it is complete and compared, no node takes the destination for
-a cluster. The source stays as it is, but for its fence: a node that was forgotten writes nothing any more there. The terms go
-on above those of the source, under a new lineage of the HA lock.
+a cluster. The source stays as it is, but for its fence: so a node that was forgotten and becomes active while entries are copied is
+noticed, and the copy does not count. After that nothing stops one: what it writes to the source is lost. The terms go on above those
+of the source, under a new lineage of the HA lock.
 
 From "raft", name the data directory of the node that was active last, and make sure yourself that all others have ended: each has
 a copy of its own, so nothing here can stop or notice a majority that was forgotten, and what it still takes is lost. To "raft", the file also says node_name and cluster_addr, those

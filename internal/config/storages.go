@@ -1,7 +1,9 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
+	"net/url"
 	"reflect"
 	"slices"
 	"strings"
@@ -87,6 +89,13 @@ func (c *checker) storageBlocks() {
 // placed are the settings that say where in a data store the lock or the entries lie, however it is reached.
 var placed = []string{"path", "prefix", "key", "bucket", "table", "database", "schema", "table_prefix", "namespace", "name", "datacenter", "partition"}
 
+// usual are the defaults of those that have one: a place is the same whether they are written out or not.
+var usual = map[string]string{
+	"consul.path": "locum", "etcd.path": "locum", "zookeeper.path": "locum", "s3.path": "locum", "redis.prefix": "locum",
+	"nats.bucket": "locum", "nats.key": "lock", "kubernetes.name": "locum", "dynamodb.table": "locum", "dynamodb.key": "locum",
+	"postgresql.table_prefix": "locum_", "mysql.table_prefix": "locum_", "mysql.database": "locum",
+}
+
 // LockPlace names the store that keeps the HA lock, and the place in it: the same on all nodes of a cluster, whatever
 // addresses they reach the store at.
 func (c *Config) LockPlace() string {
@@ -104,10 +113,34 @@ func (c *Config) LockPlace() string {
 		block := v.Field(i)
 		for j := range block.NumField() {
 			setting := block.Type().Field(j).Tag.Get("hcl")
-			if slices.Contains(placed, setting) && !block.Field(j).IsZero() {
-				words = append(words, setting+"="+strings.Trim(fmt.Sprint(block.Field(j).Interface()), "/"))
+			if !slices.Contains(placed, setting) || block.Field(j).IsZero() {
+				continue
+			}
+			if value := strings.Trim(fmt.Sprint(block.Field(j).Interface()), "/"); value != usual[s.Type+"."+setting] {
+				words = append(words, setting+"="+value)
 			}
 		}
 	}
+	if s.Type == "postgresql" {
+		words = append(words, s.PostgreSQL.database()...)
+	}
 	return strings.Join(words, " ")
+}
+
+// database is the one that the connection string names, as a word of a place; none if it names none.
+func (p PostgreSQLStorage) database() []string {
+	name := ""
+	if u, err := url.Parse(string(p.ConnectionURL)); err == nil && (u.Scheme == "postgres" || u.Scheme == "postgresql") {
+		name = cmp.Or(u.Query().Get("dbname"), strings.Trim(u.Path, "/"))
+	} else {
+		for word := range strings.FieldsSeq(string(p.ConnectionURL)) {
+			if value, ok := strings.CutPrefix(word, "dbname="); ok {
+				name = strings.Trim(value, "'")
+			}
+		}
+	}
+	if name == "" {
+		return nil
+	}
+	return []string{"database=" + name}
 }

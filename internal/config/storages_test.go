@@ -57,6 +57,20 @@ func TestLockPlace(t *testing.T) {
 	if got := place("storage \"s3\" {\n bucket = \"b\"\n path = \"p\"\n}"); got != "s3 bucket=b path=p" {
 		t.Errorf("without ha_storage the place is %q", got)
 	}
+	for _, same := range []struct{ a, b string }{
+		{`storage "etcd" {}`, `storage "etcd" { path = "locum/" }`},
+		{`storage "zookeeper" {}`, `storage "zookeeper" { path = "/locum" }`},
+		{`storage "mysql" { username = "u" }`, "storage \"mysql\" {\n username = \"v\"\n database = \"locum\"\n table_prefix = \"locum_\"\n}"},
+		{`storage "postgresql" { connection_url = "postgres://u@db1/app" }`, `storage "postgresql" { connection_url = "host=db2 dbname=app" }`},
+	} {
+		if a, b := place(same.a), place(same.b); a != b {
+			t.Errorf("%s is at %q, %s at %q", same.a, a, same.b, b)
+		}
+	}
+	database := `storage "postgresql" { connection_url = "postgres://u:secret@db1/locks_a?sslmode=disable" }`
+	if got := place(database); got != "postgresql database=locks_a" {
+		t.Errorf("the place is %q", got)
+	}
 }
 
 // What is wrong with a migration's file is said with what to write instead.

@@ -3,7 +3,8 @@
 // # DESIGN
 //
 // Entries are copied as they are, sealed: no key is needed. First the fence of the source is raised, where it is one that others can
-// open, so that a node that was forgotten writes nothing more; at the end it must still be that fence. Then the destination's is
+// open: the leadership of a node that was forgotten ends with it, and if it begins another that raises the fence again, which is seen at the
+// end. What such a node does later is not seen. Then the destination's is
 // raised, above every term of the source, with a lineage of its own: terms never fall, and the lock starts a new history.
 //
 // Each commit to the destination carries that fence and the position that it has reached, so that a migration that was

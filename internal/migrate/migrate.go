@@ -327,7 +327,8 @@ func (r *run) finish(ctx context.Context) error {
 }
 
 // MoveLock begins a new lineage in a store whose HA lock is to be kept elsewhere from now on: the keys that say where it was are
-// removed. No node may run; one that was forgotten is refused by the fence.
+// removed. No node may run: the leadership of one that was
+// forgotten ends by the fence, and another it does not get, since it looks first where the lock is (internal/server).
 func MoveLock(ctx context.Context, store physical.Backend, drop ...string) (Result, error) {
 	now, err := store.Fence(ctx)
 	if err != nil {

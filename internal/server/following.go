@@ -43,6 +43,7 @@ type follower struct {
 	held  bool   // it names none, and the router was told
 
 	complained time.Time
+	stranger   stranger
 }
 
 func (f *follower) wait(ctx context.Context) {
@@ -91,6 +92,7 @@ func (f *follower) look(ctx context.Context) {
 		*f = follower{unsealed: f.unsealed}
 		return
 	}
+	f.lookAtHolder()
 	// Compared as it is stored: a look that finds nothing new decrypts nothing.
 	reading, cancel := context.WithTimeout(ctx, lookLimit)
 	defer cancel()
@@ -146,6 +148,39 @@ func (f *follower) hold(seen []byte, cause string) {
 	}
 	f.seen, f.known, f.held = seen, false, true
 	f.leader.Store(nil)
+}
+
+// lookAtHolder says so when the lock is held by a node that this cluster does not know.
+func (f *follower) lookAtHolder() {
+	holder := f.election.State().Holder
+	if holder.Holder == f.id || !f.stranger.stays(holder.Holder, f.leaderNow().NodeID, time.Now()) {
+		return
+	}
+	f.log.Error("the HA lock is held by a node that has not advertised itself in this cluster's storage: is it another cluster's? Then give each cluster its own place for the lock",
+		"holder", holder.Name, "lock", f.cfg.LockPlace())
+}
+
+// stranger is who holds the lock without being known as the active node.
+type stranger struct {
+	id    string
+	since time.Time // that it does; later, when that was said
+}
+
+// A node that has just got the lock is not advertised yet; one that cannot become active gives the lock back before that.
+const strangerAfter = time.Minute
+
+// stays reports, once in a while, whether the holder of the lock has not been the known leader for long.
+func (s *stranger) stays(holder, leader string, now time.Time) bool {
+	switch {
+	case holder == "" || holder == leader:
+		*s = stranger{}
+	case holder != s.id:
+		*s = stranger{id: holder, since: now}
+	case now.Sub(s.since) >= strangerAfter:
+		s.since = now
+		return true
+	}
+	return false
 }
 
 // complain logs at most once a second: a look comes round much more often.

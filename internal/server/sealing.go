@@ -229,7 +229,7 @@ func (s *Server) open(ctx context.Context, rootKey []byte) error {
 		}
 	}
 	s.readClusterInfo(ctx)
-	if err := s.checkLockPlace(ctx); err != nil {
+	if _, err := s.checkLockPlace(ctx); err != nil {
 		s.barrier.Seal()
 		return err
 	}

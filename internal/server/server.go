@@ -106,12 +106,11 @@ type Server struct {
 	local    *listener.Listener // for this node's applications; nil without any
 	exit     atomic.Int64       // the first application's last exit code, as a shell has it
 
-	listeners  []*listener.Listener
-	serving    []*serving      // the applications' ways of requests
-	lifetime   context.Context // of everything that is not on a request's way; ends last
-	wg         sync.WaitGroup  // goroutines under lifetime
-	stopping   atomic.Bool     // asked to end: not ready any more
-	placeNoted atomic.Bool     // the storage says where the HA lock is kept, and it is where this node looks
+	listeners []*listener.Listener
+	serving   []*serving      // the applications' ways of requests
+	lifetime  context.Context // of everything that is not on a request's way; ends last
+	wg        sync.WaitGroup  // goroutines under lifetime
+	stopping  atomic.Bool     // asked to end: not ready any more
 
 	orders  atomic.Pointer[orders] // of the operators, as far as this node knows
 	wasLast atomic.Bool            // this node was active last

@@ -184,49 +184,45 @@ func OwnLife() []string { return []string{keyLeader, keyLockPlace} }
 
 var errLockPlace = errors.New("the HA lock is kept elsewhere")
 
-// checkLockPlace compares the configuration with what the cluster goes by.
-func (s *Server) checkLockPlace(ctx context.Context) error {
+// checkLockPlace compares the configuration with what the cluster goes by, and reports whether that is noted yet.
+func (s *Server) checkLockPlace(ctx context.Context) (noted bool, err error) {
 	if s.raft != nil || !s.ha {
-		return nil
+		return false, nil
 	}
 	entry, err := s.barrier.View(nil).Get(ctx, keyLockPlace)
 	if errors.Is(err, physical.ErrNotFound) {
-		return nil // the first active node notes it
+		return false, nil // the first active node notes it
 	}
 	if err != nil {
-		return fmt.Errorf("read where the HA lock is kept: %w", err)
+		return false, fmt.Errorf("read where the HA lock is kept: %w", err)
 	}
 	var p lockPlace
 	if err := json.Unmarshal(entry.Value, &p); err != nil {
-		return fmt.Errorf("read where the HA lock is kept: %w", err)
+		return false, fmt.Errorf("read where the HA lock is kept: %w", err)
 	}
 	if p.Format > lockPlaceFormat {
-		return fmt.Errorf("where the HA lock is kept was written by a newer version (format %d); this one knows %d: upgrade this node", p.Format, lockPlaceFormat)
+		return false, fmt.Errorf("where the HA lock is kept was written by a newer version (format %d); this one knows %d: upgrade this node", p.Format, lockPlaceFormat)
 	}
 	if here := s.cfg.LockPlace(); p.Place != here {
-		return fmt.Errorf("%w: this cluster keeps it in %q, and this node is configured for %q. Configure all nodes alike; to move the lock, stop all nodes and run: locum operator migrate -lock",
+		return false, fmt.Errorf("%w: this cluster keeps it in %q, and this node is configured for %q. Configure all nodes alike; to move the lock, stop all nodes and run: locum operator migrate -lock",
 			errLockPlace, p.Place, here)
 	}
-	s.placeNoted.Store(true)
-	return nil
+	return true, nil
 }
 
-// noteLockPlace stores, once for the life of a lineage, where the lock is kept.
+// noteLockPlace stores, once for the life of a lineage, where the lock is kept. Every leadership begins with a look at that: a node that
+// was not ended when operators moved the lock could take the old one again.
 func (l *leading) noteLockPlace(ctx context.Context) error {
 	n := l.node
-	if n.raft != nil || !n.ha || n.placeNoted.Load() {
+	if n.raft != nil || !n.ha {
 		return nil
 	}
-	if err := n.checkLockPlace(ctx); err != nil || n.placeNoted.Load() {
+	if noted, err := n.checkLockPlace(ctx); err != nil || noted {
 		return err
 	}
 	data, err := json.Marshal(lockPlace{Format: lockPlaceFormat, Place: n.cfg.LockPlace()})
 	if err != nil {
 		return err
 	}
-	if err := n.barrier.View(&l.term.Fence).Commit(ctx, physical.Put(keyLockPlace, data)); err != nil {
-		return err
-	}
-	n.placeNoted.Store(true)
-	return nil
+	return n.barrier.View(&l.term.Fence).Commit(ctx, physical.Put(keyLockPlace, data))
 }

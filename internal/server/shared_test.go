@@ -3,6 +3,8 @@ package server
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -213,6 +215,58 @@ func TestLockPlaceIsFixed(t *testing.T) {
 	}
 	if !nodes[1].server.barrier.Sealed() {
 		t.Errorf("its barrier is unsealed")
+	}
+}
+
+// A node that was not ended while operators moved the lock does not become active at the old place again (P2).
+func TestLockMovedBehindANode(t *testing.T) {
+	entries, lock := memory.NewStore(), memory.NewStore()
+	nodes := sharedCluster(t, 1, "static", "storage \"postgresql\" { connection_url = \"postgres://db.example.com/locum\" }\nha_storage \"consul\" {}", opener(entries, lock, true))
+	n := nodes[0]
+	n.start()
+	code, answer := n.call("PUT", "/v1/sys/init", "", map[string]any{})
+	if code != 200 {
+		t.Fatalf("init: %d %v", code, answer)
+	}
+	readyAll(t, nodes)
+	l := n.server.life.Load().leading.Load()
+	if err := l.noteLockPlace(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	moved, err := json.Marshal(lockPlace{Format: lockPlaceFormat, Place: "redis"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.server.barrier.View(&l.term.Fence).Commit(t.Context(), physical.Put(keyLockPlace, moved)); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.noteLockPlace(t.Context()); !errors.Is(err, errLockPlace) {
+		t.Errorf("a leadership at the old place begins with %v, want a refusal", err)
+	}
+}
+
+// Who holds the lock for long without an advertisement is another cluster's node; a node that is becoming active is not.
+func TestStranger(t *testing.T) {
+	start := time.Now()
+	var s stranger
+	for _, c := range []struct {
+		holder, leader string
+		after          time.Duration
+		want           bool
+	}{
+		{"x", "", 0, false},
+		{"x", "", strangerAfter - 1, false},
+		{"x", "", strangerAfter, true},
+		{"x", "", strangerAfter + 1, false}, // said just now
+		{"x", "", 2 * strangerAfter, true},
+		{"y", "x", 3 * strangerAfter, false}, // it has just got it
+		{"y", "y", 5 * strangerAfter, false},
+		{"y", "x", 6 * strangerAfter, false},
+		{"", "x", 9 * strangerAfter, false},
+	} {
+		if got := s.stays(c.holder, c.leader, start.Add(c.after)); got != c.want {
+			t.Errorf("held by %q, led by %q after %v: %v", c.holder, c.leader, c.after, got)
+		}
 	}
 }
 

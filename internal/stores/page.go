@@ -18,7 +18,7 @@ const pageHead = `# Data stores
 A cluster keeps two things: its *entries*, encrypted (` + "`storage`" + `), and the *HA lock*, which says who is active
 (` + "`ha_storage`" + `, where it is another store than ` + "`storage`" + `). On every store that keeps entries, writes are *fenced*: the
 store itself refuses what a node writes that is not the active one any more, in the same transaction, wherever the lock is. Each store
-has a page below [stores/](stores/) and its settings in [configuration.md](configuration.md).
+that is a server has a page below [stores/](stores/) (the embedded one: [ha.md](ha.md)), and all have their settings in [configuration.md](configuration.md).
 
 - **Wakes by**: *watch*, the store tells standbys of a change at once; *polls*, they ask: every tenth of the TTL, and every 25 ms while
   requests wait.
