@@ -35,7 +35,7 @@ type ConsulConfig struct {
 	APIAddr string
 	// NodeName is this node's name, in the service's metadata.
 	NodeName string
-	// CheckTTL is how long after the last sign of life the service is held to be critical. Default: 10 s.
+	// CheckTTL is how long after the last sign of life the service is held to be critical. Default: 5 s.
 	CheckTTL time.Duration
 }
 
@@ -67,7 +67,7 @@ func NewConsul(config ConsulConfig) (*Consul, error) {
 		config.Service = "locum"
 	}
 	if config.CheckTTL == 0 {
-		config.CheckTTL = 10 * time.Second
+		config.CheckTTL = 5 * time.Second
 	}
 	c := &Consul{config: config}
 	agent, err := url.Parse(config.Address)

@@ -43,7 +43,7 @@ type Config struct {
 	Catalog Catalog
 	State   func() State  // reads memory only. Required
 	Every   time.Duration // how often the state is looked at. Default: 200 ms
-	Alive   time.Duration // how often an unchanged state is told. Default: 3 s
+	Alive   time.Duration // how often an unchanged state is told. Default: 1 s
 	Timeout time.Duration // of one attempt. Default: 2 s
 	Logger  *slog.Logger  // default: discard
 }
@@ -57,7 +57,7 @@ func New(config Config) (*Registration, error) {
 		return nil, errors.New("registration: Catalog and State are required")
 	}
 	for d, otherwise := range map[*time.Duration]time.Duration{
-		&config.Every: 200 * time.Millisecond, &config.Alive: 3 * time.Second, &config.Timeout: 2 * time.Second,
+		&config.Every: 200 * time.Millisecond, &config.Alive: time.Second, &config.Timeout: 2 * time.Second,
 	} {
 		if *d == 0 {
 			*d = otherwise
