@@ -78,11 +78,16 @@ func TestCommitEarly(t *testing.T) {
 		{"an entry of an earlier term", []string{"me", "leader", "c"}, 1, hraft.Log{Index: 9, Term: 2}, false},
 		{"a change of the voters", []string{"me", "leader", "c"}, 1, hraft.Log{Index: 9, Term: 3, Type: hraft.LogConfiguration}, false},
 		{"a change that is not committed", []string{"me", "leader", "c"}, 7, hraft.Log{Index: 9, Term: 3}, false},
+		{"a change that the leader may not have", []string{"me", "leader", "c"}, 5, hraft.Log{Index: 9, Term: 3}, false},
 	} {
 		l := newMemLog()
 		l.begin(configuration(c.members...), c.at)
 		in := &inbound{transport: &transport{self: "me", log: l}, peer: hello{from: "leader"}}
-		m := &hraft.AppendEntriesRequest{Term: 3, LeaderCommitIndex: 5, Entries: []*hraft.Log{&c.entry}}
+		m := &hraft.AppendEntriesRequest{Term: 3, PrevLogEntry: 4, LeaderCommitIndex: 5}
+		for i := m.PrevLogEntry + 1; i < c.entry.Index; i++ {
+			m.Entries = append(m.Entries, &hraft.Log{Index: i, Term: 3})
+		}
+		m.Entries = append(m.Entries, &c.entry)
 		in.commitEarly(m)
 		if (m.LeaderCommitIndex == 9) != c.early {
 			t.Errorf("%s: commit index %d", c.name, m.LeaderCommitIndex)

@@ -179,14 +179,15 @@ func (c *inbound) appended(m *hraft.AppendEntriesRequest) (*hraft.AppendEntriesR
 // commitEarly moves the message's commit index up to its last entry, if it is certain that it is committed
 // as soon as this node has it: of up to three voters the leader and this one are a majority. An entry of the
 // leader's own term that a majority has is committed (raft paper, §5.4.2), whoever counts first. The leader
-// stores an entry before it sends it. No change of the voters may be under way.
+// stores an entry before it sends it. No change of the voters may be under way, and the voters that this node knows must be the leader's:
+// where its log is not known to be the leader's, they may be those of a change that this very message takes back.
 func (c *inbound) commitEarly(m *hraft.AppendEntriesRequest) {
 	if len(m.Entries) == 0 {
 		return
 	}
 	last := m.Entries[len(m.Entries)-1]
 	config, at := c.log.latest()
-	if last.Term != m.Term || at > m.LeaderCommitIndex {
+	if last.Term != m.Term || at > min(m.LeaderCommitIndex, m.PrevLogEntry) {
 		return
 	}
 	for _, e := range m.Entries {
