@@ -85,13 +85,14 @@ func NewKubernetes(config KubernetesConfig) (*Kubernetes, error) {
 	case !authorities.AppendCertsFromPEM(pem):
 		return nil, fmt.Errorf("kubernetes: %s holds no certificate", filepath.Join(config.Dir, "ca.crt"))
 	}
+	transport := &http.Transport{
+		TLSClientConfig:     &tls.Config{RootCAs: authorities, MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout: 5 * time.Second, IdleConnTimeout: time.Minute, Protocols: new(http.Protocols),
+	}
+	transport.Protocols.SetHTTP1(true) // over HTTP/2 all would follow each other into a connection that died silently
 	return &Kubernetes{
 		url: strings.TrimRight(config.URL, "/") + "/api/v1/namespaces/" + url.PathEscape(config.Namespace) + "/pods/" + url.PathEscape(config.Pod),
-		dir: config.Dir,
-		http: &http.Client{Transport: &http.Transport{
-			TLSClientConfig:     &tls.Config{RootCAs: authorities, MinVersion: tls.VersionTLS12},
-			TLSHandshakeTimeout: 5 * time.Second, IdleConnTimeout: time.Minute, ForceAttemptHTTP2: true,
-		}},
+		dir: config.Dir, http: &http.Client{Transport: transport},
 	}, nil
 }
 

@@ -3,6 +3,7 @@ package registration_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -277,6 +278,40 @@ func TestKubernetes(t *testing.T) {
 		t.Fatal(err)
 	}
 	within(t, time.Second, "at exit", fake.shows(map[string]string{"app": "orders"}))
+}
+
+// A connection to Kubernetes that dies without a word costs the requests that are on it; the next one goes over another.
+func TestKubernetesSilentlyDeadConnection(t *testing.T) {
+	fake := &fakeKubernetes{token: "one", labels: map[string]string{}}
+	addr, ca := storeserver.StartHTTP2(t, fake)
+	proxy := storeserver.NewProxy(t, addr)
+	if err := os.WriteFile(filepath.Join(filepath.Dir(ca), "token"), []byte("one"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	catalog, err := registration.NewKubernetes(registration.KubernetesConfig{
+		URL: "https://" + proxy.Addr(), Dir: filepath.Dir(ca), Namespace: "shop", Pod: "orders-0",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tell := func(limit time.Duration) error {
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
+		defer cancel()
+		return catalog.Tell(ctx, registration.State{Initialized: true})
+	}
+	if err := tell(10 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	for tries := 0; tries < 10 && err == nil; tries++ { // a connection more may have been on its way
+		proxy.Abandon()
+		err = tell(200 * time.Millisecond)
+	}
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("on the dead connection: %v", err)
+	}
+	if err := tell(10 * time.Second); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
 }
 
 // What is missing or refused is said with what to do.

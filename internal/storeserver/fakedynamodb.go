@@ -3,8 +3,10 @@ package storeserver
 import (
 	"encoding/json"
 	"fmt"
+	"hash/crc32"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 )
@@ -99,12 +101,17 @@ func (c *fakeCall) holds(item fakeItem) (bool, error) {
 }
 
 func dynamoAnswers(w http.ResponseWriter, answer any) {
-	w.Header().Set("Content-Type", "application/x-amz-json-1.0")
-	json.NewEncoder(w).Encode(answer)
+	dynamoSends(w, http.StatusOK, answer)
 }
 
 func dynamoFails(w http.ResponseWriter, kind, message string) {
+	dynamoSends(w, http.StatusBadRequest, map[string]string{"__type": "com.amazonaws.dynamodb.v20120810#" + kind, "message": message})
+}
+
+func dynamoSends(w http.ResponseWriter, code int, answer any) {
+	text, _ := json.Marshal(answer) // cannot fail
 	w.Header().Set("Content-Type", "application/x-amz-json-1.0")
-	w.WriteHeader(http.StatusBadRequest)
-	json.NewEncoder(w).Encode(map[string]string{"__type": "com.amazonaws.dynamodb.v20120810#" + kind, "message": message})
+	w.Header().Set("X-Amz-Crc32", strconv.FormatUint(uint64(crc32.ChecksumIEEE(text)), 10))
+	w.WriteHeader(code)
+	_, _ = w.Write(text)
 }

@@ -50,6 +50,7 @@ type Proxy struct {
 	fault   Fault
 	changed chan struct{} // closed and made anew by Set
 	conns   map[net.Conn]struct{}
+	age     int // how often Abandon was called
 }
 
 // NewProxy starts a proxy before the server at target, "host:port". It ends with the test.
@@ -103,6 +104,21 @@ func (p *Proxy) Disturb(faults func() Fault) (heal func()) {
 // Refuse closes connections at once, open ones and new ones, as a server that does not run.
 func (p *Proxy) Refuse() { p.Set(Fault{Refuse: true}) }
 
+// Abandon leaves the connections that are open without a word for good, as a machine that lost its power does; new ones pass, as
+// when another machine has taken its address.
+func (p *Proxy) Abandon() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.age++
+}
+
+// abandoned reports whether a connection of this age is.
+func (p *Proxy) abandoned(age int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.age != age
+}
+
 // CloseConns closes the connections that are open; new ones pass.
 func (p *Proxy) CloseConns() {
 	p.mu.Lock()
@@ -136,9 +152,12 @@ func (p *Proxy) accept() {
 		if !p.keep(client) {
 			continue
 		}
+		p.mu.Lock()
+		age := p.age
+		p.mu.Unlock()
 		p.all.Go(func() {
 			defer p.drop(client)
-			p.serve(client)
+			p.serve(client, age)
 		})
 	}
 }
@@ -163,7 +182,7 @@ func (p *Proxy) drop(c net.Conn) {
 }
 
 // serve passes on what goes over one connection until one side closes.
-func (p *Proxy) serve(client net.Conn) {
+func (p *Proxy) serve(client net.Conn, age int) {
 	ctx, cancel := context.WithCancel(p.ctx)
 	defer cancel()
 	if !p.await(ctx, func(f Fault) bool { return f.Requests != Stall }) {
@@ -180,13 +199,13 @@ func (p *Proxy) serve(client net.Conn) {
 		defer server.Close()
 		defer client.Close()
 		defer cancel()
-		p.copy(ctx, server, client, func(f Fault) Flow { return f.Requests })
+		p.copy(ctx, server, client, age, func(f Fault) Flow { return f.Requests })
 	})
 	ways.Go(func() {
 		defer server.Close()
 		defer client.Close()
 		defer cancel()
-		p.copy(ctx, client, server, func(f Fault) Flow { return f.Answers })
+		p.copy(ctx, client, server, age, func(f Fault) Flow { return f.Answers })
 	})
 	ways.Wait()
 }
@@ -207,10 +226,14 @@ func (p *Proxy) await(ctx context.Context, ok func(Fault) bool) bool {
 }
 
 // copy passes on one way, piece by piece, under the fault in force when a piece has come.
-func (p *Proxy) copy(ctx context.Context, to, from net.Conn, way func(Fault) Flow) {
+func (p *Proxy) copy(ctx context.Context, to, from net.Conn, age int, way func(Fault) Flow) {
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := from.Read(buf)
+		if p.abandoned(age) {
+			<-ctx.Done()
+			return
+		}
 		if n > 0 && !p.pass(ctx, to, buf[:n], way) {
 			return
 		}

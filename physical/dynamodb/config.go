@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	awsdynamodb "github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/smithy-go/logging"
 
 	"github.com/locum-ha/locum/physical"
 )
@@ -39,7 +40,8 @@ const (
 	defaultName   = "locum"
 	defaultRegion = "us-east-1"
 
-	// callTimeout bounds one request, whatever its context allows: a connection that died silently is given up.
+	// callTimeout bounds one request, whatever its context allows: a connection that died silently is given up. That is so
+	// with HTTP/1.1 alone: over HTTP/2 only the request is, and the next ones follow it into the same dead connection.
 	callTimeout = 10 * time.Second
 )
 
@@ -66,7 +68,10 @@ func (c *Config) prepare(ctx context.Context) (*awsdynamodb.Client, *http.Transp
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.TLSClientConfig = tlsConfig
+	transport.Protocols = new(http.Protocols)
+	transport.Protocols.SetHTTP1(true)
 	options := []func(*config.LoadOptions) error{
+		config.WithLogger(logging.Nop{}),                                   // what matters is in the errors; by itself the SDK writes to stderr
 		config.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }), // a repeated write would meet itself as a stranger
 	}
 	if c.Region != "" {

@@ -30,7 +30,8 @@ const (
 	accountDir  = "/var/run/secrets/kubernetes.io/serviceaccount/"
 	defaultName = "locum"
 
-	// callTimeout bounds one request, whatever its context allows: a connection that died silently is given up.
+	// callTimeout bounds one request, whatever its context allows: a connection that died silently is given up. That is so
+	// with HTTP/1.1 alone: over HTTP/2 only the request is, and the next ones follow it into the same dead connection.
 	callTimeout = 10 * time.Second
 )
 
@@ -82,5 +83,7 @@ func (c *Config) prepare() (*http.Transport, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.TLSClientConfig = tlsConfig
 	transport.ResponseHeaderTimeout = callTimeout
+	transport.Protocols = new(http.Protocols)
+	transport.Protocols.SetHTTP1(true)
 	return transport, nil
 }

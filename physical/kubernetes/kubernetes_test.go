@@ -35,6 +35,60 @@ func TestConformance(t *testing.T) {
 	})
 }
 
+// The service fails while the lock is held, renewed and watched: it is away for a while, and answers get lost.
+func TestOutages(t *testing.T) {
+	rounds := 1
+	if storeserver.Faults() {
+		rounds = 10
+	}
+	physicaltest.LockOutages(t, func(t testing.TB) physicaltest.Store {
+		f := storeserver.StartFakeKubernetes(t, "first")
+		proxies := storeserver.NewProxies(t, strings.TrimPrefix(f.URL, "http://"))
+		faults := storeserver.AnswerFaults()
+		return physicaltest.Store{
+			Late: 1500 * time.Millisecond, // others have to watch for a TTL first
+			Open: func(n int) (physicaltest.Handle, error) {
+				cfg := testConfig(t, f)
+				cfg.Server = "http://" + proxies.Of(n).Addr()
+				return Open(context.Background(), cfg)
+			},
+			Restart:    func() error { proxies.Restart(300 * time.Millisecond); return nil },
+			CutAnswers: func(n int) func() { return proxies.Of(n).Disturb(faults) },
+		}
+	}, rounds)
+}
+
+// A connection that dies without a word costs the requests that are on it; the next one goes over another. (Over HTTP/2 it did not.)
+func TestSilentlyDeadConnection(t *testing.T) {
+	f := storeserver.StartFakeKubernetes(t, "first")
+	addr, ca := storeserver.StartHTTP2(t, f)
+	proxy := storeserver.NewProxy(t, addr)
+	cfg := testConfig(t, f)
+	cfg.Server, cfg.TLS.CAFile = "https://"+proxy.Addr(), ca
+	s, err := Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	ask := func(limit time.Duration) error {
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
+		defer cancel()
+		_, err := s.Holder(ctx)
+		return err
+	}
+	err = physical.ErrNoHolder
+	for tries := 0; tries < 10 && errors.Is(err, physical.ErrNoHolder); tries++ { // a connection more may have been on its way
+		proxy.Abandon()
+		err = ask(200 * time.Millisecond)
+	}
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("on the dead connection: %v", err)
+	}
+	if err := ask(callTimeout / 2); !errors.Is(err, physical.ErrNoHolder) {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
 // The token is read again for each request: a service account's is replaced every hour.
 func TestTokenReplaced(t *testing.T) {
 	f := storeserver.StartFakeKubernetes(t, "first")

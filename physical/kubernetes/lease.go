@@ -150,7 +150,10 @@ func (l *lease) call(ctx context.Context, method, at string, in, out any) error 
 	if err != nil {
 		return l.unavailable(ctx, what, err)
 	}
-	defer response.Body.Close()
+	defer func() {
+		_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, answerMax)) // best effort: what is read to its end keeps its connection
+		_ = response.Body.Close()
+	}()
 	switch {
 	case response.StatusCode == http.StatusNotFound:
 		return errNoObject

@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go/logging"
 
 	"github.com/locum-ha/locum/physical"
 )
@@ -43,7 +44,8 @@ const (
 	defaultPath   = "locum"
 	defaultRegion = "us-east-1"
 
-	// callTimeout bounds one request, whatever its context allows: a connection that died silently is given up.
+	// callTimeout bounds one request, whatever its context allows: a connection that died silently is given up. That is so
+	// with HTTP/1.1 alone: over HTTP/2 only the request is, and the next ones follow it into the same dead connection.
 	callTimeout = 10 * time.Second
 )
 
@@ -73,7 +75,10 @@ func (c *Config) prepare(ctx context.Context) (*awss3.Client, *http.Transport, e
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.TLSClientConfig, transport.MaxIdleConnsPerHost = tlsConfig, uploads
+	transport.Protocols = new(http.Protocols)
+	transport.Protocols.SetHTTP1(true)
 	options := []func(*config.LoadOptions) error{
+		config.WithLogger(logging.Nop{}),                                   // what matters is in the errors; by itself the SDK writes to stderr
 		config.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }), // a repeated swap would meet itself as a stranger; see objects.repeated
 	}
 	if c.Region != "" {

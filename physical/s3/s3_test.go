@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -13,6 +12,7 @@ import (
 	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/locum-ha/locum/internal/storeserver"
+	"github.com/locum-ha/locum/physical"
 	"github.com/locum-ha/locum/physical/physicaltest"
 )
 
@@ -59,41 +59,51 @@ func TestOutages(t *testing.T) {
 	}
 	physicaltest.Outages(t, func(t testing.TB) physicaltest.Store {
 		f := storeserver.StartFakeS3(t)
-		var mu sync.Mutex
-		proxies := map[int]*storeserver.Proxy{}
-		proxy := func(n int) *storeserver.Proxy {
-			mu.Lock()
-			defer mu.Unlock()
-			if proxies[n] == nil {
-				proxies[n] = storeserver.NewProxy(t, strings.TrimPrefix(f.URL, "http://"))
-			}
-			return proxies[n]
-		}
+		proxies := storeserver.NewProxies(t, strings.TrimPrefix(f.URL, "http://"))
 		faults := storeserver.AnswerFaults()
 		return physicaltest.Store{
 			Late: 1500 * time.Millisecond, // others have to watch for a TTL first
 			Open: func(n int) (physicaltest.Handle, error) {
 				cfg := testConfig(f)
-				cfg.Endpoint = "http://" + proxy(n).Addr()
+				cfg.Endpoint = "http://" + proxies.Of(n).Addr()
 				return Open(context.Background(), cfg)
 			},
-			Restart: func() error {
-				mu.Lock()
-				defer mu.Unlock()
-				for _, p := range proxies {
-					p.Refuse()
-				}
-				timer := time.NewTimer(300 * time.Millisecond)
-				<-timer.C
-				for _, p := range proxies {
-					p.Heal()
-				}
-				return nil
-			},
-			Isolate:    func(n int) func() { proxy(n).Stall(); return proxy(n).Heal },
-			CutAnswers: func(n int) func() { proxy(n).Set(faults()); return proxy(n).Heal },
+			Restart:    func() error { proxies.Restart(300 * time.Millisecond); return nil },
+			Isolate:    func(n int) func() { proxies.Of(n).Stall(); return proxies.Of(n).Heal },
+			CutAnswers: func(n int) func() { return proxies.Of(n).Disturb(faults) },
 		}
 	}, rounds)
+}
+
+// A connection that dies without a word costs the requests that are on it; the next one goes over another. (Over HTTP/2 it did not.)
+func TestSilentlyDeadConnection(t *testing.T) {
+	f := storeserver.StartFakeS3(t)
+	addr, ca := storeserver.StartHTTP2(t, f)
+	proxy := storeserver.NewProxy(t, addr)
+	cfg := testConfig(f)
+	cfg.Endpoint, cfg.TLS.CAFile = "https://"+proxy.Addr(), ca
+	s, err := Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	ask := func(limit time.Duration) error {
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
+		defer cancel()
+		_, err := s.Holder(ctx)
+		return err
+	}
+	err = physical.ErrNoHolder
+	for tries := 0; tries < 10 && errors.Is(err, physical.ErrNoHolder); tries++ { // a connection more may have been on its way
+		proxy.Abandon()
+		err = ask(200 * time.Millisecond)
+	}
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("on the dead connection: %v", err)
+	}
+	if err := ask(callTimeout / 2); !errors.Is(err, physical.ErrNoHolder) {
+		t.Errorf("afterwards: %v", err)
+	}
 }
 
 // cutting carries requests out and loses the answers of some swaps.
