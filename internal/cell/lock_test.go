@@ -2,8 +2,10 @@ package cell_test
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -102,4 +104,51 @@ func TestConformance(t *testing.T) {
 	}
 	t.Run("Polled", func(t *testing.T) { physicaltest.HABackend(t, harness(false)) })
 	t.Run("Watched", func(t *testing.T) { physicaltest.HABackend(t, harness(true)) })
+}
+
+// restless is a cell whose waits end at once, and which counts what is asked of it.
+type restless struct {
+	*register
+	reads, waits atomic.Int64
+}
+
+func (r *restless) Read(ctx context.Context) ([]byte, string, error) {
+	r.reads.Add(1)
+	return r.register.Read(ctx)
+}
+
+func (r *restless) Wait(context.Context, string) error {
+	r.waits.Add(1)
+	return nil
+}
+
+// P12: a store that ends every wait at once is not asked without a pause, and its news still comes.
+func TestWaitsThatEndAtOnce(t *testing.T) {
+	r := &restless{register: &register{changed: make(chan struct{})}}
+	l := cell.NewLock(r, nil)
+	g, err := l.Acquire(t.Context(), physical.Record{Holder: "a"}, time.Minute, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Release(t.Context(), g, "chosen"); err != nil {
+		t.Fatal(err)
+	}
+	free, err := l.Holder(t.Context())
+	if !errors.Is(err, physical.ErrNoHolder) {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if _, err := cell.Watch(ctx, l, r, free); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a watch that is told of nothing: %v", err)
+	}
+	if reads, waits := r.reads.Load(), r.waits.Load(); reads > 20 || waits > 20 {
+		t.Errorf("in a second %d reads and %d waits", reads, waits)
+	}
+	if _, err := cell.NewLock(r.register, nil).Acquire(t.Context(), physical.Record{Holder: "b"}, time.Minute, 0); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := cell.Watch(t.Context(), l, r, free); err != nil || got.Holder != "b" {
+		t.Errorf("got %+v, %v", got, err)
+	}
 }

@@ -19,6 +19,8 @@ type FakeKubernetes struct {
 	token   string
 	version int
 	leases  map[string]map[string]any // by path
+	oldest  int                       // version that can be watched from
+	watches int
 	changed chan struct{}
 }
 
@@ -39,6 +41,20 @@ func (f *FakeKubernetes) SetToken(token string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.token = token
+}
+
+// Forget has it know no more of what was until now: watches from there end with an error, as after some minutes.
+func (f *FakeKubernetes) Forget() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.oldest = f.version + 1
+}
+
+// Watches counts the watches that were begun.
+func (f *FakeKubernetes) Watches() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.watches
 }
 
 const fakeLeases = "/apis/coordination.k8s.io/v1/namespaces/"
@@ -131,6 +147,15 @@ func (f *FakeKubernetes) watch(w http.ResponseWriter, r *http.Request) {
 	seen, _ := strconv.Atoi(r.URL.Query().Get("resourceVersion"))
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusOK)
+	f.mu.Lock()
+	f.watches++
+	expired := r.URL.Query().Has("resourceVersion") && seen < f.oldest
+	f.mu.Unlock()
+	if expired {
+		status := map[string]any{"kind": "Status", "status": "Failure", "reason": "Expired", "message": "too old resource version", "code": http.StatusGone}
+		json.NewEncoder(w).Encode(map[string]any{"type": "ERROR", "object": status})
+		return
+	}
 	w.(http.Flusher).Flush()
 	for {
 		f.mu.Lock()

@@ -89,6 +89,49 @@ func TestSilentlyDeadConnection(t *testing.T) {
 	}
 }
 
+// P12: the Lease of a free lock is not written for hours, and the API does not know so far back. It is watched from now on, without a
+// request after the other, and its next change is seen.
+func TestWatchFromLongAgo(t *testing.T) {
+	f := storeserver.StartFakeKubernetes(t, "first")
+	cfg := testConfig(t, f)
+	s, err := Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	g, err := s.Acquire(t.Context(), physical.Record{Holder: "n"}, time.Minute, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Release(t.Context(), g, ""); err != nil {
+		t.Fatal(err)
+	}
+	f.Forget()
+	free := physical.Record{Term: g.Term()}
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	if r, err := s.Watch(ctx, free); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a watch that is told of nothing: %+v, %v", r, err)
+	}
+	if n := f.Watches(); n != 2 {
+		t.Errorf("%d watches were begun, want one from the Lease's version and one from now", n)
+	}
+	seen := make(chan physical.Record, 1)
+	go func() {
+		r, err := s.Watch(t.Context(), free)
+		if err != nil {
+			t.Error(err)
+		}
+		seen <- r
+	}()
+	if _, err := s.Acquire(t.Context(), physical.Record{Holder: "m"}, time.Minute, 0); err != nil {
+		t.Fatal(err)
+	}
+	if r := <-seen; r.Holder != "m" {
+		t.Errorf("the watch saw %+v", r)
+	}
+}
+
 // The token is read again for each request: a service account's is replaced every hour.
 func TestTokenReplaced(t *testing.T) {
 	f := storeserver.StartFakeKubernetes(t, "first")

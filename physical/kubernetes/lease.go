@@ -98,20 +98,29 @@ func (l *lease) Swap(ctx context.Context, data []byte, version string) error {
 
 // Wait watches the object until it has another resourceVersion, the API ends the watch, or ctx ends.
 func (l *lease) Wait(ctx context.Context, version string) error {
+	expired, err := l.watch(ctx, version, version)
+	if expired && err == nil {
+		_, err = l.watch(ctx, version, "") // from now on; what is there now comes first
+	}
+	return err
+}
+
+// watch watches from a resourceVersion ("": from now) for another one than this. expired: the API does not know that far back any more.
+func (l *lease) watch(ctx context.Context, version, from string) (expired bool, err error) {
 	q := url.Values{"watch": {"true"}, "fieldSelector": {"metadata.name=" + l.name}}
-	if version != "" {
-		q.Set("resourceVersion", version)
+	if from != "" {
+		q.Set("resourceVersion", from)
 	}
 	response, err := l.send(ctx, http.MethodGet, l.collection+"?"+q.Encode(), nil)
 	if err != nil {
-		return l.unavailable(ctx, "watch the Lease", err)
+		return false, l.unavailable(ctx, "watch the Lease", err)
 	}
 	defer response.Body.Close()
 	if response.StatusCode == http.StatusGone {
-		return nil // the version is too old to be watched from: look
+		return true, nil
 	}
 	if response.StatusCode != http.StatusOK {
-		return l.answered("watch the Lease", response)
+		return false, l.answered("watch the Lease", response)
 	}
 	events := json.NewDecoder(response.Body)
 	for {
@@ -120,12 +129,14 @@ func (l *lease) Wait(ctx context.Context, version string) error {
 			Object object `json:"object"`
 		}
 		if err := events.Decode(&e); err != nil {
-			return context.Cause(ctx) // the API ends every watch after a while
+			return false, context.Cause(ctx) // the API ends every watch after a while
 		}
-		if e.Type == "BOOKMARK" || e.Object.Metadata.ResourceVersion == version {
-			continue
+		switch {
+		case e.Type == "ERROR":
+			return true, nil // as a rule 410, which comes in this way, too
+		case e.Type != "BOOKMARK" && e.Object.Metadata.ResourceVersion != version:
+			return false, nil
 		}
-		return nil
 	}
 }
 
