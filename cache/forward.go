@@ -159,6 +159,9 @@ func (s *writeServer) submit(p *pending) {
 			err = ErrInvalid
 		}
 	}
+	if len(p.data) > maxTxn { // it could not be sent on to the others
+		err = ErrTooLarge
+	}
 	if err != nil {
 		p.finish(outcome{err: fmt.Errorf("%w: %w", ErrInvalid, err)})
 		return
@@ -182,6 +185,9 @@ func (s *writeServer) readIndex(id uint64) {
 	index, err := l.readIndex(ctx)
 	s.answer(id, outcome{index: index, err: err})
 }
+
+// linkBytes is how many bytes of requests, or one larger request, may wait to be sent to the leader: they become one frame.
+const linkBytes = 64 << 20
 
 // maxAnswers is how many bytes of answers may wait for a node that does not read them.
 const maxAnswers = 64 << 20
@@ -268,7 +274,7 @@ func (l *leaderLink) ask(kind byte, level Level, data []byte) (<-chan outcome, f
 		l.mu.Unlock()
 		return nil, nil, errNotLeader
 	}
-	if len(l.waiting) >= queueEntries || len(l.out) > queueBytes {
+	if len(l.waiting) >= queueEntries || len(l.out) > 0 && len(l.out)+len(data) > linkBytes {
 		l.mu.Unlock()
 		return nil, nil, fmt.Errorf("%w: %w", ErrNotDone, ErrBusy)
 	}

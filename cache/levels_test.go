@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 )
@@ -228,6 +229,18 @@ func TestErrors(t *testing.T) {
 	c.nw.isolate(leader, c.hosts, false)
 	if _, err := cache.Put(ctx, "", make([]byte, maxValue+1), NoExpiry, Quorum); !errors.Is(err, ErrTooLarge) || !errors.Is(err, ErrNotDone) {
 		t.Fatalf("a value that is too large: %v", err)
+	}
+	watch := make([]Watch, 1000)
+	for i := range watch {
+		watch[i] = Watch{Cache: "c", Key: strings.Repeat("k", MaxKey)}
+	}
+	for what, watch := range map[string][]Watch{"a key": {{Cache: "c", Key: strings.Repeat("k", 40<<20)}}, "all": watch} {
+		if _, err := cache.node.Do(ctx, Quorum, Txn{Watch: watch}); !errors.Is(err, ErrTooLarge) || !errors.Is(err, ErrNotDone) {
+			t.Fatalf("%s of what is watched is too large: %v", what, err)
+		}
+	}
+	if _, err := cache.node.Do(ctx, Quorum, Txn{Watch: []Watch{{Key: "k"}}}); !errors.Is(err, ErrInvalid) || !errors.Is(err, ErrNotDone) {
+		t.Fatalf("a watched key of no cache: %v", err)
 	}
 	for _, name := range []string{"", "\xff"} {
 		if _, err := cache.node.Cache(name).Put(ctx, "k", nil, NoExpiry, Quorum); !errors.Is(err, ErrInvalid) || !errors.Is(err, ErrNotDone) {

@@ -285,10 +285,18 @@ func check(level Level, r *request) (Level, error) {
 	if level > Direct {
 		return 0, fmt.Errorf("%w: %v; %w", ErrInvalid, level, ErrNotDone)
 	}
-	size := 0
 	effective := level
 	if len(r.watch) > 0 || len(r.ops) != 1 {
 		effective = Quorum
+	}
+	for i := range r.watch {
+		w := &r.watch[i]
+		if err := checkName(w.Cache); err != nil {
+			return 0, fmt.Errorf("%w; %w", err, ErrNotDone)
+		}
+		if len(w.Key) > MaxKey {
+			return 0, fmt.Errorf("%w: a watched key of %d bytes, %d are possible; %w", ErrTooLarge, len(w.Key), MaxKey, ErrNotDone)
+		}
 	}
 	for i := range r.ops {
 		op := &r.ops[i]
@@ -307,7 +315,6 @@ func check(level Level, r *request) (Level, error) {
 		case op.TTL < KeepTTL || op.TTL > 0 && op.TTL < time.Millisecond:
 			return 0, fmt.Errorf("%w: a TTL of %v; it is a millisecond at least; %w", ErrInvalid, op.TTL, ErrNotDone)
 		}
-		size += len(op.Key) + len(op.Value) + len(op.Expect)
 		if op.conditional() {
 			effective = Quorum
 		}
@@ -315,7 +322,7 @@ func check(level Level, r *request) (Level, error) {
 			effective = Leader
 		}
 	}
-	if size > maxTxn {
+	if size := r.size(); size > maxTxn {
 		return 0, fmt.Errorf("%w: a transaction of %d bytes, %d are possible; %w", ErrTooLarge, size, maxTxn, ErrNotDone)
 	}
 	return effective, nil

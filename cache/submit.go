@@ -52,6 +52,9 @@ func (m *member) ownWrite(index uint64) {
 // submit puts a request through the leader, whoever that is, and waits for one while there is none.
 func (m *member) submit(ctx context.Context, level Level, r request) outcome {
 	data := appendRequest(make([]byte, 0, r.size()), &r)
+	if len(data) > maxTxn { // very many operations can be longer than they were taken for
+		return outcome{err: fmt.Errorf("%w: a transaction of %d bytes, %d are possible; %w", ErrTooLarge, len(data), maxTxn, ErrNotDone)}
+	}
 	for {
 		_, _, changed := m.leader.get()
 		out := m.try(ctx, level, data)

@@ -1,10 +1,12 @@
 package cache
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"testing"
 	"time"
 )
@@ -46,4 +48,28 @@ func forwardedOutcome(t *testing.T, out outcome) outcome {
 		t.Fatal("the answer cannot be read")
 	}
 	return got
+}
+
+// TestLinkIsBounded: what waits to be sent to the leader is bounded, and never becomes a frame that the leader refuses (P12): that would end
+// the connection for all of this node's clients.
+func TestLinkIsBounded(t *testing.T) {
+	here, there := net.Pipe()
+	defer func() { _, _ = here.Close(), there.Close() }()
+	l := &leaderLink{conn: here, waiting: map[uint64]chan outcome{}, work: &sync.WaitGroup{}}
+	data := make([]byte, 15<<20)
+	r := bufio.NewReader(there)
+	l.writing = true // somebody is about to write
+	asked := 0
+	for ; ; asked++ {
+		if _, _, err := l.ask(askWrite, Quorum, data); errors.Is(err, ErrBusy) && errors.Is(err, ErrNotDone) {
+			break
+		} else if err != nil || asked == 10 {
+			t.Fatalf("request %d: %v", asked, err)
+		}
+	}
+	l.work.Go(func() { l.flush(true) })
+	frame, err := readFrame(r, nil)
+	if l.work.Wait(); err != nil || len(frame) < asked*len(data) {
+		t.Fatalf("%d requests became %d bytes, %v", asked, len(frame), err)
+	}
 }

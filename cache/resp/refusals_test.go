@@ -33,6 +33,9 @@ func TestTooLarge(t *testing.T) {
 			t.Errorf("command %d of the pipeline: %.80s", i, got)
 		}
 	}
+	if got := c.do("WATCH", "a", key); !strings.HasPrefix(got, "-ERR a key of") {
+		t.Errorf("WATCH: %.80s", got)
+	}
 	c.want("MULTI", "+OK")
 	for range 2 {
 		if got := c.do("SET", key, "x"); got != "+QUEUED" {

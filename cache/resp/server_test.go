@@ -165,6 +165,8 @@ func TestBounds(t *testing.T) {
 		t.Errorf("third command: %s", got)
 	}
 	c.want("EXEC", "-EXECABORT Transaction discarded because of previous errors.")
+	c.want("WATCH "+strings.Repeat("x", 900), "+OK", "WATCH "+strings.Repeat("y", 900), "+OK")
+	c.want("WATCH "+strings.Repeat("z", 900), "-ERR too many watched keys", "UNWATCH", "+OK")
 
 	// A subscriber that does not read is closed, and nobody else waits for it.
 	d.want("SUBSCRIBE ch", `*[$"subscribe" $"ch" :1]`)

@@ -93,7 +93,19 @@ func (c *conn) watchKeys(args [][]byte) error {
 		c.w.fail("ERR too many watched keys")
 		return nil
 	}
+	size := 0
+	for i := range c.watch {
+		size += len(c.watch[i].Key)
+	}
 	for _, key := range args[1:] {
+		if fail := tooLong([]Op{{Key: key}}); fail != "" {
+			c.w.fail(fail)
+			return nil
+		}
+		if size += len(key); size > c.server.cfg.MaxQueued {
+			c.w.fail("ERR too many watched keys")
+			return nil
+		}
 		entry, found, err := c.server.store.Get(c.db, key)
 		if err != nil {
 			c.w.fail(errorText(err))
