@@ -41,7 +41,8 @@ type call struct {
 	infos     int     // informational answers
 	come      []byte  // of its body, and not passed on
 	spare     []byte  // handed out last, to be filled next
-	taken     int     // bytes that were received and that the application has not been told of
+	limit     int     // its window for the answer
+	taken     int     // bytes that were received and that the application has not been told of: at most limit
 	owed      int     // … of them passed on
 	trailers  []field // behind the body
 	done      bool    // the answer is whole
@@ -97,22 +98,26 @@ func (c *h2conn) open(r *http.Request, s *call, body bool) error {
 		}
 		return &notSent{errors.New("the connection to the application has just ended")}
 	}
-	s.c, s.id, s.window, s.sent = c, c.next, c.initial, !body
+	s.c, s.id, s.window, s.limit, s.sent = c, c.next, c.initial, firstWindow, !body
 	c.next += 2
 	c.calls[s.id] = s
-	most := c.maxFrame
 	c.mu.Unlock()
 
 	c.encode(r, body)
+	return c.writeBlock(s.id, !body)
+}
+
+// writeBlock sends what was encoded: all of it, as whatever is left out would be missing in what the other side knows of later heads. Under wmu.
+func (c *h2conn) writeBlock(id uint32, end bool) error {
 	block, first := c.block.Bytes(), true
 	for first || len(block) > 0 {
-		part := block[:min(len(block), most)]
+		part := block[:min(len(block), c.maxFrame)]
 		block = block[len(part):]
 		var err error
 		if first {
-			err = c.fr.WriteHeaders(wire.HeadersFrameParam{StreamID: s.id, BlockFragment: part, EndStream: !body, EndHeaders: len(block) == 0})
+			err = c.fr.WriteHeaders(wire.HeadersFrameParam{StreamID: id, BlockFragment: part, EndStream: end, EndHeaders: len(block) == 0})
 		} else {
-			err = c.fr.WriteContinuation(s.id, len(block) == 0, part)
+			err = c.fr.WriteContinuation(id, len(block) == 0, part)
 		}
 		if err != nil {
 			return err
@@ -127,7 +132,9 @@ func (c *h2conn) encode(r *http.Request, body bool) {
 	c.block.Reset()
 	c.field(":method", r.Method)
 	c.field(":scheme", c.h.scheme)
-	c.field(":authority", r.Host)
+	if r.Host != "" { // HTTP/1.0 needs none
+		c.field(":authority", r.Host)
+	}
 	c.field(":path", requestURI(r))
 	listed := r.Header["Connection"]
 	for name, values := range r.Header {
@@ -235,10 +242,7 @@ func (s *call) sendEnd(trailer http.Header) error {
 			}
 		}
 	}
-	if c.block.Len() > c.maxFrame { // nobody sends so much there
-		return errors.New("the request's trailers are too long")
-	}
-	return c.fr.WriteHeaders(wire.HeadersFrameParam{StreamID: s.id, BlockFragment: c.block.Bytes(), EndStream: true, EndHeaders: true})
+	return c.writeBlock(s.id, true)
 }
 
 // head takes the head of an answer, or what follows its body.
@@ -316,7 +320,7 @@ func (c *h2conn) data(f *wire.DataFrame) error {
 		return errors.Join(err, c.tell(nil))
 	}
 	s.taken += n
-	if s.taken > streamWindow {
+	if s.taken > s.limit {
 		c.mu.Unlock()
 		return errors.New("more than the stream's window lets in")
 	}
@@ -347,10 +351,15 @@ func (c *h2conn) tell(s *call) error {
 		c.taken -= all
 		c.owed = 0
 	}
-	if s != nil && s.owed >= streamWindow/4 && !s.done {
+	if s != nil && s.owed >= s.limit/4 && !s.done {
 		own = s.owed
 		s.taken -= own
 		s.owed = 0
+		if more := min(s.limit, streamWindow-s.limit, growWindow-c.grown); more > 0 {
+			s.limit += more
+			c.grown += more
+			own += more
+		}
 	}
 	c.mu.Unlock()
 	if all == 0 && own == 0 {
@@ -392,7 +401,7 @@ func (s *call) whole() bool {
 func (s *call) read() ([]byte, error) {
 	s.c.mu.Lock()
 	s.pass()
-	owed := s.owed >= streamWindow/4 || s.c.owed >= connWindow/8
+	owed := s.owed >= s.limit/4 || s.c.owed >= connWindow/8
 	s.c.mu.Unlock()
 	if owed {
 		if err := s.c.tell(s); err != nil {
@@ -433,6 +442,7 @@ func (s *call) finish() {
 	c := s.c
 	c.mu.Lock()
 	delete(c.calls, s.id)
+	c.grown -= s.limit - firstWindow
 	s.pass()
 	c.owed += len(s.come)
 	tell := (!s.sent || !s.done) && !s.reset && c.err == nil

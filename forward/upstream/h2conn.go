@@ -17,10 +17,16 @@ import (
 )
 
 const (
-	streamWindow = 1 << 20  // bytes that the application may send ahead of what was passed on, for one request
-	connWindow   = 16 << 20 // … and for all requests of a connection
+	firstWindow  = 64 << 10 // bytes that the application may send ahead of what was passed on, for one request
+	streamWindow = 1 << 20  // … once its client has shown that it reads, and while others leave some of growWindow
+	growWindow   = 16 << 20 // for all requests of a connection
 	pingEvery    = 15 * time.Second
-	maxStreams   = 1000 // at a time, where the application names no limit
+	maxStreams   = 1000     // at a time
+	frameSize    = 16 << 10 // the longest that is read
+
+	// connWindow is never what holds the application up: clients that do not read would use it up, and hold up those that do. An
+	// eighth of it may not have been given back yet.
+	connWindow = 96 << 20
 )
 
 // h2conn is a connection to the application over HTTP/2, for many requests at a time. Invariants: what is written, and the order of
@@ -49,11 +55,13 @@ type h2conn struct {
 	maxFrame int
 	owed     int   // bytes passed on that the application has not been told of
 	taken    int   // bytes received and not told of: at most connWindow
+	grown    int   // what the windows of calls are beyond firstWindow: at most growWindow
 	last     bool  // no more calls are opened
 	err      error // why it is over
 	idle     int   // ticks without a call
 	seen     uint64
 	pinged   bool
+	due      time.Time // of the next tick
 	timer    *time.Timer
 }
 
@@ -70,6 +78,7 @@ func (h *http2) connect(ctx context.Context) (*h2conn, error) {
 	c.room.L = &c.mu
 	c.enc = hpack.NewEncoder(&c.block)
 	c.fr.SetReuseFrames()
+	c.fr.SetMaxReadFrameSize(frameSize)
 	c.fr.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	c.fr.MaxHeaderListSize = uint32(h.u.cfg.MaxHeaderBytes)
 	_ = nc.SetDeadline(time.Now().Add(h.u.cfg.DialTimeout))
@@ -83,6 +92,7 @@ func (h *http2) connect(ctx context.Context) (*h2conn, error) {
 		return nil, fmt.Errorf("upstream: no HTTP/2 with the application: %w", err)
 	}
 	_ = nc.SetDeadline(time.Time{})
+	c.due = time.Now().Add(c.tickEvery())
 	c.timer = time.AfterFunc(c.tickEvery(), c.tick)
 	go c.run() // ends with the connection, and that with its last request
 	return c, nil
@@ -92,7 +102,7 @@ func (c *h2conn) greet() error {
 	if _, err := io.WriteString(c.nc, wire.ClientPreface); err != nil {
 		return err
 	}
-	err := c.fr.WriteSettings(wire.Setting{ID: wire.SettingEnablePush}, wire.Setting{ID: wire.SettingInitialWindowSize, Val: streamWindow},
+	err := c.fr.WriteSettings(wire.Setting{ID: wire.SettingEnablePush}, wire.Setting{ID: wire.SettingInitialWindowSize, Val: firstWindow},
 		wire.Setting{ID: wire.SettingMaxHeaderListSize, Val: uint32(c.h.u.cfg.MaxHeaderBytes)})
 	if err == nil {
 		err = c.fr.WriteWindowUpdate(0, connWindow-65535)
@@ -181,14 +191,16 @@ func (c *h2conn) settings(f *wire.SettingsFrame) error {
 		}
 		switch s.ID {
 		case wire.SettingMaxConcurrentStreams:
-			c.most = s.Val
+			c.most = min(s.Val, maxStreams)
 		case wire.SettingMaxFrameSize:
 			c.maxFrame = int(min(s.Val, 64<<10))
 		case wire.SettingHeaderTableSize:
 			c.enc.SetMaxDynamicTableSize(min(s.Val, 4096))
 		case wire.SettingInitialWindowSize:
 			for _, s2 := range c.calls {
-				s2.window += int64(s.Val) - c.initial
+				if s2.window += int64(s.Val) - c.initial; s2.window > maxWindow {
+					return errWindow
+				}
 			}
 			c.initial = int64(s.Val)
 			c.room.Broadcast()
@@ -207,20 +219,23 @@ func (c *h2conn) grant(f *wire.WindowUpdateFrame) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	defer c.room.Broadcast()
-	window := &c.window
-	if f.StreamID != 0 {
-		s := c.calls[f.StreamID]
-		if s == nil {
-			return nil // it is over
+	if f.StreamID == 0 {
+		if c.window += int64(f.Increment); c.window > maxWindow {
+			return errWindow
 		}
-		window = &s.window
+		return nil
 	}
-	*window += int64(f.Increment)
-	if *window > 1<<31-1 {
-		return errors.New("a window beyond its limit")
+	if s := c.calls[f.StreamID]; s != nil { // else it is over
+		if s.window += int64(f.Increment); s.window > maxWindow {
+			s.end(errWindow) // RFC 9113 §6.9.1: the stream's fault alone
+		}
 	}
 	return nil
 }
+
+const maxWindow = 1<<31 - 1
+
+var errWindow = errors.New("a window beyond its limit")
 
 // leave is the application's farewell: what came behind the last request that it names was not looked at.
 func (c *h2conn) leave(f *wire.GoAwayFrame) {
@@ -285,13 +300,16 @@ func (c *h2conn) tick() {
 	frames, every := c.frames.Load(), c.tickEvery()
 	silent := frames == c.seen
 	c.seen = frames
+	// After a while in which this process did not run, the answer to a ping may be there and unread.
+	stalled := time.Since(c.due) > every/4
+	c.due = time.Now().Add(every)
 	var unused, dead, ping bool
 	switch {
 	case len(c.calls)+c.reserved == 0:
 		c.idle++
 		unused = time.Duration(c.idle)*every >= c.h.u.cfg.IdleTimeout
 		c.last = c.last || unused
-	case silent && c.pinged:
+	case silent && c.pinged && !stalled:
 		dead = true
 	case silent:
 		ping = true

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/locum-ha/locum/forward"
+	"github.com/locum-ha/locum/internal/boottime"
 )
 
 const (
@@ -132,7 +133,7 @@ type stream struct {
 	grpc bool
 	body *watchedBody // nil: none
 	call call
-	last atomic.Int64 // when anything was said: Unix nanoseconds; only kept once the answer is a stream
+	last atomic.Int64 // when anything was said, a boottime.Instant; only kept once the answer is a stream
 
 	relayed chan struct{} // closed when somebody else has passed the answer on, with a body
 	broken  error         // what came instead of it
@@ -291,7 +292,7 @@ func (s *stream) write(p []byte) error {
 	defer s.mu.Unlock()
 	_, err := s.w.Write(p)
 	if err == nil && s.live {
-		s.last.Store(time.Now().UnixNano())
+		s.last.Store(int64(boottime.Now()))
 		return s.ctl.Flush()
 	}
 	return err
@@ -305,7 +306,7 @@ func (s *stream) flush() {
 		return
 	}
 	s.live = true
-	s.last.Store(time.Now().UnixNano())
+	s.last.Store(int64(boottime.Now()))
 	_ = s.ctl.Flush() // a broken connection shows at the next write
 	if draining := forward.Draining(s.r.Context()); s.grpc && draining != nil {
 		s.over = make(chan struct{})
@@ -322,7 +323,7 @@ func (s *stream) awaitDrain(draining <-chan struct{}) {
 	}
 	tick := time.NewTicker(stillness / 20)
 	defer tick.Stop()
-	for time.Since(time.Unix(0, s.last.Load())) < stillness {
+	for boottime.Since(boottime.Instant(s.last.Load())) < stillness {
 		select {
 		case <-tick.C:
 		case <-s.over:
@@ -361,7 +362,7 @@ func (b *watchedBody) Read(p []byte) (int, error) {
 	}
 	n, err := b.ReadCloser.Read(p)
 	if n > 0 {
-		b.s.last.Store(time.Now().UnixNano())
+		b.s.last.Store(int64(boottime.Now()))
 	}
 	if err != nil && !errors.Is(err, io.EOF) && !b.closed.Load() {
 		b.err.Store(&err)

@@ -289,7 +289,7 @@ func TestFlowControl(t *testing.T) {
 		// An answer that nobody reads: as much as the windows let in.
 		fr.head(1, false, ":status", "200")
 		n := int64(0)
-		for n < 1<<20 {
+		for n < 64<<10 {
 			_ = fr.WriteData(1, false, make([]byte, 16<<10))
 			n += 16 << 10
 		}
