@@ -431,9 +431,22 @@ func (m *member) stateArrived(p *parcel) {
 const (
 	logLimit    = 128 << 20   // bytes at which the log is cut
 	logKept     = 64 << 20    // and what is kept of it then
-	logCalm     = 4 << 20     // bytes above which it is cut anyway, down to what the others can still need:
+	logCalm     = 64 << 10    // bytes above which it is cut anyway, down to what the others can still need:
 	logTransfer = time.Minute // those to whom the state was sent need all that came since, those who were away less
 )
+
+// followed reports whether this node leads, and all others have the log up to an index: nobody waits for what came before.
+func (m *member) followed(index uint64) bool {
+	if m.lead.Load() == nil {
+		return false
+	}
+	for _, s := range m.config().Servers {
+		if id := string(s.ID); id != m.id && m.book.get(id).match < index {
+			return false
+		}
+	}
+	return true
+}
 
 // trim cuts the log when it has become long, or old. A snapshot costs nothing here.
 func (m *member) trim() {
@@ -455,17 +468,18 @@ func (m *member) trim() {
 		m.node.logEntries.Store(entries)
 		m.node.logBytes.Store(bytes)
 		sent := m.sentAt.Load()
-		calm := sent == 0 || now()-sent > int64(logTransfer)
-		old := calm && bytes >= logCalm && last-before+64 < uint64(entries)
+		calm := sent == 0 || now()-sent > int64(logTransfer) || m.followed(before)
+		needed := max(last-before, m.log.keepable(logCalm/2), 1)
+		old := calm && bytes >= logCalm && needed < uint64(entries)
 		if bytes < logLimit && !old {
 			continue
 		}
 		keep := m.log.keepable(logKept)
 		if old {
-			keep = min(keep, last-before)
+			keep = min(keep, needed)
 		}
 		c := m.raft.ReloadableConfig()
-		c.TrailingLogs = max(keep, 64)
+		c.TrailingLogs = max(keep, 1)
 		_ = m.raft.ReloadConfig(c) // fails only for values that are out of range
 		if err := m.raft.Snapshot().Error(); err != nil && !errors.Is(err, hraft.ErrNothingNewToSnapshot) {
 			m.cfg.Logger.Debug("the cache's log was not cut", "error", err)

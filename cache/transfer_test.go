@@ -122,3 +122,26 @@ func TestMemory(t *testing.T) {
 		t.Logf("%d bytes per entry beyond key and value", beyond)
 	}
 }
+
+// TestLogAtRest: on no node is more of the log kept than somebody may still need, also after the state was sent: else a small cache would
+// cost several times its entries ("memory per entry").
+func TestLogAtRest(t *testing.T) {
+	t.Parallel() // it waits more than it works
+	c := newCluster(t, 3, Config{})
+	leader := c.leader()
+	fill(t, c.nodes[leader].Node, 5000, 100)
+	if err := c.nodes[leader].member.Load().raft.Snapshot().Error(); err != nil { // who begins anew gets the state
+		t.Fatal(err)
+	}
+	host := c.others(leader)[0]
+	c.crash(host)
+	c.start(host, c.hosts)
+	c.await(30*time.Second, Good, c.hosts...)
+	fill(t, c.nodes[leader].Node, 5000, 100)
+	for _, h := range c.hosts {
+		waitFor(t, logTransfer/2, "the log to be cut", func() bool {
+			stats := c.nodes[h].Stats()
+			return stats.LogSize < logCalm || stats.LogEntries == 1
+		})
+	}
+}
