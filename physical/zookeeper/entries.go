@@ -159,10 +159,10 @@ func (s *Store) write(ctx context.Context, fence physical.Fence, steps []step) (
 		return false, translate(ctx, err, true)
 	case failed.index == 0 && int32(failed.code) == codeNoNode:
 		return false, s.fenced(ctx)
-	case slices.Contains([]int32{codeNoNode, codeNodeExists, codeBadVersion, codeNotEmpty}, int32(failed.code)):
+	case raced(err):
 		return true, nil
 	}
-	return false, fmt.Errorf("%w: %v", physical.ErrUnavailable, failed)
+	return false, fmt.Errorf("%w: %v", physical.ErrUnavailable, err)
 }
 
 func (s *Store) fenced(ctx context.Context) error {

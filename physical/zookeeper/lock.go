@@ -105,8 +105,7 @@ func (s *Store) Acquire(ctx context.Context, r physical.Record, ttl time.Duratio
 		g.Record.Term = max(now.record.Term, above) + 1
 		g.Token = token{c.session, now.version + 1}.encode()
 		err := s.take(ctx, c, g.Record, now.version)
-		var refused *multiError
-		if err != nil && !errors.As(err, &refused) {
+		if err != nil && !raced(err) {
 			return s.settle(ctx, c, g, err)
 		}
 		if err == nil {
@@ -131,7 +130,7 @@ func (s *Store) take(ctx context.Context, c *conn, r physical.Record, version in
 	holder := createStep(s.holder, encodeRecord(r))
 	holder.flags = flagEphemeral
 	_, err := c.multi(ctx, encodeMulti([]step{setStep(s.term, encodeRecord(physical.Record{Name: r.Name, Term: r.Term}), version), holder}, s.rights))
-	return err
+	return s.allowed(err)
 }
 
 // settle finds out what became of a take that got no answer: the session tells whose the lock is.
@@ -180,11 +179,13 @@ func (s *Store) renewOnce(ctx context.Context, t token, ttl time.Duration) (time
 	}
 	defer c.close()
 	_, err = c.multi(ctx, encodeMulti([]step{checkStep(s.term, t.version), checkStep(s.holder, -1)}, s.rights))
-	var refused *multiError
-	if errors.As(err, &refused) {
+	switch {
+	case raced(err):
 		return 0, fmt.Errorf("%w: the lock is free or another's", physical.ErrLost)
+	case hasCode(err, codeSessionExpired):
+		return 0, fmt.Errorf("%w: the session has run out", physical.ErrLost)
 	}
-	return c.timeout, err
+	return c.timeout, s.allowed(err)
 }
 
 // Release gives the lock up. Its session is left to run out.
@@ -200,8 +201,7 @@ func (s *Store) Release(ctx context.Context, g physical.Grant, next string) erro
 	}
 	free := encodeRecord(physical.Record{Name: g.Record.Name, Term: g.Record.Term, Next: next})
 	_, err = s.multi(ctx, []step{setStep(s.term, free, t.version), deleteStep(s.holder)})
-	var refused *multiError
-	if errors.As(err, &refused) {
+	if raced(err) {
 		return nil // it was lost
 	}
 	return translate(ctx, err, true)

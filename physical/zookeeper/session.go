@@ -132,7 +132,7 @@ func (s *Store) ask(ctx context.Context, queries ...query) ([]finding, error) {
 			return found, nil
 		}
 		if ctx.Err() != nil || !errors.Is(err, errSent) && c.alive() {
-			return nil, translate(ctx, err, false)
+			return nil, translate(ctx, s.allowed(err), false)
 		}
 		last = err
 	}
@@ -191,5 +191,14 @@ func (s *Store) multi(ctx context.Context, steps []step) ([]int32, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.multi(ctx, body)
+	versions, err := c.multi(ctx, body)
+	return versions, s.allowed(err)
+}
+
+// allowed says of an error for a right that is missing which ones are needed.
+func (s *Store) allowed(err error) error {
+	if !hasCode(err, codeNoAuth) {
+		return err
+	}
+	return fmt.Errorf("%w; the user needs the rights to create, delete, read and write %s and all below it", err, s.base)
 }

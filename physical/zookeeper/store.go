@@ -104,10 +104,10 @@ func (s *Store) learnTTL(ctx context.Context) error {
 	return nil
 }
 
-// initialise makes the nodes that are needed. The node "none" of a fence that was never raised is made with all others
+// initialise makes the nodes that are needed, and finds out whether they can be read. The node "none" of a fence that was never raised is made with all others
 // in one step, so that it cannot come back.
 func (s *Store) initialise(ctx context.Context) error {
-	got, err := s.ask(ctx, query{op: opSync, path: "/"}, query{op: opExists, path: s.term})
+	got, err := s.ask(ctx, query{op: opSync, path: "/"}, query{op: opGetData, path: s.term}) // not exists, which needs no right
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // The operations of ZooKeeper's protocol that are used here (zookeeper.jute, ZooDefs.OpCode).
@@ -209,6 +210,20 @@ type multiError struct {
 }
 
 func (e *multiError) Error() string { return fmt.Sprintf("operation %d: %v", e.index, e.code) }
+
+// raced reports whether a multi was refused since what is there is not what it was made for: others came first. All else that a
+// multi is refused for is a failure: a right that is missing, say.
+func raced(err error) bool {
+	var failed *multiError
+	return errors.As(err, &failed) && slices.Contains([]int32{codeNoNode, codeNodeExists, codeBadVersion, codeNotEmpty}, int32(failed.code))
+}
+
+// hasCode reports whether an answer, or an operation of a multi, is this code.
+func hasCode(err error, code int32) bool {
+	var failed *multiError
+	var plain codeError
+	return errors.As(err, &failed) && int32(failed.code) == code || errors.As(err, &plain) && int32(plain) == code
+}
 
 // readMulti reads the answer to a multi: the version of the node that each operation left, or a *multiError.
 func readMulti(i *in) ([]int32, error) {
