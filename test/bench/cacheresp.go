@@ -3,13 +3,13 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -156,25 +156,71 @@ func setAndWait(addr string, connections int, length time.Duration) (gauged, err
 	return gauged{Rate: float64(len(all)) / elapsed.Seconds(), P50: all[len(all)/2], P99: all[len(all)*99/100]}, errors.Join(errs...)
 }
 
-var perSecond = regexp.MustCompile(`GET: ([0-9.]+) requests per second, p50=([0-9.]+) msec`)
-
-// redisBenchmark runs GET by Redis's own load generator.
-func redisBenchmark(ctx context.Context, addr string, pipeline, requests int) (gauged, error) {
+// redisBenchmark runs one of the tests of Redis's own load generator.
+func redisBenchmark(ctx context.Context, addr, test string, connections, pipeline, requests int) (gauged, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return gauged{}, err
 	}
 	limit, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	out, err := exec.CommandContext(limit, "redis-benchmark", "-h", host, "-p", port, "-c", "50", "-P", strconv.Itoa(pipeline), "-n", strconv.Itoa(requests),
-		"-r", "1000", "-d", "100", "-t", "get", "-q").Output()
-	found := perSecond.FindStringSubmatch(string(out))
-	if err != nil || found == nil {
+	out, err := exec.CommandContext(limit, "redis-benchmark", "-h", host, "-p", port, "-c", strconv.Itoa(connections), "-P", strconv.Itoa(pipeline),
+		"-n", strconv.Itoa(requests), "-r", "1000", "-d", "100", "-t", test, "--csv").Output()
+	if err != nil {
 		return gauged{}, fmt.Errorf("redis-benchmark: %w: %.200s", err, out)
 	}
-	rate, _ := strconv.ParseFloat(found[1], 64)
-	p50, _ := strconv.ParseFloat(found[2], 64)
-	return gauged{Rate: rate, P50: time.Duration(p50 * float64(time.Millisecond))}, nil
+	return benchmarked(string(out))
+}
+
+// benchmarked reads what redis-benchmark --csv prints: a line of titles, and one of values.
+func benchmarked(out string) (gauged, error) {
+	lines, err := csv.NewReader(strings.NewReader(out)).ReadAll()
+	if err != nil || len(lines) != 2 {
+		return gauged{}, fmt.Errorf("redis-benchmark printed %.300q", out)
+	}
+	value := func(title string) float64 {
+		i := slices.Index(lines[0], title)
+		if i < 0 {
+			err = errors.Join(err, fmt.Errorf("redis-benchmark does not tell %s: %.300q", title, out))
+			return 0
+		}
+		v, perr := strconv.ParseFloat(lines[1][i], 64)
+		err = errors.Join(err, perr)
+		return v
+	}
+	millis := func(title string) time.Duration { return time.Duration(value(title) * float64(time.Millisecond)) }
+	return gauged{Rate: value("rps"), P50: millis("p50_latency_ms"), P99: millis("p99_latency_ms")}, err
+}
+
+// putsOverRESP adds plain SETs by redis-benchmark: at level quorum, as a connection has it from its beginning.
+func (c *cachePeers) putsOverRESP(ctx context.Context, o options, s *Section) error {
+	plain, err := leaderOf(ctx, c.plain)
+	secured, terr := leaderOf(ctx, c.tls)
+	if err := errors.Join(err, terr); err != nil {
+		return err
+	}
+	names := []string{"cache without TLS, leader", "cache without TLS, follower", "cache with TLS, leader", "cache with TLS, follower"}
+	addrs := []string{plain[0].resp, plain[1].resp, secured[0].resp, secured[1].resp}
+	for _, inflight := range []int{1, 16, 64, 256} {
+		requests := map[int]int{1: 10_000, 16: 50_000, 64: 100_000, 256: 150_000}[inflight]
+		if o.quick {
+			requests /= 5
+		}
+		var all [4]rated
+		for range o.rounds(3) {
+			for i, addr := range addrs {
+				m, err := redisBenchmark(ctx, addr, "set", inflight, 1, requests)
+				if err != nil {
+					return fmt.Errorf("SET, %s: %w", names[i], err)
+				}
+				all[i].add(m)
+			}
+		}
+		for i, name := range names {
+			s.Rows = append(s.Rows, all[i].row("RESP SET by redis-benchmark, "+name, inflight))
+		}
+	}
+	return nil
 }
 
 // overRESP compares with Redis through its protocol.
@@ -211,7 +257,7 @@ func (c *cachePeers) overRESP(ctx context.Context, o options, s *Section) error 
 		}
 		for depth, into := range gets {
 			for i, addr := range addrs {
-				m, err := redisBenchmark(ctx, addr, depth, requests*min(depth, 8))
+				m, err := redisBenchmark(ctx, addr, "get", 50, depth, requests*min(depth, 8))
 				if err != nil {
 					return fmt.Errorf("%s: %w", names[i], err)
 				}
@@ -227,9 +273,7 @@ func (c *cachePeers) overRESP(ctx context.Context, o options, s *Section) error 
 	}
 	for _, depth := range []int{1, 16} {
 		for i, name := range names {
-			row := gets[depth][i].row(fmt.Sprintf("RESP GET, pipeline %d, %s", depth, name), 50)
-			row[len(row)-1] = "–"
-			s.Rows = append(s.Rows, row)
+			s.Rows = append(s.Rows, gets[depth][i].row(fmt.Sprintf("RESP GET, pipeline %d, %s", depth, name), 50))
 		}
 		s.ratio(fmt.Sprintf("RESP GET at pipeline %d, beside Redis", depth), gets[depth][1].rate.Median()/gets[depth][0].rate.Median(), 0.6)
 	}

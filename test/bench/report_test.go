@@ -27,3 +27,17 @@ func TestNothingIsHidden(t *testing.T) {
 		}
 	}
 }
+
+// TestBenchmarked: what redis-benchmark 7 prints, and what it does not.
+func TestBenchmarked(t *testing.T) {
+	const titles = `"test","rps","avg_latency_ms","min_latency_ms","p50_latency_ms","p95_latency_ms","p99_latency_ms","max_latency_ms"` + "\n"
+	m, err := benchmarked(titles + `"SET","105263.16","0.102","0.024","0.087","0.199","0.391","0.455"` + "\n")
+	if err != nil || m.Rate != 105263.16 || m.P50 != 87*time.Microsecond || m.P99 != 391*time.Microsecond {
+		t.Errorf("%+v, %v", m, err)
+	}
+	for _, bad := range []string{"", titles, "ERROR: failed to fetch CONFIG from server\n", strings.ReplaceAll(titles, "p99", "p98") + `"SET","1","1","1","1","1","1","1"` + "\n"} {
+		if m, err := benchmarked(bad); err == nil {
+			t.Errorf("%q is read as %+v", bad, m)
+		}
+	}
+}
