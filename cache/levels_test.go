@@ -135,6 +135,63 @@ func TestDirectAfterDelete(t *testing.T) {
 	}
 }
 
+// TestDirectThenAsked: what depends on what is stored sees its own node's direct puts, which come before it ("own writes").
+func TestDirectThenAsked(t *testing.T) {
+	c := newCluster(t, 3, Config{})
+	ctx := t.Context()
+	n := c.nodes[c.others(c.leader())[0]]
+	here := n.Cache("c")
+	asked := []struct {
+		what string
+		sees func(key string) (bool, error)
+	}{
+		{"take", func(key string) (bool, error) {
+			item, err := here.Take(ctx, key)
+			return string(item.Value) == "5", err
+		}},
+		{"increment", func(key string) (bool, error) {
+			sum, err := here.Increment(ctx, key, 1, NoExpiry)
+			return sum == 6, err
+		}},
+		{"append", func(key string) (bool, error) {
+			length, err := here.Append(ctx, key, []byte("0"), NoExpiry)
+			return length == 2, err
+		}},
+		{"touch", func(key string) (bool, error) { return here.Touch(ctx, key, time.Hour) }},
+		{"delete", func(key string) (bool, error) { return here.Delete(ctx, key, Quorum) }},
+		{"put if absent", func(key string) (bool, error) {
+			_, err := here.PutIfAbsent(ctx, key, []byte("6"), NoExpiry)
+			if errors.Is(err, ErrConflict) {
+				return true, nil
+			}
+			return false, err
+		}},
+		{"a transaction's read", func(key string) (bool, error) {
+			get := Op{Kind: OpGet, Cache: "c", Key: key}
+			results, err := n.Do(ctx, Quorum, Txn{Ops: []Op{get, {Kind: OpGet, Cache: "c", Key: "other"}}})
+			return err == nil && string(results[0].Value) == "5", err
+		}},
+		{"a watch for absence", func(key string) (bool, error) {
+			_, err := n.Do(ctx, Quorum, Txn{Watch: []Watch{{Cache: "c", Key: key}}, Ops: []Op{{Kind: OpPut, Cache: "c", Key: "other", TTL: NoExpiry}}})
+			if errors.Is(err, ErrConflict) {
+				return true, nil
+			}
+			return false, err
+		}},
+	}
+	for i := range 20 {
+		for _, one := range asked {
+			key := fmt.Sprint(one.what, i)
+			if _, err := here.Put(ctx, key, []byte("5"), NoExpiry, Direct); err != nil {
+				t.Fatal(err)
+			}
+			if sees, err := one.sees(key); err != nil || !sees {
+				t.Fatalf("%s %d does not see the direct put before it: %v", one.what, i, err)
+			}
+		}
+	}
+}
+
 // TestDirectStays: on its node a direct put is seen from the moment of its answer, also while the log takes it.
 func TestDirectStays(t *testing.T) {
 	c := newCluster(t, 3, Config{})

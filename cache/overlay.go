@@ -69,6 +69,29 @@ func (o *overlays) get(cache, key string) *entry {
 	return nil
 }
 
+// hides reports whether an answer of the request depends on a direct put that the log has not decided. What needs no answer goes ahead:
+// the log refuses the older put.
+func (o *overlays) hides(level Level, r *request) bool {
+	if o.count.Load() == 0 {
+		return false
+	}
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	for i := range r.watch {
+		if o.m[overKey{r.watch[i].Cache, r.watch[i].Key}] != nil {
+			return true
+		}
+	}
+	for i := range r.ops {
+		op := &r.ops[i]
+		answered := op.conditional() || op.Kind == OpDelete && level == Quorum
+		if answered && o.m[overKey{op.Cache, op.Key}] != nil {
+			return true
+		}
+	}
+	return false
+}
+
 // of returns the direct puts of a cache, nil if there are none.
 func (o *overlays) of(cache string) map[string]*entry {
 	if o.count.Load() == 0 {

@@ -32,6 +32,12 @@ func (c clustered) propose(ctx context.Context, level Level, r request) (respons
 		}
 		return response{}, m.direct(r.ops[0])
 	}
+	if m.over.hides(level, &r) { // the caller's own put is the older one: it is decided first, or the log would have it the other way round
+		_ = c.decided(ctx) // one that was lost is told to who waits for it
+		if ctx.Err() != nil {
+			return response{}, fmt.Errorf("%w: %w", ErrNotDone, context.Cause(ctx))
+		}
+	}
 	out := m.submit(ctx, level, r)
 	if out.err == nil {
 		m.ownWrite(out.index)
