@@ -50,7 +50,7 @@ func (c *Cache) Get(ctx context.Context, key string, read Read) (Item, error) {
 // find looks a key up, and counts. A direct put is looked for first: it leaves its place when the log has it, so who looks there
 // afterwards may find it in neither.
 func (c *Cache) find(st *state, key string, read Read) (Item, bool) {
-	put := c.node.direct(read, c.name, key)
+	put, base := c.node.direct(read, c.name, key)
 	var e *entry
 	hits, misses := &c.node.hits, &c.node.misses
 	if t := c.table(st); t != nil {
@@ -58,7 +58,7 @@ func (c *Cache) find(st *state, key string, read Read) (Item, bool) {
 		n := readsOf(&t.reads)
 		e, hits, misses = t.shard(hash).get(hash, key), &n.hits, &n.misses
 	}
-	e = overEntry(put, e)
+	e = overEntry(put, base, e)
 	var left time.Duration
 	if e != nil {
 		left = c.node.visible(st, e, read)

@@ -163,7 +163,7 @@ func appendOp(b []byte, op *Op) []byte {
 		b = binary.AppendVarint(b, op.Delta)
 	}
 	if flags&opHasBase != 0 {
-		b = appendBytes(binary.AppendUvarint(b, op.base), op.from)
+		b = binary.AppendVarint(appendBytes(binary.AppendUvarint(b, op.base), op.from), op.ends)
 	}
 	return b
 }
@@ -220,7 +220,7 @@ func (d *decoder) op(op *Op, names map[string]string) {
 		op.Delta = d.varint()
 	}
 	if flags&opHasBase != 0 {
-		op.base, op.from = d.uvarint(), d.string()
+		op.base, op.from, op.ends = d.uvarint(), d.string(), d.varint()
 	}
 	if flags&^(opWantOld|opHasValue|opHasTTL|opHasVersion|opHasExpect|opHasDelta|opHasBase) != 0 {
 		d.fail()

@@ -14,7 +14,7 @@ func FuzzEntry(f *testing.F) {
 	r := request{watch: []Watch{{"c", "k", 7}}, ops: []Op{
 		{Kind: OpPut, Cache: "c", Key: "k", Value: []byte("v"), TTL: time.Minute, If: IfValue, Expect: []byte("x"), WantOld: true},
 		{Kind: OpIncrement, Cache: "c", Key: "n", Delta: -3}, {Kind: OpClear, Cache: "c"},
-		{Kind: OpPut, Cache: "c", Key: "d", base: 3, from: "me"},
+		{Kind: OpPut, Cache: "c", Key: "d", base: 3, from: "me", ends: 5},
 	}}
 	f.Add(appendRequest([]byte{entryFormat, 1, 2, 3, 4, 5, 6, 7, 8, 2, 1}, &r))
 	f.Add([]byte{entryFormat})

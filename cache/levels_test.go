@@ -215,7 +215,8 @@ func TestDirectStays(t *testing.T) {
 			}
 		}
 		for there := true; there; {
-			there = over.get("c", key) != nil
+			put, _ := over.get("c", key)
+			there = put != nil
 			if item, err := here.Get(ctx, key, Local); err != nil || string(item.Value) != "v" {
 				t.Fatalf("direct put %d: %q, %v", i, item.Value, err)
 			}
@@ -223,7 +224,8 @@ func TestDirectStays(t *testing.T) {
 	}
 }
 
-// TestSettle: the wait for direct puts ends when the log has decided them, not before.
+// TestSettle: the wait for direct puts ends when the log has decided them, not before. Until then they are shown with a version that no
+// entry has, and their TTL runs.
 func TestSettle(t *testing.T) {
 	c := newCluster(t, 3, Config{ElectionTimeout: 500 * time.Millisecond, QuorumLossTimeout: 4 * time.Second})
 	ctx := t.Context()
@@ -232,7 +234,20 @@ func TestSettle(t *testing.T) {
 	if err := n.Settle(ctx); err != nil {
 		t.Fatal("there is nothing to wait for:", err)
 	}
+	version, err := n.Cache("c").Put(ctx, "k", []byte("before"), NoExpiry, Quorum)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.Cache("c").Put(ctx, "short", []byte("before"), NoExpiry, Quorum); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.Cache("c").Get(ctx, "short", OwnWrites); err != nil { // it has what it wrote: a direct put waits for that
+		t.Fatal(err)
+	}
 	c.nw.set(n.host, leader, true)
+	if _, err := n.Cache("c").Put(ctx, "short", []byte("v"), 200*time.Millisecond, Direct); err != nil {
+		t.Fatal(err)
+	}
 	for i := range 3 { // also where one takes the place of another
 		if _, err := n.Cache("c").Put(ctx, "k", []byte(fmt.Sprint(i)), NoExpiry, Direct); err != nil {
 			t.Fatal(err)
@@ -243,10 +258,30 @@ func TestSettle(t *testing.T) {
 	if err := n.Settle(short); !errors.Is(err, ErrUnknown) {
 		t.Fatalf("with the leader out of reach: %v", err)
 	}
+	if item, err := n.Cache("c").Get(ctx, "k", Local); err != nil || string(item.Value) != "2" || item.Version == version || item.Version < undecided {
+		t.Fatalf("a direct put shown as %+v, %v; the value before it had version %d", item, err, version)
+	}
+	waitFor(t, 5*time.Second, "the short one to expire", func() bool {
+		_, err := n.Cache("c").Get(ctx, "short", Local)
+		return errors.Is(err, ErrNotFound)
+	})
+	changes := c.nodes[leader].Cache("c").Subscribe("short")
+	defer changes.Close()
 	c.nw.set(n.host, leader, false)
 	waitFor(t, 15*time.Second, "the puts to be decided", func() bool { return n.Settle(ctx) == nil })
 	if item, err := c.nodes[leader].Cache("c").Get(ctx, "k", Consistent); err != nil || string(item.Value) != "2" {
 		t.Fatalf("decided, and the leader has %q, %v", item.Value, err)
+	}
+	if _, err := n.Cache("c").CompareAndSwap(ctx, "k", version, nil, NoExpiry); !errors.Is(err, ErrConflict) {
+		t.Fatalf("the version of the value before the direct put: %v", err)
+	}
+	if ev, err := changes.Next(ctx); err != nil || ev.Kind != Expired { // it would be Changed if the TTL began when the log took it
+		t.Fatalf("a direct put that had expired on its node came to the log: %+v, %v", ev, err)
+	}
+	for _, node := range c.nodes {
+		if item, err := node.Cache("c").Get(ctx, "short", Consistent); !errors.Is(err, ErrNotFound) {
+			t.Fatalf("what had expired on one node is %q on %s, %v", item.Value, node.host, err)
+		}
 	}
 }
 

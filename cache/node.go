@@ -175,14 +175,14 @@ func (n *Node) visible(st *state, e *entry, read Read) time.Duration {
 }
 
 // direct returns the direct put of a key that the log may not have yet, if a read is to see it.
-func (n *Node) direct(read Read, cache, key string) *entry {
+func (n *Node) direct(read Read, cache, key string) (put *entry, base uint64) {
 	if read == Consistent {
-		return nil
+		return nil, 0
 	}
 	if r := n.current.Load(); r != nil && r.over != nil {
 		return r.over.get(cache, key)
 	}
-	return nil
+	return nil, 0
 }
 
 // retire keeps the counts of data that go.

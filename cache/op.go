@@ -119,6 +119,7 @@ type Op struct {
 
 	base uint64 // of a direct put: it gives way to a version above this one
 	from string // of a direct put: unless this node wrote it
+	ends int64  // of a direct put: when it expires, milliseconds of the log's time; 0 for never. It has no TTL
 }
 
 // conditional reports whether the answer is known only when the operation has been applied.
@@ -163,7 +164,8 @@ type Txn struct {
 	Ops   []Op
 }
 
-// Item is an entry as a read found it.
+// Item is an entry as a read found it. A direct put that the log has not decided yet is shown with a version of 1<<63 or more, of its own;
+// what asks for that version finds a conflict. The entry's version is known when the log has the put.
 type Item struct {
 	Value   []byte        // shared: do not change it
 	Version uint64        // rises with every change of the entry, and is never used again

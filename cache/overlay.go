@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,13 +19,18 @@ type overlays struct {
 	queue []overKey // to be proposed; each key once
 	bytes int
 	last  *settling
+	seq   uint64 // of the last put
 	wake  chan struct{}
 }
+
+// undecided marks the version that a read shows of a direct put. No entry of the log ever has such a version, so that no condition holds
+// against what the log has meanwhile. Where the rest of it begins is random: no other node, and none after a restart, shows the same.
+const undecided = 1 << 63
 
 type overKey struct{ cache, key string }
 
 type overlay struct {
-	e        *entry // its version is the base of the put
+	e        *entry
 	op       Op
 	deadline int64 // see now
 	flying   bool  // a proposal of the key is on its way
@@ -54,19 +60,20 @@ func (over *overlay) settle(err error) {
 }
 
 func newOverlays() *overlays {
-	return &overlays{m: map[overKey]*overlay{}, wake: make(chan struct{}, 1)}
+	return &overlays{m: map[overKey]*overlay{}, seq: rand.Uint64() / 4, wake: make(chan struct{}, 1)}
 }
 
-func (o *overlays) get(cache, key string) *entry {
+// get returns a key's direct put, nil if there is none, and up to which version it comes after what the log has.
+func (o *overlays) get(cache, key string) (put *entry, base uint64) {
 	if o.count.Load() == 0 {
-		return nil
+		return nil, 0
 	}
 	o.mu.RLock()
 	defer o.mu.RUnlock()
 	if over := o.m[overKey{cache, key}]; over != nil {
-		return over.e
+		return over.e, over.op.base
 	}
-	return nil
+	return nil, 0
 }
 
 // hides reports whether an answer of the request depends on a direct put that the log has not decided. What needs no answer goes ahead:
@@ -109,8 +116,8 @@ func (o *overlays) of(cache string) map[string]*entry {
 }
 
 // overEntry returns what a local read shows of a direct put and of what the log has.
-func overEntry(put, logged *entry) *entry {
-	if put == nil || logged != nil && logged.version > put.version && logged.origin != put.origin {
+func overEntry(put *entry, base uint64, logged *entry) *entry {
+	if put == nil || logged != nil && logged.version > base && logged.origin != put.origin {
 		return logged
 	}
 	return put
@@ -125,6 +132,8 @@ func (o *overlays) put(op Op, e *entry, deadline int64) error {
 	if old == nil && (len(o.m) >= queueEntries || o.bytes+len(op.Value) > queueBytes) {
 		return fmt.Errorf("%w: %w", ErrNotDone, ErrBusy)
 	}
+	o.seq++
+	e.version = undecided | o.seq
 	next := &overlay{e: e, op: op, deadline: deadline}
 	if old != nil {
 		o.bytes -= len(old.op.Value)
@@ -242,6 +251,16 @@ func (o *overlays) decided(k overKey, over *overlay, again bool, err error) {
 	}
 }
 
+// taken notes with the put that comes after one which the log has taken that nothing lies between them: when the first expires before
+// the second comes to the log, the second is not the older one for that.
+func (o *overlays) taken(k overKey, resp *response) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if current := o.m[k]; current != nil && len(resp.results) == 1 && resp.results[0].Done {
+		current.op.base = max(current.op.base, resp.results[0].Version)
+	}
+}
+
 // direct puts on this node now, and on its way to the others.
 func (m *member) direct(op Op) error {
 	r := m.node.current.Load()
@@ -252,7 +271,7 @@ func (m *member) direct(op Op) error {
 	op.base, op.from = st.rev.Load(), m.id
 	op.Value = append([]byte(nil), op.Value...)
 	e := newEntry(op.Key, op.Value)
-	e.version, e.origin = op.base, hashOrigin(m.id)
+	e.origin = hashOrigin(m.id)
 	bounds := st.boundsOf(op.Cache)
 	if e.size() > bounds.MaxBytes {
 		return fmt.Errorf("%w: %w", ErrTooLarge, ErrNotDone)
@@ -261,9 +280,10 @@ func (m *member) direct(op Op) error {
 	if ttl == DefaultTTL {
 		ttl = bounds.DefaultTTL
 	}
-	if ttl > 0 {
+	if ttl > 0 { // it begins now, whenever the log takes it
 		e.expires = st.ahead.Load() + now()/int64(time.Millisecond) + max(int64(ttl/time.Millisecond), 1)
 	}
+	op.TTL, op.ends = NoExpiry, e.expires
 	return m.over.put(op, e, now()+int64(m.cfg.OperationTimeout))
 }
 
@@ -304,6 +324,7 @@ func (m *member) proposeDirect(k overKey, over *overlay) {
 	defer cancel()
 	out := m.submit(ctx, Quorum, request{ops: []Op{over.op}})
 	if out.err == nil {
+		m.over.taken(k, &out.resp)
 		_ = m.fsm.progress.wait(ctx, out.index) // until local reads find what the log decided
 	}
 	again := errors.Is(out.err, ErrUnknown) && now() < over.deadline

@@ -111,3 +111,51 @@ func TestSettling(t *testing.T) {
 		t.Fatal("there is nothing to wait for any more")
 	}
 }
+
+// TestDirectExpires: a direct put expires when it did on its node, whenever it comes to the log (ADR 0019, 5); what it had replaced does
+// not come back; and a put that follows it on its node is not the older one for that.
+func TestDirectExpires(t *testing.T) {
+	st, o := newState(nil), newOverlays()
+	apply := func(stamp int64, op Op) Result {
+		b := &batch{stamp: stamp, requests: []request{{ops: []Op{op}}}}
+		return st.apply(b)[0].results[0]
+	}
+	there := func() bool { return st.live(st.table("c"), "k") != nil }
+	put := func(ends int64) {
+		t.Helper()
+		op := Op{Kind: OpPut, Cache: "c", Key: "k", TTL: NoExpiry, base: st.rev.Load(), from: "x", ends: ends}
+		if err := o.put(op, newEntry(op.Key, nil), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	propose := func(stamp int64, repeats int) Result {
+		t.Helper()
+		k, over := o.next()
+		if over == nil {
+			t.Fatal("nothing is proposed")
+		}
+		put(0) // meanwhile
+		r := apply(stamp, over.op)
+		for range repeats {
+			apply(stamp, over.op)
+		}
+		o.taken(k, &response{results: []Result{r}})
+		o.decided(k, over, false, nil)
+		return r
+	}
+	put(1000)
+	if r := propose(400, 0); !r.Done || st.live(st.table("c"), "k").expires != 1000 {
+		t.Fatalf("in time: %+v, %+v", r, st.live(st.table("c"), "k"))
+	}
+	apply(500, Op{Kind: OpPut, Cache: "c", Key: "k", TTL: NoExpiry})
+	_, _ = o.next()
+	o.removed("c", "k")
+	put(1000)
+	if r := propose(1200, 1); !r.Done || there() {
+		t.Fatalf("late: %+v, and the key is there: %v", r, there())
+	}
+	_, next := o.next()
+	if r := apply(1300, next.op); !r.Done || !there() {
+		t.Fatalf("the put after it: %+v", r)
+	}
+}

@@ -306,8 +306,12 @@ func (s *state) put(t *table, op *Op, old *entry, r *Result) {
 	var origin uint32
 	if op.from != "" {
 		origin = hashOrigin(op.from)
-		if !fits(t, op, old, origin) {
+		if !fits(t, op, t.get(op.Key), origin) { // one that has expired is newer all the same
 			s.describe(r, old)
+			return
+		}
+		if op.ends != 0 && op.ends <= s.clock.Load() {
+			s.passed(t, op, r)
 			return
 		}
 	}
@@ -315,12 +319,24 @@ func (s *state) put(t *table, op *Op, old *entry, r *Result) {
 		s.describe(r, old)
 	}
 	e := newEntry(op.Key, op.Value)
-	e.expires, e.origin = s.expires(t, op.TTL, old), origin
+	e.expires, e.origin = op.ends, origin
+	if origin == 0 {
+		e.expires = s.expires(t, op.TTL, old)
+	}
 	if e.size() > t.bounds().MaxBytes {
 		r.Err = ErrTooLarge
 		return
 	}
 	r.Version, r.Done = s.store(t, old, e), true
+}
+
+// passed carries a direct put out that has expired on its way: what it replaces is gone as it is itself, and was on its node.
+func (s *state) passed(t *table, op *Op, r *Result) {
+	if old := t.get(op.Key); old != nil {
+		s.drop(t, old, Expired)
+	}
+	r.Version, r.Done = s.rev.Add(1), true
+	t.tombs.add(op.Key, r.Version)
 }
 
 // fits reports whether a direct put may take its place: no write is in the log that its writer had not seen.
