@@ -76,3 +76,26 @@ func startThree(t testing.TB) (leader, follower *Shared) {
 	}
 	return leader, follower
 }
+
+// TestDirectConnection: on a connection that writes at level direct, a later command sees an earlier one, and FLUSHALL leaves nothing,
+// also in a database that this node did not know of.
+func TestDirectConnection(t *testing.T) {
+	_, follower := startThree(t)
+	c := dial(t, start(t, follower, Config{}))
+	c.want("LOCUM.ACK direct", "+OK")
+	for db := 1; db < 16; db++ {
+		c.send(encode("SELECT", fmt.Sprint(db)) + encode("SET", "k", "5") + encode("SELECT", "0") + encode("FLUSHALL"))
+		for range 4 {
+			if got := c.receive(); got != "+OK" {
+				t.Fatal(got)
+			}
+		}
+		c.want(fmt.Sprint("SELECT ", db), "+OK", "GET k", "$-1", "SET k 5", "+OK", "GET k", `$"5"`, "INCR k", ":6",
+			"SET k 7", "+OK", "EXPIRE k 100", ":1", "SET k 8", "+OK", "SET k x NX", "$-1",
+			"SET k 9", "+OK", "GETDEL k", `$"9"`, "GET k", "$-1", "SET k 10", "+OK", "DEL k", ":1", "GET k", "$-1")
+	}
+	if err := follower.Settle(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c.want("DBSIZE", ":0")
+}

@@ -112,6 +112,16 @@ func (f *fake) Apply(_ context.Context, db int, level Level, tx Tx) ([]Result, b
 	return results, true, nil
 }
 
+func (f *fake) Clear(context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fail == nil {
+		f.version++
+		clear(f.dbs)
+	}
+	return f.fail
+}
+
 func (f *fake) apply(db int, op Op) Result {
 	e, found := f.entry(db, op.Key)
 	r := Result{Found: found, TTL: e.ttl()}

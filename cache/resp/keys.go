@@ -85,23 +85,15 @@ func flushOption(args [][]byte) bool {
 	return len(args) == 1 || len(args) == 2 && (upper(args[1], "ASYNC") || upper(args[1], "SYNC"))
 }
 
-// flushAll empties one database after the other: each is one step, all together are not.
+// flushAll empties all databases in one step.
 func (c *conn) flushAll(args [][]byte) error {
 	if !flushOption(args) {
 		c.w.fail(errSyntax)
 		return nil
 	}
-	own := c.db
-	defer func() { c.db = own }()
-	for c.db = 0; c.db < c.server.cfg.Databases; c.db++ {
-		n, err := c.server.store.Len(c.db)
-		if err == nil && n > 0 || c.db == own {
-			_, _, err = c.apply(LevelQuorum, Tx{Ops: []Op{{Kind: OpClear}}})
-		}
-		if err != nil {
-			c.w.fail(errorText(err))
-			return nil
-		}
+	if err := c.server.store.Clear(c.limited()); err != nil {
+		c.w.fail(errorText(err))
+		return nil
 	}
 	c.w.ok()
 	return nil

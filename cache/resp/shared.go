@@ -94,6 +94,16 @@ func (s *Shared) Apply(ctx context.Context, db int, level Level, tx Tx) ([]Resul
 	return results, true, nil
 }
 
+// Clear is one transaction. The operation is for every database, there or not: a direct put to one that is not there yet may be on its way.
+func (s *Shared) Clear(ctx context.Context) error {
+	var txn cache.Txn
+	for _, c := range s.caches {
+		txn.Ops = append(txn.Ops, cache.Op{Kind: cache.OpClear, Cache: c.Name()})
+	}
+	_, err := s.node.Do(ctx, cache.Quorum, txn)
+	return translate(err)
+}
+
 var levels = [...]cache.Level{LevelQuorum: cache.Quorum, LevelOnce: cache.Once, LevelLeader: cache.Leader, LevelDirect: cache.Direct}
 
 // conditions of this package as the cache's.

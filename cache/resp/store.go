@@ -55,6 +55,9 @@ type Store interface {
 	// at its version any more it does nothing and returns swapped = false. It waits for a limited time only.
 	Apply(ctx context.Context, db int, level Level, tx Tx) (results []Result, swapped bool, err error)
 
+	// Clear removes every key of every database, as one step.
+	Clear(ctx context.Context) error
+
 	// Publish sends a message to the subscribers on all nodes.
 	Publish(ctx context.Context, channel string, message []byte) error
 
