@@ -29,12 +29,17 @@ type Event struct {
 	Version uint64
 }
 
+// bufferBytes is how many bytes of keys and values may wait for a subscriber (P12).
+const bufferBytes = 64 << 20
+
+func (ev *Event) size() int { return len(ev.Key) + len(ev.Value) }
+
 // Filter says which events a subscription gets. Missed comes to all.
 type Filter struct {
 	Cache    string // changes in this cache; "" for none
 	Prefix   string // of the keys
 	Messages bool   // published messages too
-	Buffer   int    // events that may wait. Default: 4096
+	Buffer   int    // events that may wait. Default: 4096. Of keys and values at most 64 MiB wait, but one event always may
 }
 
 // Subscription is a queue of events. A subscriber that is too slow loses all that waits and gets one Missed.
@@ -44,6 +49,7 @@ type Subscription struct {
 
 	mu     sync.Mutex
 	queue  []Event
+	bytes  int // of what is in it
 	missed bool
 	ready  chan struct{} // one token when something waits
 	closed chan struct{}
@@ -78,6 +84,7 @@ func (s *Subscription) take() (Event, bool) {
 	}
 	ev := s.queue[0]
 	s.queue[0] = Event{}
+	s.bytes -= ev.size()
 	if s.queue = s.queue[1:]; len(s.queue) == 0 {
 		s.queue = nil
 	}
@@ -95,10 +102,11 @@ func (s *Subscription) Close() {
 func (s *Subscription) put(ev Event) {
 	s.mu.Lock()
 	switch {
-	case ev.Kind == Missed || len(s.queue) >= s.filter.Buffer:
-		s.queue, s.missed = nil, true
+	case ev.Kind == Missed || len(s.queue) >= s.filter.Buffer || len(s.queue) > 0 && s.bytes+ev.size() > bufferBytes:
+		s.queue, s.bytes, s.missed = nil, 0, true
 	default:
 		s.queue = append(s.queue, ev)
+		s.bytes += ev.size()
 	}
 	s.mu.Unlock()
 	select {
@@ -148,6 +156,8 @@ func (e *events) change(cache string, kind EventKind, en *entry) {
 		ev.Key, ev.Version = en.key, en.version
 		if kind == Changed {
 			ev.Value = en.bytes()
+		} else {
+			ev.Key = strings.Clone(en.key) // en.key keeps the value, too
 		}
 	}
 	e.send(ev, func(f *Filter) bool { return f.wants(cache, ev.Key) || kind == Cleared && f.Cache == cache })

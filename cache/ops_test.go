@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 	"time"
+	"unsafe"
 )
 
 // start runs a node until the test ends.
@@ -273,6 +274,52 @@ func TestSubscribe(t *testing.T) {
 	}
 	if ev, err := sub.Next(ctx); err != nil || ev.Kind != Missed {
 		t.Fatalf("a slow subscriber gets %+v, %v", ev, err)
+	}
+}
+
+// TestSubscriberBytes: what waits for a subscriber is bounded in bytes, too (P12); a single event comes through whatever its size.
+func TestSubscriberBytes(t *testing.T) {
+	events := newEvents()
+	sub := events.add(Filter{Messages: true})
+	defer sub.Close()
+	next := func(want EventKind) {
+		t.Helper()
+		if ev, ok := sub.take(); !ok || ev.Kind != want {
+			t.Fatalf("%+v, %v; want %v", ev.Kind, ok, want)
+		}
+	}
+	put := func(count, size int) {
+		value := make([]byte, size)
+		for range count {
+			sub.put(Event{Kind: Published, Key: "news", Value: value})
+		}
+	}
+	for range 3 {
+		put(1, bufferBytes+1)
+		next(Published)
+		put(63, 1<<20)
+		for range 63 {
+			next(Published)
+		}
+		put(100, 1<<20)
+		next(Missed)
+		for sub.bytes > 0 {
+			next(Published)
+		}
+		if _, more := sub.take(); more {
+			t.Fatal("more waits than is counted")
+		}
+	}
+	// What is removed is told without its value, which does not wait either.
+	st := newState(events)
+	changes := events.add(Filter{Cache: "c"})
+	defer changes.Close()
+	st.apply(&batch{requests: []request{{ops: []Op{{Kind: OpPut, Cache: "c", Key: "k", Value: []byte("v"), TTL: NoExpiry}}}}})
+	key := st.table("c").get("k").key
+	st.apply(deletion("c", "k"))
+	_, _ = changes.take()
+	if ev, _ := changes.take(); ev.Kind != Removed || ev.Key != key || unsafe.StringData(ev.Key) == unsafe.StringData(key) {
+		t.Fatalf("%+v keeps the value", ev)
 	}
 }
 
