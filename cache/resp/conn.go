@@ -294,21 +294,24 @@ func unknownCommand(args [][]byte) string {
 	return "ERR unknown command '" + string(args[0][:min(len(args[0]), 128)]) + "', with args beginning with: " + shown.String()
 }
 
-// quietly carries a command out after CLIENT REPLY OFF or SKIP: what it answers is dropped.
+// quietly carries a command out after CLIENT REPLY OFF or SKIP: what it answers is dropped, but for what SUBSCRIBE has sent already, as
+// Redis sends it, too.
 func (c *conn) quietly(cmd *command, args [][]byte) error {
 	c.settle()
+	if err := c.flush(); err != nil { // so that nothing of others is left where its answer goes
+		return err
+	}
 	if c.silent == skipNext {
 		c.silent = skipThis
 	}
-	before := len(c.w.buf)
 	err := c.dispatch(cmd, args)
 	c.settle()
 	switch c.silent {
 	case skipThis:
 		c.silent = speaking
-		c.w.buf = c.w.buf[:before]
+		c.w.buf = c.w.buf[:0]
 	case silent, skipNext:
-		c.w.buf = c.w.buf[:before]
+		c.w.buf = c.w.buf[:0]
 	}
 	return err
 }

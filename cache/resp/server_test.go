@@ -273,6 +273,20 @@ func TestReplyModes(t *testing.T) {
 			t.Errorf("%s, want %s", got, want)
 		}
 	}
+	for _, mode := range []string{"OFF", "SKIP"} { // SUBSCRIBE sends its answer at once, and with it what stands before it: once
+		c := dial(t, start(t, newFake(), Config{}))
+		c.send(encode("SET", "a", "1") + encode("GET", "a") + encode("CLIENT", "REPLY", mode) + encode("SUBSCRIBE", "ch") +
+			encode("UNSUBSCRIBE", "ch") + encode("CLIENT", "REPLY", "ON") + encode("ECHO", "after"))
+		want := []string{"+OK", `$"1"`, `*[$"subscribe" $"ch" :1]`, `*[$"unsubscribe" $"ch" :0]`, "+OK", `$"after"`}
+		if mode == "OFF" {
+			want = append(want[:3], want[4:]...)
+		}
+		for _, want := range want {
+			if got := c.receive(); got != want {
+				t.Errorf("%s: %s, want %s", mode, got, want)
+			}
+		}
+	}
 }
 
 // TestEnd: Serve closes every connection and returns after all its goroutines have.
