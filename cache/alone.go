@@ -18,8 +18,7 @@ type alone struct {
 
 func (n *Node) runAlone(ctx context.Context) error {
 	a := &alone{st: newState(n.events)}
-	a.st.options, a.st.fallback = n.cfg.Caches, n.cfg.Default
-	a.st.standard.Store(&n.cfg.Default)
+	a.st.setOptions(n.cfg.Caches, n.cfg.Default)
 	a.st.rev.Store(versionBase())
 	a.st.clock.Store(time.Now().UnixMilli())
 	a.st.ahead.Store(math.MinInt64 / 2)

@@ -340,3 +340,34 @@ func TestErrors(t *testing.T) {
 		}
 	}
 }
+
+// TestRefusedAtEveryLevel: what its cache cannot hold is refused at the levels, too, that answer before the log is applied, and the first
+// write of a cache is no exception (P11): nobody would hear of it afterwards.
+func TestRefusedAtEveryLevel(t *testing.T) {
+	c := newCluster(t, 2, Config{Caches: map[string]Options{"small": {MaxBytes: 1000}}})
+	ctx := t.Context()
+	n := c.nodes[c.others(c.leader())[0]]
+	for _, level := range []Level{Direct, Leader, Once, Quorum} {
+		if _, err := n.Cache("small").Put(ctx, "k", make([]byte, 2000), NoExpiry, level); !errors.Is(err, ErrTooLarge) {
+			t.Errorf("a value that is larger than its cache, at %v: %v", level, err)
+		}
+	}
+	var all Txn
+	for i := range maxCaches {
+		all.Ops = append(all.Ops, Op{Kind: OpPut, Cache: fmt.Sprint(i), TTL: NoExpiry})
+	}
+	if _, err := n.Do(ctx, Quorum, all); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.Cache("0").Get(ctx, "", OwnWrites); err != nil {
+		t.Fatal(err)
+	}
+	for level := Quorum; level <= Direct; level++ {
+		if _, err := n.Cache("another").Put(ctx, "k", nil, NoExpiry, level); !errors.Is(err, ErrTooLarge) {
+			t.Errorf("a cache more than possible, at %v: %v", level, err)
+		}
+		if _, err := n.Cache("0").Put(ctx, "k", nil, NoExpiry, level); err != nil {
+			t.Errorf("a cache that is there, at %v: %v", level, err)
+		}
+	}
+}

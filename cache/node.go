@@ -328,7 +328,7 @@ func check(level Level, r *request) (Level, error) {
 	return effective, nil
 }
 
-// fits refuses what can be seen here to be larger than its cache may be: at the levels that answer before the log is applied, nobody would
+// fits refuses what can be seen here to be larger than its cache may be, or one cache too many: at the levels that answer before the log is applied, nobody would
 // hear of it afterwards.
 func (n *Node) fits(r *request) error {
 	st := n.view()
@@ -337,11 +337,13 @@ func (n *Node) fits(r *request) error {
 	}
 	for i := range r.ops {
 		op := &r.ops[i]
-		t := st.table(op.Cache)
-		if op.Kind != OpPut || t == nil {
+		if op.Kind != OpPut {
 			continue
 		}
-		if size, most := entrySize(op.Key, op.Value), t.bounds().MaxBytes; size > most {
+		if tables := *st.tables.Load(); len(tables) >= maxCaches && tables[op.Cache] == nil {
+			return fmt.Errorf("%w: there are %d caches, and %q would be one more; %w", ErrTooLarge, len(tables), op.Cache, ErrNotDone)
+		}
+		if size, most := entrySize(op.Key, op.Value), st.boundsOf(op.Cache).MaxBytes; size > most {
 			return fmt.Errorf("%w: an entry of %d bytes, the cache may have %d; %w", ErrTooLarge, size, most, ErrNotDone)
 		}
 	}

@@ -162,7 +162,8 @@ func (p *parcel) block(b []byte) error {
 
 // declaration returns what was declared, as it goes with a state.
 func (s *state) declaration() []byte {
-	b, err := json.Marshal(declaration{Caches: s.options, Default: s.fallback, Hosts: s.hosts, HostsAt: s.hostsAt})
+	d := s.declared.Load()
+	b, err := json.Marshal(declaration{Caches: d.caches, Default: d.fallback, Hosts: s.hosts, HostsAt: s.hostsAt})
 	if err != nil { // numbers and strings: it cannot fail
 		return nil
 	}

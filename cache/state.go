@@ -25,22 +25,30 @@ type state struct {
 	applied atomic.Uint64 // index of the last entry applied
 	ahead   atomic.Int64  // add now() in milliseconds for an estimate of the log's time at this moment
 
-	options  map[string]Options      // declared by the leader
-	standard atomic.Pointer[Options] // fallback, for other goroutines
-	fallback Options
-	hosts    []string       // declared: the list by which a majority is counted
-	hostsAt  uint64         // the version at which it was
-	agreed   func([]string) // told of a new list; may be nil
-	order    []*table       // by name: what is done to all is done in the same order everywhere
+	declared atomic.Pointer[declaredOptions] // by the leader
+	hosts    []string                        // declared: the list by which a majority is counted
+	hostsAt  uint64                          // the version at which it was
+	agreed   func([]string)                  // told of a new list; may be nil
+	order    []*table                        // by name: what is done to all is done in the same order everywhere
 	events   *events
 	over     *overlays // told of what is removed; may be nil
 }
 
+// declaredOptions are the options of the caches, and of those that have none of their own. They do not change.
+type declaredOptions struct {
+	caches   map[string]Options
+	fallback Options
+}
+
 func newState(ev *events) *state {
-	s := &state{options: map[string]Options{}, fallback: Options{}.withDefaults(), events: ev}
+	s := &state{events: ev}
 	s.tables.Store(&map[string]*table{})
-	s.standard.Store(&s.fallback)
+	s.setOptions(nil, Options{}.withDefaults())
 	return s
+}
+
+func (s *state) setOptions(caches map[string]Options, fallback Options) {
+	s.declared.Store(&declaredOptions{caches, fallback})
 }
 
 func (s *state) table(name string) *table { return (*s.tables.Load())[name] }
@@ -68,14 +76,15 @@ func (s *state) boundsOf(name string) Options {
 	if t := s.table(name); t != nil {
 		return t.bounds()
 	}
-	return *s.standard.Load()
+	return s.optionsOf(name)
 }
 
 func (s *state) optionsOf(name string) Options {
-	if o, ok := s.options[name]; ok {
+	d := s.declared.Load()
+	if o, ok := d.caches[name]; ok {
 		return o
 	}
-	return s.fallback
+	return d.fallback
 }
 
 // live returns the entry unless it has expired by the log's time.
@@ -472,9 +481,7 @@ func (s *state) declare(data []byte) Result {
 	if err := json.Unmarshal(data, &d); err != nil {
 		return Result{Err: errors.Join(ErrInvalid, err)}
 	}
-	s.options, s.fallback = d.Caches, d.Default
-	fallback := d.Default
-	s.standard.Store(&fallback)
+	s.setOptions(d.Caches, d.Default)
 	s.rev.Store(max(s.rev.Load(), d.Base))
 	if len(d.Hosts) > 0 && !slices.Equal(d.Hosts, s.hosts) {
 		s.hosts, s.hostsAt = d.Hosts, s.rev.Add(1)
