@@ -90,6 +90,9 @@ func accessOf(rt *route, r *http.Request) Access {
 		path := need.Path
 		need.Exists = func(ctx context.Context) (bool, error) { return rt.exists(ctx, path) }
 	}
+	if rt.answered != nil && (need.Op == Update || need.Op == Patch) {
+		need.Answered = func(context.Context) (bool, error) { return rt.answered(r) }
+	}
 	return need
 }
 

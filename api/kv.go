@@ -28,6 +28,7 @@ type KV interface {
 	List(ctx context.Context, path, after string, limit int) ([]string, error)
 	Config(ctx context.Context) (kv.Config, error)
 	UpdateConfig(ctx context.Context, u kv.ConfigUpdate, req kv.Request) error
+	Answered(ctx context.Context, path string, req kv.Request) (bool, error)
 }
 
 // kvBase is where the paths of entries begin.
@@ -42,6 +43,9 @@ func (a *active) kvRoutes() {
 		rt := &route{class: class, on: on}
 		if kind == "data" || kind == "metadata" {
 			rt.exists = a.entryExists
+		}
+		if kind == "data" {
+			rt.answered = a.entryAnswered
 		}
 		a.below = append(a.below, prefix{kvBase + kind + "/", rt})
 	}
@@ -69,6 +73,11 @@ func (a *active) entryExists(ctx context.Context, path string) (bool, error) {
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// entryAnswered reports whether a write of an entry's data was carried out before.
+func (a *active) entryAnswered(r *http.Request) (bool, error) {
+	return a.kv.Answered(r.Context(), strings.TrimPrefix(r.URL.Path, kvBase+"data/"), a.writer(r))
 }
 
 // entry takes the entry's path out of the URL, below one of the kinds.

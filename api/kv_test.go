@@ -54,6 +54,9 @@ func cas(o kv.WriteOptions) string {
 func (f *fakeKV) Write(_ context.Context, path string, data kv.Object, o kv.WriteOptions) (*kv.VersionMetadata, error) {
 	return aVersion(), f.note(&o.Request, "Write %s %s cas=%s", path, data, cas(o))
 }
+func (f *fakeKV) Answered(_ context.Context, path string, req kv.Request) (bool, error) {
+	return true, f.note(nil, "Answered %s %s", path, req.Slot)
+}
 func (f *fakeKV) Patch(_ context.Context, path string, patch kv.Object, o kv.WriteOptions) (*kv.VersionMetadata, error) {
 	return aVersion(), f.note(&o.Request, "Patch %s %s cas=%s", path, patch, cas(o))
 }

@@ -19,7 +19,9 @@ type route struct {
 	self  bool   // its handlers want the bearer's token
 	// exists tells a POST that makes something from one that changes it; nil: all POSTs are changes.
 	exists func(ctx context.Context, path string) (bool, error)
-	on     methods
+	// answered tells that a write was carried out before, where not its slot alone tells that; nil: it does.
+	answered func(*http.Request) (bool, error)
+	on       methods
 }
 
 // both answers POST and PUT alike, as Vault does.

@@ -220,7 +220,15 @@ func TestAccess(t *testing.T) {
 				t.Errorf("%s: %v, %v", c.path, there, err)
 			}
 		}
-		got.Exists = nil
+		if (got.Answered != nil) != (strings.HasPrefix(c.path, "secret/data/") && (c.method == "POST" || c.method == "PATCH")) {
+			t.Errorf("%s %s: asks the entry whether it was answered: %v", c.method, c.path, got.Answered != nil)
+		}
+		if got.Answered != nil {
+			if done, err := got.Answered(t.Context()); err != nil || !done || f.calls[len(f.calls)-1] != "Answered app id-a/1/1" {
+				t.Errorf("%s: %v, %v, %s", c.path, done, err, f.calls)
+			}
+		}
+		got.Exists, got.Answered = nil, nil
 		if fmt.Sprint(got) != fmt.Sprint(c.want) {
 			t.Errorf("%s %s: %+v", c.method, c.path, got)
 		}

@@ -39,6 +39,10 @@ type Access struct {
 	// for which it is "update". It is asked only if that decides. nil: "update" is needed, as in Vault for paths that
 	// make no such difference.
 	Exists func(context.Context) (bool, error)
+
+	// Answered reports whether the request was carried out before, where it is not its slot that tells (package internal/slots). It is asked
+	// only for a repeat that would be denied. nil: the slot tells.
+	Answered func(context.Context) (bool, error)
 }
 
 // spentFor is how long a token is kept after its last use, for a repeat of the request that made it.
@@ -59,10 +63,21 @@ func (s *Store) Authorize(ctx context.Context, secret Secret, need Access, req R
 	if !errors.Is(err, ErrDenied) {
 		return t, err
 	}
-	if done, serr := s.slots.Answered(ctx, req, nil); done || serr != nil {
-		return &Token{answered: true}, serr
+	if done, aerr := s.carriedOut(ctx, need, req); done || aerr != nil {
+		return &Token{answered: true}, aerr
 	}
 	return nil, ErrDenied
+}
+
+// carriedOut reports whether a request was carried out before. What a writer keeps with its data it may put into the slot meanwhile,
+// and never the other way: so the slot is asked last.
+func (s *Store) carriedOut(ctx context.Context, need Access, req Request) (bool, error) {
+	if need.Answered != nil && s.slots.Repeated(req) {
+		if done, err := need.Answered(ctx); done || err != nil {
+			return done, err
+		}
+	}
+	return s.slots.Answered(ctx, req, nil)
 }
 
 // Check is Authorize where no use can be counted, since this node is not the active one: tokens whose uses are limited are

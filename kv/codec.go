@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	metaFormat = 1
+	metaFormat = 2
 	dataFormat = 1
 	dataHeader = 1 + 8
 
@@ -18,19 +18,23 @@ const (
 	flagDestroyed   = 1 << 0
 	flagDeletion    = 1 << 1
 	minVersionSize  = 3 // bytes of the shortest encoded version
+	minRecordSize   = 5 // and record
 )
 
 // encodeMeta writes: format | current oldest swept max (uvarints) | flags (1 B) | delete after, created, updated (varints,
 // ns) | number of custom pairs, then key and value of each, by key | number of versions, then of each: number (uvarint),
 // created (varint), flags (1 B), and with flagDeletion its deletion less created (varint) | with flagInline the current version's
 // data. Strings are a uvarint length and their bytes.
+//
+// With records the format is 2, and behind all that is: number of records, then of each: slot (string), number, current less its version
+// (uvarints), updated less created (varint), deletion less created (uvarint, 0: none).
 func encodeMeta(m *metadata) []byte {
-	size := 64 + 24*len(m.versions) + len(m.inline)
+	size := 64 + 24*len(m.versions) + 96*len(m.records) + len(m.inline)
 	for k, v := range m.custom {
 		size += len(k) + len(v) + 6
 	}
 	b := make([]byte, 0, size)
-	b = append(b, metaFormat)
+	b = append(b, 1+flag(len(m.records) > 0, 1))
 	for _, n := range [...]uint64{m.current, m.oldest, m.swept, m.maxVersions} {
 		b = binary.AppendUvarint(b, n)
 	}
@@ -54,6 +58,24 @@ func encodeMeta(m *metadata) []byte {
 	if m.inline != nil {
 		b = appendString(b, m.inline)
 	}
+	if len(m.records) > 0 {
+		b = m.appendRecords(b)
+	}
+	return b
+}
+
+func (m *metadata) appendRecords(b []byte) []byte {
+	b = binary.AppendUvarint(b, uint64(len(m.records)))
+	for _, r := range m.records {
+		b = binary.AppendUvarint(appendString(b, r.slot), r.number)
+		b = binary.AppendUvarint(b, m.current-r.version)
+		b = binary.AppendVarint(b, m.updated-r.created)
+		after := uint64(0)
+		if r.deletion != 0 {
+			after = uint64(r.deletion - r.created)
+		}
+		b = binary.AppendUvarint(b, after)
+	}
 	return b
 }
 
@@ -73,7 +95,7 @@ func decodeMeta(data []byte) (*metadata, error) {
 	if len(data) > 0 && data[0] > metaFormat {
 		return nil, fmt.Errorf("metadata: %w: format %d, this build knows %d", ErrNewerFormat, data[0], metaFormat)
 	}
-	if len(data) == 0 || data[0] != metaFormat {
+	if len(data) == 0 || data[0] == 0 {
 		return nil, fmt.Errorf("metadata: %w", ErrDamaged)
 	}
 	r := reader{rest: data[1:]}
@@ -105,10 +127,27 @@ func decodeMeta(data []byte) (*metadata, error) {
 	if flags&flagInline != 0 {
 		m.inline = r.bytes()
 	}
+	if data[0] > 1 {
+		m.readRecords(&r)
+	}
 	if r.bad || len(r.rest) > 0 || last > m.current {
 		return nil, fmt.Errorf("metadata: %w", ErrDamaged)
 	}
 	return m, nil
+}
+
+func (m *metadata) readRecords(r *reader) {
+	n := r.count(minRecordSize)
+	r.bad = r.bad || n == 0
+	m.records = make([]record, 0, n+1) // one more: the next write's
+	for range n {
+		one := record{slot: r.string(), number: r.uvarint(), version: m.current - r.uvarint(), created: m.updated - r.varint()}
+		if after := r.uvarint(); after != 0 {
+			one.deletion = one.created + int64(after)
+			r.bad = r.bad || one.deletion == 0
+		}
+		m.records = append(m.records, one)
+	}
 }
 
 // reader takes values off the front, and remembers when one was not there.

@@ -17,9 +17,14 @@ import (
 // vectors are stored formats as they were first written. They never change.
 type vectors struct {
 	Meta []struct {
-		Stored string
-		Shown  json.RawMessage
-		Inline string
+		Stored  string
+		Shown   json.RawMessage
+		Inline  string
+		Records []struct {
+			Slot              string
+			Number, Version   uint64
+			Created, Deletion int64
+		}
 	}
 	Data []struct {
 		Stored  string
@@ -41,7 +46,7 @@ func TestVectors(t *testing.T) {
 	must(t, err)
 	var v vectors
 	must(t, json.Unmarshal(raw, &v))
-	if len(v.Meta) < 4 || len(v.Data) < 1 || len(v.Keys) < 5 || len(v.Config) < 2 {
+	if len(v.Meta) < 5 || len(v.Data) < 1 || len(v.Keys) < 5 || len(v.Config) < 2 {
 		t.Fatal("vectors are missing")
 	}
 	for i, c := range v.Meta {
@@ -56,6 +61,11 @@ func TestVectors(t *testing.T) {
 		}
 		if string(m.inline) != c.Inline {
 			t.Errorf("meta %d: data %q, want %q", i, m.inline, c.Inline)
+		}
+		for j, r := range c.Records {
+			if len(m.records) != len(c.Records) || m.records[j] != (record{r.Slot, r.Number, r.Version, r.Created, r.Deletion}) {
+				t.Errorf("meta %d: records %+v, want %+v", i, m.records, c.Records)
+			}
 		}
 		if again := hex.EncodeToString(encodeMeta(m)); again != c.Stored {
 			t.Errorf("meta %d is now stored as %s", i, again)
@@ -112,6 +122,16 @@ func drawMeta(t *rapid.T) *metadata {
 	}
 	if rapid.Bool().Draw(t, "inline") {
 		m.inline = Object(rapid.StringN(2, 200, -1).Draw(t, "data"))
+	}
+	for range rapid.IntRange(0, 3).Draw(t, "records") {
+		r := record{
+			slot: rapid.String().Draw(t, "slot"), number: rapid.Uint64().Draw(t, "number"), version: rapid.Uint64().Draw(t, "version"),
+			created: rapid.Int64Range(1, 1<<62).Draw(t, "created"),
+		}
+		if rapid.Bool().Draw(t, "deleted") {
+			r.deletion = r.created + rapid.Int64Range(1, 1<<60).Draw(t, "after")
+		}
+		m.records = append(m.records, r)
 	}
 	return m
 }
@@ -173,6 +193,7 @@ func TestPaths(t *testing.T) {
 func FuzzDecodeMeta(f *testing.F) {
 	f.Add(encodeMeta(&metadata{}))
 	f.Add(encodeMeta(&metadata{current: 3, custom: map[string]string{"k": "v"}, versions: []version{{number: 2, created: 7}, {number: 3, created: 9, deletion: 10, destroyed: true}}}))
+	f.Add(encodeMeta(&metadata{current: 3, updated: 9, versions: []version{{number: 3, created: 9}}, records: []record{{"n/1/2", 7, 3, 9, 0}, {"n/1/3", 8, 2, 5, 12}}}))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m, err := decodeMeta(data)
 		if err != nil {

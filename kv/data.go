@@ -124,7 +124,7 @@ func (s *Store) addVersion(path string, m *metadata, config Config, data Object,
 	if limit := s.caps.MaxValue; limit > 0 && len(data)+dataHeader > limit {
 		return plan{}, &physical.TooLargeError{What: "data", Key: path, Size: len(data), Limit: limit - dataHeader}
 	}
-	return plan{meta: m, ops: ops, answer: answer}, nil
+	return plan{meta: m, made: v, ops: ops, answer: answer}, nil
 }
 
 func (m *metadata) checkCAS(c Config, cas *int) error {

@@ -11,8 +11,8 @@
 // # Stored formats
 //
 //	kv/config                     settings for all paths (JSON)
-//	kv/meta/<path>                format 1, then all that is known of the path and its versions (varints, see codec.go), and the
-//	                              current version's data where they are short
+//	kv/meta/<path>                format 1 or 2, then all that is known of the path and its versions (varints, see codec.go), the
+//	                              current version's data where they are short, and in format 2 the requests that may be repeated
 //	kv/data/<path>/<version>      format 1 (1 B) | created, Unix time in ns (8 B, big endian) | the JSON object as it was given
 //
 // A segment of a path that a store may not take as it is — empty, "." or "..", with control characters or bytes that are
@@ -21,14 +21,19 @@
 //
 // # Design
 //
-// A write is one commit: the new version, the metadata, what falls out of the window of kept versions, and the slot
-// that lets the request be repeated (package internal/slots). It is conditioned on the metadata that it started
-// from. So an attempt whose outcome was unknown, and which lands late, cannot land on top of another: whichever is
-// second fails and begins anew, and finds the first one's slot. Writers of a path take turns besides, because a
-// conflict costs more than a wait.
+// A write is one commit: the new version, the metadata, what falls out of the window of kept versions, and what lets the
+// request be repeated. It is conditioned on the metadata that it started from. So an attempt whose outcome was unknown, and which
+// lands late, cannot land on top of another: whichever is second fails and begins anew, and finds the first one's record.
+// Writers of a path take turns besides, because a conflict costs more than a wait.
 //
-// Short data of the current version lie with the metadata: so a write of a new path is two entries with its slot, and a read is one.
-// The next write moves them into an entry of their own, in its own commit.
+// What lets a request be repeated lies in its slot (package internal/slots), in the same commit; but for the writes of versions
+// it lies with the metadata, as a record of the request's slot and number, and of the version that it made. The next write of the
+// path drops the records of requests that are known to be over: their slots were used again. Before any other record would go, or
+// give another answer than it did — the path is removed, its custom metadata change, or there would be too many —, a commit before moves
+// them into their slots. Whoever asks looks at the metadata first, and then at the slot: a record only ever moves that way.
+//
+// Short data of the current version lie with the metadata: so a write of a new path is one entry, and a read is one. The
+// next write moves them into an entry of their own, in its own commit.
 //
 // Where a read is a round trip, a path that is written is taken for new without a look once many in a row were: the commit's
 // condition finds out if it is not.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -221,9 +222,9 @@ func TestFewOpsInACommit(t *testing.T) {
 		write(t, s, "a", `{}`)
 	}
 	must(t, s.UpdateConfig(ctx, ConfigUpdate{MaxVersions: ptr(2)}, Request{}))
-	req := Request{ID: "i", Slot: "n/1/1"}
+	req := Request{ID: "z", Slot: "n/1/1"}
 	for i := range 12 {
-		_, err := s.Write(ctx, "a", Object(`{}`), WriteOptions{Request: req})
+		_, err := s.Write(ctx, "a", Object(`{}`), WriteOptions{Request: Request{ID: strconv.FormatInt(int64(i), 36), Slot: "n/1/1"}})
 		must(t, err)
 		m, err := s.ReadMetadata(ctx, "a")
 		must(t, err)
@@ -464,7 +465,7 @@ func TestDamage(t *testing.T) {
 	write(t, s, "a", `{}`)
 	write(t, s, "b", `{}`)
 	write(t, s, "c", `{}`)
-	must(t, v.store.Commit(ctx, nil, physical.Delete("kv/data/a/1"), physical.Put("kv/meta/b", []byte{2}), physical.Put("kv/data/c/1", []byte{1})))
+	must(t, v.store.Commit(ctx, nil, physical.Delete("kv/data/a/1"), physical.Put("kv/meta/b", []byte{3}), physical.Put("kv/data/c/1", []byte{1})))
 	for path, want := range map[string]error{"a": ErrDamaged, "b": ErrNewerFormat, "c": ErrDamaged} {
 		if _, err := s.Read(ctx, path, 0); !errors.Is(err, want) {
 			t.Errorf("%s: %v", path, err)

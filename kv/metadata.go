@@ -35,6 +35,7 @@ type metadata struct {
 	updated     int64
 	custom      map[string]string
 	versions    []version // by rising number
+	records     []record  // of requests that made versions, and may be repeated; the oldest first
 	inline      Object    // data of the current version, where they lie with the metadata; nil: in an entry of their own
 }
 

@@ -105,7 +105,7 @@ func (s *Store) settings(ctx context.Context, path string, req Request, maxVersi
 		}
 		set(&m.casRequired, cas)
 		set(&m.deleteAfter, after)
-		return plan{meta: m}, nil
+		return plan{meta: m, settled: true}, nil
 	})
 }
 

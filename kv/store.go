@@ -19,6 +19,7 @@ const (
 	attempts    = 8   // of a write that meets another's
 	defaultOps  = 128 // in a commit, where the store has no limit
 	reservedOps = 5   // besides removed data: condition, metadata, new data, data that are moved, slot
+	settleOps   = 2   // besides the records that are settled, of two ops each: condition, metadata
 	minOps      = reservedOps + 1
 )
 
@@ -43,6 +44,8 @@ type Store struct {
 	now     func() time.Time
 	caps    physical.Caps
 	removes int // data removed in one commit at the most
+	settles int // records settled in one
+	records int // kept with the metadata at the most, besides the one that a write adds
 	inline  int // data of at most so many bytes lie with the metadata while they are the current version's
 
 	remote bool         // a read costs a round trip
@@ -61,8 +64,9 @@ func New(entries Entries) *Store {
 	if ops == 0 {
 		ops = defaultOps
 	}
-	s.removes = max(ops, minOps) - reservedOps
-	s.inline = inlineMost
+	ops = max(ops, minOps)
+	s.removes, s.settles = ops-reservedOps, (ops-settleOps)/2
+	s.inline, s.records = inlineMost, mostRecords
 	if s.caps.MaxValue > 0 {
 		s.inline = min(s.inline, s.caps.MaxValue/inlineShare)
 	}
@@ -89,18 +93,29 @@ func (s *Store) lock(ctx context.Context, path string) (unlock func(), err error
 type plan struct {
 	nothing bool      // the state is as wished already
 	more    bool      // this is a part: the write goes on afterwards
+	settled bool      // no records are to lie with the metadata: what they say changes
 	meta    *metadata // as it will be; nil: removed
+	made    version   // the new one, where there is: then the request is recorded with the metadata
 	ops     []physical.Op
 	answer  any // kept in the request's slot
 }
 
+// settles reports whether so many records of the path are to be settled before the plan is carried out.
+func (p plan) settles(records, most int) bool {
+	if p.settled || p.meta == nil {
+		return records > 0
+	}
+	return records > most
+}
+
 // change carries out one write of a path. It shows decide the path's metadata as they are (nil: there is no such path; it
 // may change them in place) and commits the plan, on condition that they still are. A request that was carried out
-// before is not again; its answer is decoded into answer. makes: it can make the path.
-func (s *Store) change(ctx context.Context, path string, req Request, answer any, makes bool, decide func(*metadata) (plan, error)) error {
+// before is not again; its answer is given in answer (nil: it has none). makes: it can make the path.
+func (s *Store) change(ctx context.Context, path string, req Request, answer *VersionMetadata, makes bool, decide func(*metadata) (plan, error)) error {
 	if err := s.checkLength(path); err != nil {
 		return err
 	}
+	s.slots.Arrived(req)
 	unlock, err := s.lock(ctx, path)
 	if err != nil {
 		return err
@@ -121,19 +136,24 @@ func (s *Store) change(ctx context.Context, path string, req Request, answer any
 		if makes {
 			s.found(m != nil)
 		}
-		// After the metadata: an attempt that lands in between changes them, and the commit fails.
-		if done, err := s.slots.Answered(ctx, req, answer); done || err != nil {
+		if done, err := s.answered(ctx, m, req, answer); done || err != nil {
 			return err
+		}
+		records := 0
+		if m != nil {
+			s.prune(m)
+			records = len(m.records)
 		}
 		p, err := decide(m)
 		if err != nil || p.nothing {
 			return err
 		}
-		ops, err := p.commit(key, before, req)
-		if err != nil {
-			return err
+		if p.settles(records, s.records) {
+			p.more = true
+			err = s.settle(ctx, key, before)
+		} else {
+			err = s.commit(ctx, p, key, before, req)
 		}
-		err = s.entries.Commit(ctx, ops...)
 		switch {
 		case errors.Is(err, physical.ErrConflict):
 			// Another attempt landed, late, perhaps of this very request: it counts as a repeat from here on.
@@ -168,18 +188,14 @@ func (s *Store) found(there bool) {
 // create carries out a write as if there were no such path. done is false if that must be looked up after all; then nothing was
 // written, unless by an earlier attempt of the same request.
 func (s *Store) create(ctx context.Context, key string, req Request, decide func(*metadata) (plan, error)) (done bool, err error) {
-	if done, err := s.slots.Answered(ctx, req, nil); done || err != nil {
-		return err != nil, err // a repeat of it is known: see what it did
+	if s.slots.Repeated(req) {
+		return false, nil
 	}
 	p, err := decide(nil)
 	if err != nil || p.nothing {
 		return false, nil
 	}
-	ops, err := p.commit(key, nil, req)
-	if err != nil {
-		return true, err
-	}
-	err = s.entries.Commit(ctx, ops...)
+	err = s.commit(ctx, p, key, nil, req)
 	if errors.Is(err, physical.ErrConflict) {
 		s.found(true)
 		return false, nil
@@ -187,8 +203,26 @@ func (s *Store) create(ctx context.Context, key string, req Request, decide func
 	return true, err
 }
 
-// commit puts the plan into ops.
-func (p plan) commit(key string, before []byte, req Request) ([]physical.Op, error) {
+// answered reports whether a request was carried out before, and gives its answer then. m is the path's metadata, read before: a record
+// that was settled since, or an attempt that lands, changes them, and the commit fails.
+func (s *Store) answered(ctx context.Context, m *metadata, req Request, answer *VersionMetadata) (bool, error) {
+	was, err := m.recorded(req)
+	switch {
+	case err != nil:
+		return false, err
+	case was == nil && answer == nil:
+		return s.slots.Answered(ctx, req, nil)
+	case was == nil:
+		return s.slots.Answered(ctx, req, answer)
+	case answer != nil:
+		*answer = *was
+	}
+	return true, nil
+}
+
+// commit carries the plan out.
+func (s *Store) commit(ctx context.Context, p plan, key string, before []byte, req Request) error {
+	recorded := p.made.number != 0 && p.meta.record(req, p.made)
 	ops := make([]physical.Op, 0, len(p.ops)+reservedOps)
 	ops = append(ops, unchanged(key, before))
 	switch {
@@ -198,10 +232,13 @@ func (p plan) commit(key string, before []byte, req Request) ([]physical.Op, err
 		ops = append(ops, physical.Delete(key))
 	}
 	ops = append(ops, p.ops...)
-	if p.more {
-		return ops, nil
+	if !recorded && !p.more {
+		var err error
+		if ops, err = req.Append(ops, p.answer); err != nil {
+			return err
+		}
 	}
-	return req.Append(ops, p.answer)
+	return s.entries.Commit(ctx, ops...)
 }
 
 // unchanged is the condition that key still holds what was read of it; nil: nothing.

@@ -48,7 +48,7 @@ func externalStores(ctx context.Context, o options) (*Section, error) {
 			"the crash kills the active node's whole process tree, the guardian included, so that its lock runs out, and the time is to the first success through a survivor. " +
 			"Entries of 1 KiB under fresh keys at 64 connections, to the active node and over all three, beside plain puts and gets of the same by the store's own client, in turn, after a round of both that does not count. " +
 			"The part is that of the active node, as the store's own client needs no second hop either; over all three, two requests of three are forwarded. " +
-			"What takes the rest: the store does about the same for both (a write of Locum's is two entries, their conditions and the fence, many in one transaction), but Locum's nodes take " +
+			"What takes the rest: the store does about the same for both (a write of Locum's is an entry, its condition and the fence, many in one transaction), but Locum's nodes take " +
 			"of the two processors, which all share, what stands under CPU for HTTP, policies, versions, encryption and forwarding; " +
 			"so the faster the store's own puts are, the smaller is the part. Reads come from the active node's memory, checked against its lease. S3 is a fake in the benchmark's own process.",
 		Header: []string{"store", "TTL", "step-down gap", "failed", "crash to first success", "failed GETs",
