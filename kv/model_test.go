@@ -317,7 +317,7 @@ func (w *world) run(steps int) error {
 // P6: whatever becomes of attempts, answers, paths and leaderships, each write is carried out once at the most, and all its attempts are
 // answered alike.
 func TestRepeatsInAnyOrder(t *testing.T) {
-	for seed := range uint64(1500) {
+	for seed := range uint64(600) {
 		if err := newWorld(seed, false).run(80); err != nil {
 			t.Errorf("seed %d: %v", seed, err)
 		}
@@ -326,7 +326,7 @@ func TestRepeatsInAnyOrder(t *testing.T) {
 
 // The test before is able to fail: where records go with their path, instead of into their slots, it does.
 func TestRepeatsWithoutSettling(t *testing.T) {
-	for seed := range uint64(1500) {
+	for seed := range uint64(600) {
 		if newWorld(seed, true).run(80) != nil {
 			return
 		}
