@@ -119,7 +119,7 @@ func (s *Store) learnTTL(ctx context.Context) error {
 func Caps() physical.Caps {
 	return physical.Caps{
 		Name: "etcd", Entries: true, HA: true, Watch: true, Shared: true,
-		MaxOps: maxOps, MaxValue: maxCommit - 4<<10, MaxCommit: maxCommit, MaxKey: 4 << 10,
+		MaxOps: maxOps, MaxValue: maxCommit - 8<<10, MaxCommit: maxCommit, MaxKey: 4 << 10,
 		MinTTL: 2 * time.Second, DefaultTTL: 5 * time.Second,
 		Failover: "Nothing is lost: etcd acknowledges what a majority has on disk; while it elects a leader (about 1 s) requests wait, and leases are counted anew.",
 	}
