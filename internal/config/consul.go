@@ -21,7 +21,7 @@ type ConsulStorage struct {
 	// CONSUL_HTTP_TOKEN of the environment.
 	Token physical.Secret `hcl:"token"`
 
-	// TokenFile is a file with the token, read at the start.
+	// TokenFile is a file with the token. It is read again when it is a second old, so that a token that runs out can be replaced.
 	TokenFile string `hcl:"token_file"`
 
 	// TokenEnv is the name of the environment variable with the token.
@@ -36,6 +36,10 @@ type ConsulStorage struct {
 
 	// Partition is Consul Enterprise's admin partition. Default: the agent's own.
 	Partition string `hcl:"partition"`
+
+	// SessionNode is the node of Consul's catalog whose session holds the lock, which ends with it: best one of Consul's servers. An
+	// agent in client mode leaves when it is stopped, and ends the sessions of its own node at once. Default: the agent's own.
+	SessionNode string `hcl:"session_node"`
 
 	// SessionTTLMin is the session_ttl_min of Consul's servers, the least that lock_ttl can be. Default: "10s", as theirs.
 	SessionTTLMin time.Duration `hcl:"session_ttl_min"`

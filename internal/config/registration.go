@@ -33,7 +33,7 @@ type ConsulRegistration struct {
 	// environment.
 	Token physical.Secret `hcl:"token"`
 
-	// TokenFile is a file with the token, read at the start.
+	// TokenFile is a file with the token, read for each request.
 	TokenFile string `hcl:"token_file"`
 
 	// TokenEnv is the name of the environment variable with the token.

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -22,8 +23,10 @@ type ConsulConfig struct {
 	// Address is the agent's HTTP API: "host:port", a URL with http:// or https://, or unix:// with the path of a socket. It
 	// should be the agent of this host. Default: "127.0.0.1:8500".
 	Address string
-	// Token needs service:write on the service. Namespace and Partition are where it is registered.
+	// Token needs service:write on the service; TokenFile is a file with it, which is read for each request. Namespace and
+	// Partition are where it is registered.
 	Token                physical.Secret
+	TokenFile            string
 	Namespace, Partition string
 	TLS                  physical.ClientTLS
 
@@ -55,7 +58,7 @@ type Consul struct {
 
 var _ Catalog = (*Consul)(nil)
 
-// NewConsul validates, without I/O but for the files of TLS.
+// NewConsul validates, without I/O but for the files of TLS and of the token.
 func NewConsul(config ConsulConfig) (*Consul, error) {
 	if config.Address == "" {
 		config.Address = "127.0.0.1:8500"
@@ -70,6 +73,9 @@ func NewConsul(config ConsulConfig) (*Consul, error) {
 		config.CheckTTL = 5 * time.Second
 	}
 	c := &Consul{config: config}
+	if _, err := c.token(); err != nil {
+		return nil, fmt.Errorf("consul: %w", err)
+	}
 	agent, err := url.Parse(config.Address)
 	if err != nil {
 		return nil, fmt.Errorf("consul: address: %w", err)
@@ -174,6 +180,18 @@ func (c *Consul) Remove(ctx context.Context) error {
 // errUnknown: the agent knows no such service or check.
 var errUnknown = errors.New("the agent does not know it")
 
+// token reads the file anew: a token runs out, and whoever renews it writes another there.
+func (c *Consul) token() (physical.Secret, error) {
+	if c.config.TokenFile == "" {
+		return c.config.Token, nil
+	}
+	text, err := os.ReadFile(c.config.TokenFile)
+	if err != nil {
+		return "", fmt.Errorf("the file with the token: %w", err)
+	}
+	return physical.Secret(strings.TrimSpace(string(text))), nil
+}
+
 func (c *Consul) put(ctx context.Context, path, query string, body any) error {
 	var encoded []byte
 	if body != nil {
@@ -189,8 +207,12 @@ func (c *Consul) put(ctx context.Context, path, query string, body any) error {
 	if err != nil {
 		return err
 	}
-	if c.config.Token != "" {
-		req.Header.Set("X-Consul-Token", c.config.Token.Reveal())
+	token, err := c.token()
+	if err != nil {
+		return err
+	}
+	if token != "" {
+		req.Header.Set("X-Consul-Token", token.Reveal())
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {

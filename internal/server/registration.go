@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"strings"
 
 	"github.com/locum-ha/locum/internal/config"
 	"github.com/locum-ha/locum/internal/registration"
@@ -61,7 +60,7 @@ func (s *Server) consulCatalog(c config.ConsulRegistration) (registration.Catalo
 		own = s.apiAddr
 	}
 	return registration.NewConsul(registration.ConsulConfig{
-		Address: c.Address, Token: token, Namespace: c.Namespace, Partition: c.Partition,
+		Address: c.Address, Token: token, TokenFile: c.TokenFile, Namespace: c.Namespace, Partition: c.Partition,
 		Service: c.Service, Tags: c.ServiceTags, APIAddr: own, NodeName: s.cfg.NodeName,
 		TLS: physical.ClientTLS{
 			CAFile: c.TLSCAFile, CertFile: c.TLSCertFile, KeyFile: c.TLSKeyFile, ServerName: c.TLSServerName, SkipVerify: c.TLSSkipVerify,
@@ -72,8 +71,7 @@ func (s *Server) consulCatalog(c config.ConsulRegistration) (registration.Catalo
 func registrationToken(c config.ConsulRegistration) (physical.Secret, error) {
 	switch {
 	case c.TokenFile != "":
-		content, err := os.ReadFile(c.TokenFile)
-		return physical.Secret(strings.TrimSpace(string(content))), err
+		return "", nil // it is read for each request
 	case c.TokenEnv != "":
 		token, ok := os.LookupEnv(c.TokenEnv)
 		if !ok {

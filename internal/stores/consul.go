@@ -27,11 +27,11 @@ func openConsul(ctx context.Context, c config.ConsulStorage) (*consul.Store, err
 
 // consulConfig also looks where Consul's own tools look.
 func consulConfig(c config.ConsulStorage) (consul.Config, error) {
-	token, err := fileSecret(c.Token, c.TokenFile, c.TokenEnv)
+	token, err := secret(c.Token, c.TokenEnv)
 	if err != nil {
 		return consul.Config{}, err
 	}
-	if token == "" {
+	if token == "" && c.TokenFile == "" {
 		token = physical.Secret(os.Getenv("CONSUL_HTTP_TOKEN"))
 	}
 	address := c.Address
@@ -39,8 +39,8 @@ func consulConfig(c config.ConsulStorage) (consul.Config, error) {
 		address = os.Getenv("CONSUL_HTTP_ADDR")
 	}
 	return consul.Config{
-		Address: address, Path: c.Path, Token: token, Datacenter: c.Datacenter, Namespace: c.Namespace, Partition: c.Partition,
-		MinTTL: c.SessionTTLMin,
+		Address: address, Path: c.Path, Token: token, TokenFile: c.TokenFile, Datacenter: c.Datacenter, Namespace: c.Namespace, Partition: c.Partition,
+		SessionNode: c.SessionNode, MinTTL: c.SessionTTLMin,
 		TLS: physical.ClientTLS{
 			CAFile: c.TLSCAFile, CertFile: c.TLSCertFile, KeyFile: c.TLSKeyFile, ServerName: c.TLSServerName, SkipVerify: c.TLSSkipVerify,
 		},

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -122,6 +124,97 @@ func TestAccess(t *testing.T) {
 	}
 }
 
+// A token that is revoked, or has run out, costs no lock: the error names the right, and the next token in its file is used.
+func TestTokenReplaced(t *testing.T) {
+	server := storeserver.StartConsul(t, map[string]any{"acl": storeserver.ConsulAccess()})
+	ask(t, server.Addr, "/v1/acl/policy", map[string]any{"Name": "full", "Rules": `key_prefix "orders/" { policy = "write" } session_prefix "" { policy = "write" }`})
+	token := func() (secret, accessor string) {
+		made := ask(t, server.Addr, "/v1/acl/token", map[string]any{"Policies": []map[string]string{{"Name": "full"}}})
+		return made["SecretID"].(string), made["AccessorID"].(string)
+	}
+	file := filepath.Join(t.TempDir(), "token")
+	write := func(secret string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(secret+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first, accessor := token()
+	write(first)
+	store, err := consul.Open(t.Context(), consul.Config{Address: server.Addr, Path: "orders", TokenFile: file})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	g, err := store.Acquire(t.Context(), physical.Record{Holder: "a"}, time.Minute, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req, err := http.NewRequest(http.MethodDelete, "http://"+server.Addr+"/v1/acl/token/"+accessor, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("X-Consul-Token", storeserver.ConsulRoot)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("revoke: %v, %v", resp, err)
+	}
+	_ = resp.Body.Close()
+	_, err = store.Renew(t.Context(), g)
+	if !errors.Is(err, physical.ErrUnavailable) || errors.Is(err, physical.ErrLost) || !strings.Contains(err.Error(), "session:write") {
+		t.Errorf("renewal with a token that was revoked: %v", err)
+	}
+	second, _ := token()
+	write(second)
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
+	for deadline := time.Now().Add(30 * time.Second); err != nil; <-ticker.C {
+		if _, err = store.Renew(t.Context(), g); err != nil && time.Now().After(deadline) {
+			t.Fatalf("renewal with the next token: %v", err)
+		}
+	}
+	if _, err := consul.Open(t.Context(), consul.Config{Address: server.Addr, TokenFile: file + "s"}); err == nil || !strings.Contains(err.Error(), "file with the token") {
+		t.Errorf("no such file: %v", err)
+	}
+}
+
+// P2: a session ends with its node, before its TTL: an agent in client mode that is stopped deregisters its node. With session_node
+// the lock is another node's.
+func TestNodeLeaves(t *testing.T) {
+	server := storeserver.StartConsul(t, nil)
+	ask(t, server.Addr, "/v1/catalog/register", map[string]any{"Node": "lasting", "Address": "192.0.2.1"})
+	win := func(path, node string) (*consul.Store, physical.Grant) {
+		t.Helper()
+		store, err := consul.Open(t.Context(), consul.Config{Address: server.Addr, Path: path, SessionNode: node})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = store.Close() })
+		g, err := store.Acquire(t.Context(), physical.Record{Holder: "a"}, time.Minute, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return store, g
+	}
+	usual, ofAgent := win("usual", "")
+	lasting, ofNode := win("lasting", "lasting")
+	ask(t, server.Addr, "/v1/catalog/deregister", map[string]any{"Node": "test"})
+	if _, err := usual.Renew(t.Context(), ofAgent); !errors.Is(err, physical.ErrLost) {
+		t.Errorf("docs/stores/consul.md says that a session ends with its agent's node: %v", err)
+	}
+	if _, err := lasting.Renew(t.Context(), ofNode); err != nil {
+		t.Errorf("the session of another node: %v", err)
+	}
+	nowhere, err := consul.Open(t.Context(), consul.Config{Address: server.Addr, Path: "nowhere", SessionNode: "nowhere"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nowhere.Close()
+	if _, err := nowhere.Acquire(t.Context(), physical.Record{Holder: "a"}, time.Minute, 0); err == nil || !strings.Contains(err.Error(), `"nowhere"`) || !strings.Contains(err.Error(), "session_node") {
+		t.Errorf("a node that is not there: %v", err)
+	}
+}
+
 // with is a fence as Commit takes it.
 func with(f physical.Fence) *physical.Fence {
 	if f.IsZero() {
@@ -149,6 +242,9 @@ func ask(t *testing.T, addr, path string, body any) map[string]any {
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	var answer map[string]any
+	if err == nil && resp.StatusCode == http.StatusOK && string(bytes.TrimSpace(text)) == "true" {
+		return nil
+	}
 	if err != nil || resp.StatusCode != http.StatusOK || json.Unmarshal(text, &answer) != nil {
 		t.Fatalf("%s: %s: %s", path, resp.Status, text)
 	}

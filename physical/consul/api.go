@@ -25,7 +25,7 @@ const maxConns = 100
 // api is Consul's HTTP API, as far as a store needs it.
 type api struct {
 	base  string // scheme and host
-	token physical.Secret
+	token *tokens
 	where url.Values // datacenter, namespace, partition
 	http  *http.Transport
 	conns conns.Set
@@ -36,7 +36,10 @@ func newAPI(config Config) (*api, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &api{base: u.Scheme + "://" + u.Host + strings.TrimSuffix(u.Path, "/"), token: config.Token, where: url.Values{}}
+	a := &api{base: u.Scheme + "://" + u.Host + strings.TrimSuffix(u.Path, "/"), where: url.Values{}}
+	if a.token, err = newTokens(config.Token, config.TokenFile); err != nil {
+		return nil, err
+	}
 	for name, value := range map[string]string{"dc": config.Datacenter, "ns": config.Namespace, "partition": config.Partition} {
 		if value != "" {
 			a.where.Set(name, value)
@@ -83,8 +86,8 @@ func (a *api) do(ctx context.Context, method, path string, query url.Values, bod
 	if err != nil {
 		return answer{}, err
 	}
-	if a.token != "" {
-		req.Header.Set("X-Consul-Token", a.token.Reveal())
+	if token := a.token.now(); token != "" {
+		req.Header.Set("X-Consul-Token", token.Reveal())
 	}
 	resp, err := a.http.RoundTrip(req)
 	if err != nil {

@@ -19,9 +19,14 @@ type Config struct {
 	Path string
 	// Token is for Consul's access control. It needs key:write on the path and session:write on the agent's node.
 	Token physical.Secret
+	// TokenFile is a file with the token, which is read again when it is a second old. Instead of Token.
+	TokenFile string
 	// Datacenter, Namespace and Partition are where the key-value store is. Default: the agent's, and the token's own. Another
 	// datacenter than the agent's can keep entries, and not the lock: that is held by a session of the agent's node.
 	Datacenter, Namespace, Partition string
+	// SessionNode is the node of Consul's catalog whose session holds the lock: a session ends with its node. Default: the
+	// agent's own. An agent in client mode leaves when it is stopped, and its node with it.
+	SessionNode string
 	// TLS is for an address with https://.
 	TLS physical.ClientTLS
 	// MinTTL is the session_ttl_min of Consul's servers; a shorter TTL is lengthened to it. Default: 10 s, as theirs.
@@ -60,6 +65,9 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("address %q: write host:port, or a URL with http://, https:// or unix://", c.Address))
 	case u.Scheme == "http" && !c.TLS.IsZero():
 		errs = append(errs, fmt.Errorf("TLS settings have no effect on address %q: write https://", c.Address))
+	}
+	if c.Token != "" && c.TokenFile != "" {
+		errs = append(errs, errors.New("a token and a file with one: one of them is too many"))
 	}
 	if len(c.Path) > 128 {
 		errs = append(errs, fmt.Errorf("the path is %d bytes long, at most 128", len(c.Path)))

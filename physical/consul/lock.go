@@ -96,17 +96,25 @@ func (s *Store) take(ctx context.Context, r physical.Record, session string, at 
 	return err == nil && len(failed) == 0, err
 }
 
-// createSession makes a session that ends by its TTL alone: no health check ends it before, and no delay follows it.
+// createSession makes a session that ends by its TTL, or with its node: no health check ends it before, and no delay follows it.
 func (s *Store) createSession(ctx context.Context, name string, ttl time.Duration) (string, error) {
-	body, err := json.Marshal(map[string]any{
+	session := map[string]any{
 		"Name": "locum " + name, "TTL": ttl.String(), "LockDelay": "0s", "Behavior": "release", "Checks": []string{}, "NodeChecks": []string{},
-	})
+	}
+	if s.sessionNode != "" {
+		session["Node"] = s.sessionNode
+	}
+	body, err := json.Marshal(session)
 	if err != nil {
 		return "", fmt.Errorf("%w: %v", physical.ErrInvalid, err)
 	}
 	got, err := s.api.do(ctx, http.MethodPut, "/v1/session/create", nil, body)
 	if err != nil {
 		return "", failure(ctx, err, false) // a session alone is no lock, and runs out
+	}
+	if got.status != http.StatusOK && s.sessionNode != "" && bytes.Contains(got.body, []byte("Missing node registration")) {
+		return "", fmt.Errorf("%w: there is no node %q in Consul's catalog, whose session is to hold the lock: write the name of another in session_node",
+			physical.ErrUnavailable, s.sessionNode)
 	}
 	if got.status != http.StatusOK && s.api.where.Has("dc") && foreign(got.body) {
 		return "", fmt.Errorf("%w: the agent is of another datacenter than %q, and a lock is held by a session of the agent's node: keep the lock in the agent's own (an ha_storage block without datacenter)",

@@ -16,6 +16,8 @@ type Store struct {
 	caps   physical.Caps
 	minTTL time.Duration
 
+	sessionNode string // whose session holds the lock; "": the agent's
+
 	entries, fence, fenceIs, lock string // keys; entries and fenceIs are prefixes
 }
 
@@ -47,7 +49,10 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 		fenceIs: config.Path + "fence-is/",
 		lock:    config.Path + "lock",
 		minTTL:  config.MinTTL,
-		caps:    capsOf(config),
+
+		sessionNode: config.SessionNode,
+
+		caps: capsOf(config),
 	}
 	var err error
 	if s.api, err = newAPI(config); err != nil {
