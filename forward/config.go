@@ -60,7 +60,7 @@ type Config struct {
 	// SetForwarded adds X-Forwarded-For, -Host and -Proto, and Client-Cert (RFC 9440), to every request, wherever it is run.
 	SetForwarded bool
 
-	// Hello is what this node tells the other side of a connection, at connect and every second. It is
+	// Hello is what this node tells the other side of a connection, at connect, every second, and after HelloChanged. It is
 	// called by the connection's reader and must not wait.
 	Hello func() []byte
 	// OnHello is told what the other side said, the round trip, and by how much its wall clock is ahead;

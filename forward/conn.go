@@ -31,7 +31,8 @@ type role interface {
 	state(payload string) error                  // standby side only
 	goaway(payload string) error                 // standby side only
 	echoed(info string, rtt, skew time.Duration)
-	lost(err error) // before the streams are failed
+	said(info string) // like echoed, when it has changed
+	lost(err error)   // before the streams are failed
 }
 
 // conn is one forwarding connection, the same on both sides.
@@ -48,6 +49,7 @@ type conn struct {
 
 	stop   chan struct{} // closed by fail
 	synced chan struct{} // the answer to sync has arrived; capacity 1
+	news   chan struct{} // info has changed; capacity 1
 
 	mu      sync.Mutex
 	streams map[uint64]*stream
@@ -61,6 +63,7 @@ type conn struct {
 	lazy    []*stream // to be woken before the reader waits
 	large   large
 	spin    spinner
+	said    string // the node info of the last question
 }
 
 // large is a frame that does not fit the read buffer, while it arrives.
@@ -77,6 +80,7 @@ func newConn(nc net.Conn, local hello, budgetBytes int64) *conn {
 		streams: make(map[uint64]*stream),
 		stop:    make(chan struct{}),
 		synced:  make(chan struct{}, 1),
+		news:    make(chan struct{}, 1),
 	}
 	c.budget.limit = budgetBytes
 	c.w = newWriter(nc, c.fail)
@@ -384,6 +388,10 @@ func (c *conn) echo(h frameHeader, payload string) error {
 		if len(payload) < 8 {
 			return fmt.Errorf("%w: echo", errProtocol)
 		}
+		if info := payload[8:]; info != c.said {
+			c.said = info
+			c.role.said(info)
+		}
 		b := binary.BigEndian.AppendUint64(nil, uint64(now.UnixNano()))
 		b = append(b, payload[:8]...)
 		return ignoreClosed(c.w.frame(frameEcho, flagAck, 0, append(b, c.info()...), flushAsync))
@@ -422,8 +430,14 @@ func (c *conn) sync(ctx context.Context) {
 // own next read.
 func ignoreClosed(error) error { return nil }
 
+// ask sends the question for an echo, and with it what this node says of itself.
+func (c *conn) ask(now time.Time) {
+	b := binary.BigEndian.AppendUint64(nil, uint64(now.UnixNano()))
+	_ = c.w.frame(frameEcho, 0, 0, append(b, c.info()...), flushAsync)
+}
+
 // watch asks for an echo at once and at every interval, and gives the connection up when the peer is
-// silent.
+// silent. What has changed is said at once, in a question whose answer is not used.
 func (c *conn) watch() {
 	t := time.NewTicker(echoInterval)
 	defer t.Stop()
@@ -431,12 +445,16 @@ func (c *conn) watch() {
 	for {
 		now := time.Now()
 		c.asked.Store(&now)
-		b := binary.BigEndian.AppendUint64(nil, uint64(now.UnixNano()))
-		_ = c.w.frame(frameEcho, 0, 0, append(b, c.info()...), flushAsync)
-		select {
-		case <-t.C:
-		case <-c.stop:
-			return
+		c.ask(now)
+		for due := false; !due; {
+			select {
+			case <-t.C:
+				due = true
+			case <-c.news:
+				c.ask(time.Now())
+			case <-c.stop:
+				return
+			}
 		}
 		if c.heard.Swap(false) {
 			silent = 0

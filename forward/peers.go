@@ -13,6 +13,22 @@ type Peer struct {
 	Hello    []byte        // its Config.Hello
 }
 
+// HelloChanged has what Config.Hello returns now told at once to the other ends of this node's connections. Without it they learn of it within a
+// second.
+func (r *Router) HelloChanged() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for c := range r.serving {
+		signal(c.news)
+	}
+	if r.follower == nil {
+		return
+	}
+	if s := r.follower.conn.Load(); s != nil {
+		signal(s.news)
+	}
+}
+
 // Peers returns the standbys that are connected.
 func (r *Router) Peers() []Peer {
 	r.mu.Lock()

@@ -135,6 +135,11 @@ func (c *serverConn) echoed(info string, rtt, skew time.Duration) {
 	c.r.cfg.OnHello(c.peerID, []byte(info), rtt, skew)
 }
 
+func (c *serverConn) said(info string) {
+	c.lastInfo.Store(&info)
+	c.r.cfg.OnHello(c.peerID, []byte(info), time.Duration(c.rtt.Load()), time.Duration(c.skew.Load()))
+}
+
 func (c *serverConn) lost(error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -175,6 +175,10 @@ func (s *session) echoed(info string, rtt, skew time.Duration) {
 	s.r.cfg.OnHello(s.follower.target.NodeID, []byte(info), rtt, skew)
 }
 
+func (s *session) said(info string) {
+	s.r.cfg.OnHello(s.follower.target.NodeID, []byte(info), time.Duration(s.rtt.Load()), time.Duration(s.skew.Load()))
+}
+
 func (s *session) lost(error) {
 	s.mu.Lock()
 	if s.room != nil {

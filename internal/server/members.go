@@ -80,14 +80,16 @@ type members struct {
 	strange map[string]string // what was last not understood of whom
 }
 
-// heard notes an echo.
-func (m *members) heard(h hello, rtt, skew time.Duration) {
+// heard notes an echo, and reports whether the rivals are others now.
+func (m *members) heard(h hello, rtt, skew time.Duration) (news bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.byID == nil {
 		m.byID = map[string]member{}
 	}
-	m.byID[h.ID] = member{hello: h, echo: time.Now(), rtt: rtt, skew: skew}
+	was, now := m.byID[h.ID], member{hello: h, echo: time.Now(), rtt: rtt, skew: skew}
+	m.byID[h.ID] = now
+	return was.Candidate != now.Candidate || now.Candidate && was.rival() != now.rival()
 }
 
 // strangers bounds for how many nodes it is remembered that they were not understood.

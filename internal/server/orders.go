@@ -109,6 +109,7 @@ func (u *unsealed) applyOrders() {
 	} else {
 		u.election.Resume()
 	}
+	u.router.HelloChanged() // the orders, or that they are kept
 }
 
 // lastActive notes who was active last, as far as this node knows.

@@ -163,7 +163,9 @@ func (s *Server) heard(peer string, data []byte, rtt, skew time.Duration) {
 		return
 	}
 	if u.leading.Load() != nil {
-		u.members.heard(h, rtt, skew)
+		if u.members.heard(h, rtt, skew) {
+			s.router.HelloChanged() // a crash in the next second must not find standbys that do not know who goes first
+		}
 		return
 	}
 	u.prefer(h.Candidates)
