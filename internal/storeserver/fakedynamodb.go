@@ -18,6 +18,7 @@ type FakeDynamoDB struct {
 
 	mu     sync.Mutex
 	tables map[string]map[string]fakeItem // by table and key
+	refuse string                         // the kind of error that everything is answered with
 }
 
 type fakeItem map[string]map[string]string // attribute, type, value
@@ -29,6 +30,13 @@ func StartFakeDynamoDB(t T) *FakeDynamoDB {
 	f.URL = server.URL
 	t.Cleanup(server.Close)
 	return f
+}
+
+// Refuse has it answer everything with an error of this kind, "AccessDeniedException" say; "": no more.
+func (f *FakeDynamoDB) Refuse(kind string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.refuse = kind
 }
 
 type fakeCall struct {
@@ -52,6 +60,8 @@ func (f *FakeDynamoDB) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	table, exists := f.tables[call.TableName]
 	_, operation, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
 	switch {
+	case f.refuse != "":
+		dynamoFails(w, f.refuse, "refused")
 	case operation == "CreateTable" && exists:
 		dynamoFails(w, "ResourceInUseException", "the table exists")
 	case operation == "CreateTable":

@@ -28,7 +28,10 @@ type FakeS3 struct {
 	requests map[string]int           // by kind
 	delay    time.Duration            // of a write between its beginning and its check
 	refuse   func(*http.Request) bool // answers 503 instead
-	ignored  []string                 // conditions
+	status   int                      // answered to everything, with code; 0: not
+	code     string
+	kept     bool     // no object may be deleted
+	ignored  []string // conditions
 }
 
 type fakeObject struct {
@@ -85,6 +88,20 @@ func (f *FakeS3) Refuse(which func(*http.Request) bool) {
 	f.refuse = which
 }
 
+// Answer has it answer this to everything, as where a right is missing; 0: no more.
+func (f *FakeS3) Answer(status int, code string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.status, f.code = status, code
+}
+
+// RefuseDeletes has it delete nothing, for want of the right to it: that is answered object by object, with 200 in all.
+func (f *FakeS3) RefuseDeletes() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.kept = true
+}
+
 func (f *FakeS3) count(kind string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -94,8 +111,12 @@ func (f *FakeS3) count(kind string) {
 // ServeHTTP answers in the path style: /bucket/key.
 func (f *FakeS3) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
-	refuse := f.refuse
+	refuse, status, code := f.refuse, f.status, f.code
 	f.mu.Unlock()
+	if status != 0 {
+		fail(w, status, code)
+		return
+	}
 	if refuse != nil && refuse(r) {
 		fail(w, http.StatusServiceUnavailable, "SlowDown")
 		return
@@ -244,8 +265,13 @@ func (f *FakeS3) remove(w http.ResponseWriter, r *http.Request) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	io.WriteString(w, "<DeleteResult>")
 	for _, o := range d.Object {
+		if f.kept {
+			io.WriteString(w, "<Error><Key>"+o.Key+"</Key><Code>AccessDenied</Code><Message>Access Denied</Message></Error>")
+			continue
+		}
 		delete(f.objects, o.Key)
 	}
-	io.WriteString(w, "<DeleteResult></DeleteResult>")
+	io.WriteString(w, "</DeleteResult>")
 }

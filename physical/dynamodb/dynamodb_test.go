@@ -108,3 +108,29 @@ func TestConfig(t *testing.T) {
 		t.Errorf("got error %v", err)
 	}
 }
+
+// What the service refuses is said with the right or the setting that it takes, and is no unknown outcome.
+func TestRefusals(t *testing.T) {
+	f := storeserver.StartFakeDynamoDB(t)
+	s, err := Open(t.Context(), testConfig(f))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	g, err := s.Acquire(t.Context(), physical.Record{Holder: "n"}, time.Minute, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for kind, want := range map[string]string{
+		"AccessDeniedException":     `dynamodb:GetItem, dynamodb:PutItem and dynamodb:DescribeTable on the table "locks"`,
+		"InvalidSignatureException": "secret_key",
+		"ExpiredTokenException":     "have run out",
+		"ResourceNotFoundException": "another region than eu-central-1",
+	} {
+		f.Refuse(kind)
+		_, err := s.Renew(t.Context(), g)
+		if !errors.Is(err, physical.ErrUnavailable) || errors.Is(err, physical.ErrLost) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q in it", kind, err, want)
+		}
+	}
+}

@@ -97,11 +97,26 @@ func (i *item) refused(ctx context.Context, what string, err error, write bool) 
 	}
 	switch {
 	case code >= 400 && code < 500:
-		return fmt.Errorf("%w: %s: the service answers %d %s", physical.ErrUnavailable, what, code, name)
+		return fmt.Errorf("%w: %s: the service answers %d %s%s", physical.ErrUnavailable, what, code, name, i.hint(name))
 	case write:
 		return fmt.Errorf("%w: %s: %w", physical.ErrUnknown, what, plain(ctx, err))
 	}
 	return fmt.Errorf("%w: %s: %w", physical.ErrUnavailable, what, plain(ctx, err))
+}
+
+// hint says what to do about a refusal.
+func (i *item) hint(name string) string {
+	switch name {
+	case "AccessDeniedException":
+		return fmt.Sprintf("; needed are dynamodb:GetItem, dynamodb:PutItem and dynamodb:DescribeTable on the table %q, and dynamodb:CreateTable to have it made", i.table)
+	case "UnrecognizedClientException", "InvalidSignatureException":
+		return ": access_key, secret_key or session_token is wrong, or this host's clock"
+	case "ExpiredTokenException":
+		return ": the temporary credentials have run out"
+	case "ResourceNotFoundException":
+		return fmt.Sprintf(": the table %q is not there any more, or in another region than %s", i.table, i.client.Options().Region)
+	}
+	return ""
 }
 
 // plain is an error without the client library's types: the context's cause, or its text.

@@ -113,8 +113,14 @@ func (o *objects) remove(ctx context.Context, names []string) error {
 	for _, name := range names {
 		in.Delete.Objects = append(in.Delete.Objects, types.ObjectIdentifier{Key: aws.String(o.path + name)})
 	}
-	if _, err := o.client.DeleteObjects(ctx, in, o.repeated); err != nil {
+	out, err := o.client.DeleteObjects(ctx, in, o.repeated)
+	if err != nil {
 		return o.refused(ctx, "delete", err, false)
+	}
+	if len(out.Errors) > 0 { // the answer is 200 all the same
+		e := out.Errors[0]
+		return fmt.Errorf("%w: delete %s (%d of %d): the service answers %s%s", physical.ErrUnavailable,
+			strings.TrimPrefix(aws.ToString(e.Key), o.path), len(out.Errors), len(names), aws.ToString(e.Code), o.hint(0, aws.ToString(e.Code)))
 	}
 	return nil
 }
@@ -140,12 +146,33 @@ func (o *objects) refused(ctx context.Context, what string, err error, matters b
 		return fmt.Errorf("%w: there is no bucket %q: create it", physical.ErrUnavailable, o.bucket)
 	case code == http.StatusNotFound:
 		return errNoObject // of a swap, too: If-Match on what is not there
-	case code >= 400 && code < 500:
-		return fmt.Errorf("%w: %s: the service answers %d %s", physical.ErrUnavailable, what, code, name)
+	case code >= 300 && code < 500: // redirects, too: the request was not carried out here
+		return fmt.Errorf("%w: %s: the service answers %d %s%s", physical.ErrUnavailable, what, code, name, o.hint(code, name))
 	case matters:
 		return fmt.Errorf("%w: %s: %w", physical.ErrUnknown, what, plain(ctx, err))
 	}
 	return fmt.Errorf("%w: %s: %w", physical.ErrUnavailable, what, plain(ctx, err))
+}
+
+// hint says what to do about a refusal.
+func (o *objects) hint(code int, name string) string {
+	switch name {
+	case "InvalidAccessKeyId", "SignatureDoesNotMatch":
+		return ": access_key or secret_key is wrong"
+	case "ExpiredToken", "InvalidToken":
+		return ": the temporary credentials have run out, or session_token is not theirs"
+	case "RequestTimeTooSkewed":
+		return ": this host's clock is wrong"
+	case "AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException":
+		return fmt.Sprintf(": the bucket is in another region than %s: set region", o.client.Options().Region)
+	}
+	switch {
+	case code >= 300 && code < 400:
+		return fmt.Sprintf(": the bucket is in another region than %s: set region", o.client.Options().Region)
+	case code == http.StatusForbidden, name == "AccessDenied":
+		return fmt.Sprintf("; needed are s3:GetObject, s3:PutObject and s3:DeleteObject on the objects below %q, and s3:ListBucket on the bucket %q", o.path, o.bucket)
+	}
+	return ""
 }
 
 // plain is an error without the client library's types: the context's cause, or its text.

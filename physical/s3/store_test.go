@@ -281,3 +281,36 @@ func TestOpenRefuses(t *testing.T) {
 		t.Errorf("no bucket: %v", err)
 	}
 }
+
+// What the service refuses is said with the right or the setting that it takes, and is no unknown outcome.
+func TestRefusals(t *testing.T) {
+	f := storeserver.StartFakeS3(t)
+	s := testStore(t, f)
+	for _, c := range []struct {
+		status int
+		code   string
+		want   string
+	}{
+		{http.StatusForbidden, "AccessDenied", `s3:GetObject, s3:PutObject and s3:DeleteObject on the objects below "test/", and s3:ListBucket on the bucket "locum-test"`},
+		{http.StatusForbidden, "SignatureDoesNotMatch", "secret_key is wrong"},
+		{http.StatusForbidden, "RequestTimeTooSkewed", "clock is wrong"},
+		{http.StatusBadRequest, "ExpiredToken", "have run out"},
+		{http.StatusMovedPermanently, "PermanentRedirect", "another region than eu-central-1: set region"},
+		{http.StatusTemporaryRedirect, "TemporaryRedirect", "another region than eu-central-1: set region"},
+		{http.StatusBadRequest, "AuthorizationHeaderMalformed", "another region than eu-central-1: set region"},
+	} {
+		f.Answer(c.status, c.code)
+		_, swap := s.objects.swap(t.Context(), "x", nil, "")
+		_, open := Open(t.Context(), testConfig(f))
+		for what, err := range map[string]error{"swap": swap, "open": open} {
+			if !errors.Is(err, physical.ErrUnavailable) || errors.Is(err, physical.ErrUnknown) || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%d %s: %s: %v, want %q in it", c.status, c.code, what, err, c.want)
+			}
+		}
+	}
+	f.Answer(0, "")
+	f.RefuseDeletes()
+	if err := s.objects.remove(t.Context(), []string{"a", "b"}); err == nil || !strings.Contains(err.Error(), "delete a (2 of 2)") || !strings.Contains(err.Error(), "s3:DeleteObject") {
+		t.Errorf("without the right to delete: %v", err)
+	}
+}
