@@ -22,7 +22,7 @@ func (s *Store) Get(ctx context.Context, key string) (*physical.Entry, error) {
 	if err := physical.CheckKey(key); err != nil {
 		return nil, err
 	}
-	resp, err := s.client.Get(ctx, s.entries+key)
+	resp, err := asked(ctx, s, func(ctx context.Context) (*clientv3.GetResponse, error) { return s.client.Get(ctx, s.entries+key) })
 	if err != nil {
 		return nil, failure(ctx, err, false)
 	}
@@ -54,7 +54,9 @@ func (s *Store) List(ctx context.Context, prefix, after string, limit int) ([]st
 	var names []string
 	from, to := base+after, clientv3.GetPrefixRangeEnd(base)
 	for from < to {
-		resp, err := s.client.Get(ctx, from, clientv3.WithRange(to), clientv3.WithLimit(int64(page)), clientv3.WithKeysOnly())
+		resp, err := asked(ctx, s, func(ctx context.Context) (*clientv3.GetResponse, error) {
+			return s.client.Get(ctx, from, clientv3.WithRange(to), clientv3.WithLimit(int64(page)), clientv3.WithKeysOnly())
+		})
 		if err != nil {
 			return nil, failure(ctx, err, false)
 		}
@@ -167,7 +169,7 @@ func (s *Store) Fence(ctx context.Context) (physical.Fence, error) {
 }
 
 func (s *Store) readFence(ctx context.Context) (physical.Fence, error) {
-	resp, err := s.client.Get(ctx, s.fence)
+	resp, err := asked(ctx, s, func(ctx context.Context) (*clientv3.GetResponse, error) { return s.client.Get(ctx, s.fence) })
 	if err != nil {
 		return physical.Fence{}, failure(ctx, err, false)
 	}

@@ -25,6 +25,9 @@ func failure(ctx context.Context, err error, write bool) error {
 	if errors.Is(err, rpctypes.ErrRequestTooLarge) || errors.Is(err, rpctypes.ErrTooManyOps) {
 		return fmt.Errorf("%w: the servers' limits are lower than etcd's defaults: %v", physical.ErrTooLarge, err)
 	}
+	if code(err) == codes.PermissionDenied {
+		return fmt.Errorf("%w: %v: the user needs the permission readwrite on all keys below path", kind, err)
+	}
 	return fmt.Errorf("%w: %v", kind, err)
 }
 

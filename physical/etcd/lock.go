@@ -24,7 +24,9 @@ type state struct {
 }
 
 func (s *Store) readLock(ctx context.Context) (state, error) {
-	resp, err := s.client.Txn(ctx).Then(clientv3.OpGet(s.holder), clientv3.OpGet(s.term)).Commit()
+	resp, err := asked(ctx, s, func(ctx context.Context) (*clientv3.TxnResponse, error) {
+		return s.client.Txn(ctx).Then(clientv3.OpGet(s.holder), clientv3.OpGet(s.term)).Commit()
+	})
 	if err != nil {
 		return state{}, failure(ctx, err, false)
 	}
@@ -69,7 +71,7 @@ func (s *Store) Acquire(ctx context.Context, r physical.Record, ttl time.Duratio
 		return physical.Grant{}, &physical.HeldError{Record: now.record}
 	}
 	seconds := int64((ttl + time.Second - 1) / time.Second)
-	lease, err := s.client.Grant(ctx, seconds)
+	lease, err := asked(ctx, s, func(ctx context.Context) (*clientv3.LeaseGrantResponse, error) { return s.client.Grant(ctx, seconds) })
 	if err != nil {
 		return physical.Grant{}, failure(ctx, err, false) // a lease alone is no lock, and runs out
 	}
@@ -90,7 +92,7 @@ func (s *Store) Acquire(ctx context.Context, r physical.Record, ttl time.Duratio
 			break
 		}
 	}
-	_, _ = s.client.Revoke(ctx, lease.ID) // else it runs out
+	s.revoke(ctx, lease.ID)
 	if now.record.Holder == "" {
 		return physical.Grant{}, fmt.Errorf("%w: others took the lock and released it %d times meanwhile", physical.ErrUnavailable, attempts)
 	}
@@ -149,7 +151,9 @@ func (s *Store) Renew(ctx context.Context, g physical.Grant) (physical.Grant, er
 		return physical.Grant{}, fmt.Errorf("%w: the grant names no lease", physical.ErrLost)
 	}
 	for range attempts {
-		alive, err := s.client.KeepAliveOnce(ctx, leaseOf(g))
+		alive, err := asked(ctx, s, func(ctx context.Context) (*clientv3.LeaseKeepAliveResponse, error) {
+			return s.client.KeepAliveOnce(ctx, leaseOf(g))
+		})
 		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
 			return physical.Grant{}, fmt.Errorf("%w: the lease has run out", physical.ErrLost)
 		}
@@ -189,8 +193,15 @@ func (s *Store) Release(ctx context.Context, g physical.Grant, next string) erro
 	if err != nil {
 		return failure(ctx, err, true)
 	}
-	_, _ = s.client.Revoke(ctx, lease) // without the lock it is of no use, and runs out
+	s.revoke(ctx, lease)
 	return nil
+}
+
+// revoke ends a lease without a lock: it is of no use, and else runs out by itself.
+func (s *Store) revoke(ctx context.Context, lease clientv3.LeaseID) {
+	ctx, cancel := context.WithTimeout(ctx, firstWait)
+	defer cancel()
+	_, _ = s.client.Revoke(ctx, lease)
 }
 
 // Holder returns the record of the lock.

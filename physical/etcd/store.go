@@ -75,8 +75,8 @@ func (s *Store) connect(ctx context.Context) error {
 		Password:             s.config.Password.Reveal(),
 		Token:                s.config.Token.Reveal(),
 		DialTimeout:          dialTime,
-		DialKeepAliveTime:    6 * time.Second, // servers close the connection of whoever asks more often than every 5 s
-		DialKeepAliveTimeout: 2 * time.Second,
+		DialKeepAliveTime:    keepAlive,
+		DialKeepAliveTimeout: keepAliveAnswer,
 		MaxCallSendMsgSize:   maxCommit + 1<<20,
 		Context:              s.ctx,
 		Logger:               zapLogger(s.config.Logger),
@@ -104,11 +104,11 @@ func (s *Store) connect(ctx context.Context) error {
 // learnTTL finds out the shortest lease that the servers give, one and a half of their election time-out in whole seconds,
 // by asking for less.
 func (s *Store) learnTTL(ctx context.Context) error {
-	lease, err := s.client.Grant(ctx, 1)
+	lease, err := asked(ctx, s, func(ctx context.Context) (*clientv3.LeaseGrantResponse, error) { return s.client.Grant(ctx, 1) })
 	if err != nil {
 		return failure(ctx, err, false)
 	}
-	_, _ = s.client.Revoke(ctx, lease.ID) // else it runs out
+	s.revoke(ctx, lease.ID)
 	s.caps.MinTTL = time.Duration(lease.TTL) * time.Second
 	s.caps.DefaultTTL = max(5*time.Second, s.caps.MinTTL)
 	return nil
