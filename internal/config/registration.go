@@ -77,13 +77,24 @@ type KubernetesRegistration struct {
 
 	// PodName is the pod's name. Default: the host name, which it is in a pod.
 	PodName string `hcl:"pod_name"`
+
+	// Server is the URL of the API. Default: that of the cluster that the pod runs in.
+	Server string `hcl:"server"`
+
+	// TokenFile is a file with the token to show, read for each request. Default: the pod's service account's.
+	TokenFile string `hcl:"token_file"`
+
+	// TLSCAFile is a PEM file of authorities to verify the API with. Default: the pod's service account's.
+	TLSCAFile string `hcl:"tls_ca_file"`
 }
 
 // registration checks the block.
 func (c *checker) registration() {
 	const path = "service_registration"
 	switch r := c.ServiceRegistration; r.Type {
-	case "", "kubernetes":
+	case "":
+	case "kubernetes":
+		c.kubernetes(path, KubernetesStorage{Server: r.Kubernetes.Server, Namespace: r.Kubernetes.Namespace})
 	case "consul":
 		s := r.Consul
 		c.consul(path, ConsulStorage{

@@ -26,9 +26,12 @@ type KubernetesConfig struct {
 	Namespace, Pod string
 	// URL is the API server's. Default: from KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT of the environment.
 	URL string
-	// Dir is the service account's: token, ca.crt and namespace. The token is read for each request, since it is
-	// renewed. The account may patch pods. Default: /var/run/secrets/kubernetes.io/serviceaccount.
+	// Dir is the service account's: token, ca.crt and namespace. The account may patch pods. Default:
+	// /var/run/secrets/kubernetes.io/serviceaccount.
 	Dir string
+	// TokenFile is read for each request, since a token is renewed, CAFile once: it vouches for the server. Default: those in Dir, and
+	// the system's authorities if it has none.
+	TokenFile, CAFile string
 }
 
 const serviceAccount = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -44,9 +47,9 @@ const (
 
 // Kubernetes keeps labels of this node's pod true.
 type Kubernetes struct {
-	url  string // of the pod
-	dir  string
-	http *http.Client
+	url       string // of the pod
+	tokenFile string
+	http      *http.Client
 }
 
 var _ Catalog = (*Kubernetes)(nil)
@@ -76,14 +79,12 @@ func NewKubernetes(config KubernetesConfig) (*Kubernetes, error) {
 			return nil, fmt.Errorf("kubernetes: which pod is it? %w", err)
 		}
 	}
-	authorities := x509.NewCertPool()
-	switch pem, err := os.ReadFile(filepath.Join(config.Dir, "ca.crt")); {
-	case errors.Is(err, fs.ErrNotExist):
-		authorities = nil // the system's
-	case err != nil:
+	if config.TokenFile == "" {
+		config.TokenFile = filepath.Join(config.Dir, "token")
+	}
+	authorities, err := config.authorities()
+	if err != nil {
 		return nil, fmt.Errorf("kubernetes: %w", err)
-	case !authorities.AppendCertsFromPEM(pem):
-		return nil, fmt.Errorf("kubernetes: %s holds no certificate", filepath.Join(config.Dir, "ca.crt"))
 	}
 	transport := &http.Transport{
 		TLSClientConfig:     &tls.Config{RootCAs: authorities, MinVersion: tls.VersionTLS12},
@@ -91,9 +92,29 @@ func NewKubernetes(config KubernetesConfig) (*Kubernetes, error) {
 	}
 	transport.Protocols.SetHTTP1(true) // over HTTP/2 all would follow each other into a connection that died silently
 	return &Kubernetes{
-		url: strings.TrimRight(config.URL, "/") + "/api/v1/namespaces/" + url.PathEscape(config.Namespace) + "/pods/" + url.PathEscape(config.Pod),
-		dir: config.Dir, http: &http.Client{Transport: transport},
+		url:       strings.TrimRight(config.URL, "/") + "/api/v1/namespaces/" + url.PathEscape(config.Namespace) + "/pods/" + url.PathEscape(config.Pod),
+		tokenFile: config.TokenFile, http: &http.Client{Transport: transport},
 	}, nil
+}
+
+// authorities vouch for the server; nil: the system's.
+func (c KubernetesConfig) authorities() (*x509.CertPool, error) {
+	file := c.CAFile
+	if file == "" {
+		file = filepath.Join(c.Dir, "ca.crt")
+	}
+	pem, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) && c.CAFile == "" {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s holds no certificate", file)
+	}
+	return pool, nil
 }
 
 // Tell sets the labels.
@@ -135,7 +156,7 @@ func (k *Kubernetes) patch(ctx context.Context, labels map[string]any) error {
 	if err != nil {
 		return err
 	}
-	token, err := os.ReadFile(filepath.Join(k.dir, "token"))
+	token, err := os.ReadFile(k.tokenFile)
 	if err != nil {
 		return fmt.Errorf("the service account's token: %w", err)
 	}

@@ -20,7 +20,10 @@ func (s *Server) newRegistration() (*registration.Registration, error) {
 	case "consul":
 		catalog, err = s.consulCatalog(r.Consul)
 	case "kubernetes":
-		catalog, err = registration.NewKubernetes(registration.KubernetesConfig{Namespace: r.Kubernetes.Namespace, Pod: r.Kubernetes.PodName})
+		k := r.Kubernetes
+		catalog, err = registration.NewKubernetes(registration.KubernetesConfig{
+			Namespace: k.Namespace, Pod: k.PodName, URL: k.Server, TokenFile: k.TokenFile, CAFile: k.TLSCAFile,
+		})
 	}
 	if err != nil {
 		return nil, fmt.Errorf("service_registration: %w", err)
