@@ -141,9 +141,6 @@ func (c *Config) options(d dialer) ([]client.Option, error) {
 				c.Logger.Warn("NATS: disconnected", "error", err.Error())
 			}
 		}),
-		client.ErrorHandler(func(_ *client.Conn, _ *client.Subscription, err error) {
-			c.Logger.Warn("NATS", "error", err.Error())
-		}),
 	}
 	if c.TLS || !c.ClientTLS.IsZero() {
 		settings, err := c.ClientTLS.Load()

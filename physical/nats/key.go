@@ -39,6 +39,8 @@ func (k *key) subject() string { return "$KV." + k.cfg.Bucket + "." + k.cfg.Key 
 // open finds the bucket, or makes it.
 func (k *key) open(ctx context.Context, js jetstream.JetStream) error {
 	name := "KV_" + k.cfg.Bucket
+	ctx, end := k.store.rights.using(ctx, "$JS.API.STREAM.")
+	defer end()
 	stream, err := js.Stream(ctx, name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		stream, err = js.CreateStream(ctx, jetstream.StreamConfig{
@@ -75,6 +77,8 @@ func (k *key) Read(ctx context.Context) (data []byte, version string, err error)
 	if err := k.store.connected(ctx); err != nil {
 		return nil, "", err
 	}
+	ctx, end := k.store.rights.using(ctx, "$JS.API.STREAM.MSG.GET.")
+	defer end()
 	msg, err := k.stream.GetLastMsgForSubject(ctx, k.subject())
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil, "", nil
@@ -101,6 +105,8 @@ func (k *key) Swap(ctx context.Context, data []byte, version string) error {
 	if err := k.store.connected(ctx); err != nil {
 		return err
 	}
+	ctx, end := k.store.rights.using(ctx, k.subject())
+	defer end()
 	_, err := k.kv.Update(ctx, k.cfg.Key, data, revision)
 	return k.failed(ctx, err, true, "write")
 }
@@ -108,9 +114,12 @@ func (k *key) Swap(ctx context.Context, data []byte, version string) error {
 // failed translates the library's errors; writes says whether the call changes anything.
 func (k *key) failed(ctx context.Context, err error, writes bool, doing string) error {
 	var api *jetstream.APIError
+	var denied *deniedError
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(context.Cause(ctx), &denied):
+		return fmt.Errorf("%w: NATS: %s: %w", physical.ErrUnavailable, doing, denied)
 	case errors.As(err, &api):
 		return refused(api, doing)
 	case notSent(err) && k.store.ctx.Err() == nil:

@@ -23,6 +23,8 @@ type Store struct {
 	conns conns.Set
 	conn  *client.Conn
 
+	rights rights
+
 	mu    sync.Mutex    // also held to start a goroutine, and to stop
 	again chan struct{} // closed and made anew when the connection has been made again
 
@@ -59,7 +61,10 @@ func (s *Store) connect(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	options = append(options, client.ReconnectHandler(func(*client.Conn) {
+	options = append(options, client.ErrorHandler(func(_ *client.Conn, _ *client.Subscription, err error) {
+		s.rights.noticed(err)
+		cfg.Logger.Warn("NATS", "error", err.Error())
+	}), client.ReconnectHandler(func(*client.Conn) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		close(s.again)
