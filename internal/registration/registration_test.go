@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -192,52 +191,17 @@ func TestAgentGoneAtExit(t *testing.T) {
 	}
 }
 
-// fakeKubernetes is an API server with one pod. It takes merge patches by whoever has the token of the moment, and it is a
-// fake: that the real one does the same is only known from its documentation.
-type fakeKubernetes struct {
-	mu     sync.Mutex
-	token  string
-	labels map[string]string
-}
-
-func (k *fakeKubernetes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	var patch struct {
-		Metadata struct{ Labels map[string]*string }
-	}
-	switch {
-	case r.Header.Get("Authorization") != "Bearer "+k.token:
-		http.Error(w, `{"kind":"Status","reason":"Unauthorized"}`, http.StatusUnauthorized)
-	case r.Method != http.MethodPatch || r.Header.Get("Content-Type") != "application/merge-patch+json":
-		http.Error(w, "unsupported", http.StatusUnsupportedMediaType)
-	case r.URL.Path != "/api/v1/namespaces/shop/pods/orders-0":
-		http.Error(w, `{"kind":"Status","reason":"NotFound"}`, http.StatusNotFound)
-	case json.NewDecoder(r.Body).Decode(&patch) != nil:
-		http.Error(w, "bad patch", http.StatusBadRequest)
-	default:
-		for name, value := range patch.Metadata.Labels {
-			if value == nil {
-				delete(k.labels, name)
-			} else {
-				k.labels[name] = *value
-			}
-		}
-		_, _ = io.WriteString(w, "{}")
-	}
-}
-
-func (k *fakeKubernetes) shows(want map[string]string) func() error {
+// labelled wants these labels, others beside them, or one alone.
+func labelled(f *storeserver.FakeKubernetes, want map[string]string) func() error {
 	return func() error {
-		k.mu.Lock()
-		defer k.mu.Unlock()
+		labels := f.Labels("shop", "orders-0")
 		for name, value := range want {
-			if k.labels[name] != value {
-				return fmt.Errorf("the labels are %v, want %v", k.labels, want)
+			if labels[name] != value {
+				return fmt.Errorf("the labels are %v, want %v", labels, want)
 			}
 		}
-		if len(want) == 1 && len(k.labels) != 1 {
-			return fmt.Errorf("the labels are %v", k.labels)
+		if len(want) == 1 && len(labels) != 1 {
+			return fmt.Errorf("the labels are %v", labels)
 		}
 		return nil
 	}
@@ -245,9 +209,8 @@ func (k *fakeKubernetes) shows(want map[string]string) func() error {
 
 // The same for Kubernetes: labels of the pod, with a token that is renewed meanwhile; other labels are left alone.
 func TestKubernetes(t *testing.T) {
-	fake := &fakeKubernetes{token: "one", labels: map[string]string{"app": "orders"}}
-	server := httptest.NewServer(fake)
-	defer server.Close()
+	fake := storeserver.StartFakeKubernetes(t, "one")
+	fake.MakePod("shop", "orders-0", map[string]string{"app": "orders"})
 	dir := t.TempDir()
 	write := func(name, content string) {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
@@ -256,33 +219,32 @@ func TestKubernetes(t *testing.T) {
 	}
 	write("token", "one\n")
 	write("namespace", "shop")
-	catalog, err := registration.NewKubernetes(registration.KubernetesConfig{URL: server.URL, Dir: dir, Pod: "orders-0"})
+	catalog, err := registration.NewKubernetes(registration.KubernetesConfig{URL: fake.URL, Dir: dir, Pod: "orders-0"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var state atomic.Pointer[registration.State]
 	state.Store(&registration.State{Sealed: true, NotReady: "not initialised", Version: "v1.0+dirty"})
 	stop := run(t, catalog, &state)
-	within(t, time.Second, "sealed", fake.shows(map[string]string{
+	within(t, time.Second, "sealed", labelled(fake, map[string]string{
 		"app": "orders", "locum-active": "false", "locum-sealed": "true", "locum-initialized": "false", "locum-ready": "false", "locum-version": "v1.0_dirty",
 	}))
-	fake.mu.Lock()
-	fake.token = "two"
-	fake.mu.Unlock()
+	fake.SetToken("two")
 	write("token", "two\n")
 	state.Store(&registration.State{Initialized: true, Active: true, Version: "v1"})
-	within(t, time.Second, "active", fake.shows(map[string]string{"locum-active": "true", "locum-sealed": "false", "locum-ready": "true"}))
+	within(t, time.Second, "active", labelled(fake, map[string]string{"locum-active": "true", "locum-sealed": "false", "locum-ready": "true"}))
 	state.Store(&registration.State{Initialized: true, Version: "v1"})
-	within(t, time.Second, "standby", fake.shows(map[string]string{"locum-active": "false", "locum-sealed": "false", "locum-ready": "true"}))
+	within(t, time.Second, "standby", labelled(fake, map[string]string{"locum-active": "false", "locum-sealed": "false", "locum-ready": "true"}))
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
-	within(t, time.Second, "at exit", fake.shows(map[string]string{"app": "orders"}))
+	within(t, time.Second, "at exit", labelled(fake, map[string]string{"app": "orders"}))
 }
 
 // A connection to Kubernetes that dies without a word costs the requests that are on it; the next one goes over another.
 func TestKubernetesSilentlyDeadConnection(t *testing.T) {
-	fake := &fakeKubernetes{token: "one", labels: map[string]string{}}
+	fake := storeserver.StartFakeKubernetes(t, "one")
+	fake.MakePod("shop", "orders-0", nil)
 	addr, ca := storeserver.StartHTTP2(t, fake)
 	proxy := storeserver.NewProxy(t, addr)
 	if err := os.WriteFile(filepath.Join(filepath.Dir(ca), "token"), []byte("one"), 0o600); err != nil {
@@ -316,18 +278,16 @@ func TestKubernetesSilentlyDeadConnection(t *testing.T) {
 
 // What is missing or refused is said with what to do.
 func TestKubernetesRefusals(t *testing.T) {
-	fake := &fakeKubernetes{token: "one", labels: map[string]string{}}
-	server := httptest.NewServer(fake)
-	defer server.Close()
+	fake := storeserver.StartFakeKubernetes(t, "one")
 	dir := t.TempDir()
 	t.Setenv("KUBERNETES_SERVICE_HOST", "")
 	if _, err := registration.NewKubernetes(registration.KubernetesConfig{Dir: dir}); err == nil || !strings.Contains(err.Error(), "this is no pod") {
 		t.Errorf("outside of a pod: %v", err)
 	}
-	if _, err := registration.NewKubernetes(registration.KubernetesConfig{Dir: dir, URL: server.URL}); err == nil || !strings.Contains(err.Error(), "namespace") {
+	if _, err := registration.NewKubernetes(registration.KubernetesConfig{Dir: dir, URL: fake.URL}); err == nil || !strings.Contains(err.Error(), "namespace") {
 		t.Errorf("without a namespace: %v", err)
 	}
-	catalog, err := registration.NewKubernetes(registration.KubernetesConfig{Dir: dir, URL: server.URL, Namespace: "shop", Pod: "orders-1"})
+	catalog, err := registration.NewKubernetes(registration.KubernetesConfig{Dir: dir, URL: fake.URL, Namespace: "shop", Pod: "orders-1"})
 	if err != nil {
 		t.Fatal(err)
 	}

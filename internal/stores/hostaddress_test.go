@@ -33,7 +33,9 @@ func TestAddressFromConsulAgent(t *testing.T) {
 		}
 		source := config.Source{
 			LookupEnv: func(string) (string, bool) { return "", false }, StoreAddress: stores.HostAddress,
-			Addresses: func() ([]netip.Addr, error) { return append([]netip.Addr{netip.MustParseAddr("10.1.2.3")}, own...), nil },
+			Addresses: func() ([]netip.Addr, error) {
+				return append([]netip.Addr{netip.MustParseAddr("10.1.2.3")}, own...), nil
+			},
 		}
 		if err := c.Complete(source); err != nil {
 			t.Fatal(err)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"slices"
 )
@@ -29,15 +28,7 @@ func StartEtcd(t T, args ...string) *Etcd {
 // StartNewestEtcd starts the version that "make faults STORE=etcd" has built.
 func StartNewestEtcd(t T, args ...string) *Etcd {
 	t.Helper()
-	dir, err := os.UserCacheDir()
-	path := filepath.Join(dir, "locum", "etcd-"+EtcdVersion)
-	if err == nil {
-		_, err = os.Stat(path)
-	}
-	if err != nil {
-		Missing(t, "there is no etcd %s: \"make faults STORE=etcd\" builds it", EtcdVersion)
-	}
-	return startEtcd(t, path, args)
+	return startEtcd(t, Built(t, "etcd", EtcdVersion), args)
 }
 
 func startEtcd(t T, path string, args []string) *Etcd {

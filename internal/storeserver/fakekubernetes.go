@@ -3,30 +3,35 @@ package storeserver
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 )
 
 // FakeKubernetes is a fake of the Kubernetes API for Lease objects that enforces resourceVersion as the real one does: a PUT with
-// another one than the object's is 409, and so is a POST of what is there. It asks for a token, and watches.
+// another one than the object's is 409, and so is a POST of what is there. It asks for a token, and watches. Of pods it knows the
+// labels, and takes merge patches.
 type FakeKubernetes struct {
 	URL string
 
 	mu      sync.Mutex
 	token   string
 	version int
-	leases  map[string]map[string]any // by path
-	oldest  int                       // version that can be watched from
+	oldest  int // version that can be watched from
 	watches int
+	leases  map[string]map[string]any    // by path
+	pods    map[string]map[string]string // labels, by path
+	denied  []string                     // verbs
 	changed chan struct{}
 }
 
 // StartFakeKubernetes starts one that wants this token.
 func StartFakeKubernetes(t T, token string) *FakeKubernetes {
-	f := &FakeKubernetes{token: token, leases: map[string]map[string]any{}, changed: make(chan struct{})}
+	f := &FakeKubernetes{token: token, leases: map[string]map[string]any{}, pods: map[string]map[string]string{}, changed: make(chan struct{})}
 	server := httptest.NewServer(f)
 	f.URL = server.URL
 	t.Cleanup(func() {
@@ -57,15 +62,50 @@ func (f *FakeKubernetes) Watches() int {
 	return f.watches
 }
 
+// Deny has it answer 403 to these verbs from now on: "get", "create", "update", "watch", "patch".
+func (f *FakeKubernetes) Deny(verbs ...string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.denied = verbs
+}
+
+// MakePod adds a pod.
+func (f *FakeKubernetes) MakePod(namespace, name string, labels map[string]string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.pods[fakePods+namespace+"/pods/"+name] = maps.Clone(labels)
+}
+
+// Labels are a pod's.
+func (f *FakeKubernetes) Labels(namespace, name string) map[string]string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return maps.Clone(f.pods[fakePods+namespace+"/pods/"+name])
+}
+
+const fakePods = "/api/v1/namespaces/"
+
 const fakeLeases = "/apis/coordination.k8s.io/v1/namespaces/"
 
 // ServeHTTP carries one request out.
 func (f *FakeKubernetes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	verb := map[string]string{http.MethodGet: "get", http.MethodPost: "create", http.MethodPut: "update", http.MethodPatch: "patch"}[r.Method]
+	if r.URL.Query().Get("watch") == "true" {
+		verb = "watch"
+	}
 	f.mu.Lock()
-	token := f.token
+	token, denied := f.token, slices.Contains(f.denied, verb)
 	f.mu.Unlock()
 	if r.Header.Get("Authorization") != "Bearer "+token {
 		kubernetesFails(w, http.StatusUnauthorized, "Unauthorized")
+		return
+	}
+	if denied {
+		kubernetesFails(w, http.StatusForbidden, "forbidden: User cannot "+verb+" resource")
+		return
+	}
+	if strings.HasPrefix(r.URL.Path, fakePods) {
+		f.patch(w, r)
 		return
 	}
 	if !strings.HasPrefix(r.URL.Path, fakeLeases) || !strings.Contains(r.URL.Path, "/leases") {
@@ -88,6 +128,37 @@ func kubernetesFails(w http.ResponseWriter, code int, message string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
 	json.NewEncoder(w).Encode(map[string]any{"kind": "Status", "status": "Failure", "message": message, "code": code})
+}
+
+// patch merges labels into a pod's.
+func (f *FakeKubernetes) patch(w http.ResponseWriter, r *http.Request) {
+	var patch struct {
+		Metadata struct{ Labels map[string]*string }
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	labels, ok := f.pods[r.URL.Path]
+	switch {
+	case !ok:
+		kubernetesFails(w, http.StatusNotFound, "not found")
+	case r.Method != http.MethodPatch || r.Header.Get("Content-Type") != "application/merge-patch+json":
+		kubernetesFails(w, http.StatusUnsupportedMediaType, "unsupported")
+	case json.NewDecoder(r.Body).Decode(&patch) != nil:
+		kubernetesFails(w, http.StatusBadRequest, "bad patch")
+	default:
+		if labels == nil {
+			labels = map[string]string{}
+			f.pods[r.URL.Path] = labels
+		}
+		for name, value := range patch.Metadata.Labels {
+			if value == nil {
+				delete(labels, name)
+			} else {
+				labels[name] = *value
+			}
+		}
+		json.NewEncoder(w).Encode(map[string]any{})
+	}
 }
 
 func (f *FakeKubernetes) get(w http.ResponseWriter, r *http.Request) {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"os/user"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"syscall"
@@ -31,6 +32,20 @@ func Program(t T, pkg string, names ...string) string {
 	}
 	Missing(t, "%s is not installed: \"make deps\" as root, or: apt-get install %s", names[0], pkg)
 	return ""
+}
+
+// Built returns the path of a program that the project's own scripts build, once, from a module of its own.
+func Built(t T, name, version string) string {
+	t.Helper()
+	dir, err := os.UserCacheDir()
+	path := filepath.Join(dir, "locum", name+"-"+version)
+	if err == nil {
+		_, err = os.Stat(path)
+	}
+	if err != nil {
+		Missing(t, "there is no %s %s: \"make faults STORE=%s\" builds it", name, version, name)
+	}
+	return path
 }
 
 // Faults reports whether the long tests of faults are asked for ("make faults"); CI runs the short ones alone.

@@ -10,6 +10,9 @@ import (
 	"strings"
 )
 
+// NATSVersion is the version that "make faults STORE=nats" builds, beside the one that Debian has.
+const NATSVersion = "2.15.2"
+
 // NATS is a server of NATS with JetStream on disk.
 type NATS struct {
 	*Process
@@ -27,11 +30,34 @@ func (n *NATS) URL(address string) string {
 // StartNATS starts a server that syncs each write. settings are lines of its configuration file.
 func StartNATS(t T, settings ...string) *NATS {
 	t.Helper()
-	path := Program(t, "nats-server", "nats-server")
+	return launchNATS(t, Program(t, "nats-server", "nats-server"), append([]string{"server_name: test"}, settings...))
+}
+
+// StartNewestNATSs starts a cluster of n servers of the version that "make faults STORE=nats" has built. They tell clients nothing of each other, so that a client has the addresses that it was given.
+func StartNewestNATSs(t T, n int) []*NATS {
+	t.Helper()
+	path := Built(t, "nats", NATSVersion)
+	var routes, urls []string
+	for range n {
+		routes = append(routes, Loopback(FreePort(t)))
+		urls = append(urls, strconv.Quote("nats://"+routes[len(routes)-1]))
+	}
+	var servers []*NATS
+	for i := range n {
+		servers = append(servers, launchNATS(t, path, []string{
+			fmt.Sprintf("server_name: n%d", i), "cluster {", "  name: test", "  listen: " + strconv.Quote(routes[i]),
+			"  no_advertise: true", "  routes: [" + strings.Join(urls, ", ") + "]", "}",
+		}))
+	}
+	return servers
+}
+
+func launchNATS(t T, path string, settings []string) *NATS {
+	t.Helper()
 	dir := Dir(t, "")
 	addr := Loopback(FreePort(t))
 	lines := append([]string{
-		"server_name: test", "listen: " + strconv.Quote(addr), "jetstream {",
+		"listen: " + strconv.Quote(addr), "jetstream {",
 		"  store_dir: " + strconv.Quote(filepath.Join(dir, "data")), "}",
 	}, settings...)
 	file := filepath.Join(dir, "nats.conf")

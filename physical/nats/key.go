@@ -41,12 +41,19 @@ func (k *key) open(ctx context.Context, js jetstream.JetStream) error {
 	name := "KV_" + k.cfg.Bucket
 	ctx, end := k.store.rights.using(ctx, "$JS.API.STREAM.")
 	defer end()
-	stream, err := js.Stream(ctx, name)
+	if k.cfg.Replicas > 1 {
+		if err := replicable(k.store.conn.ConnectedServerVersion()); err != nil {
+			return err
+		}
+	}
+	stream, err := asked(ctx, func(ctx context.Context) (jetstream.Stream, error) { return js.Stream(ctx, name) })
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		stream, err = js.CreateStream(ctx, jetstream.StreamConfig{
-			Name: name, Subjects: []string{"$KV." + k.cfg.Bucket + ".>"}, Description: "Locum's HA lock",
-			Storage: jetstream.FileStorage, Replicas: k.cfg.Replicas, MaxMsgsPerSubject: 1, MaxMsgSize: maxValue,
-			Discard: jetstream.DiscardNew, DenyDelete: true, AllowRollup: true, AllowDirect: false,
+		stream, err = asked(ctx, func(ctx context.Context) (jetstream.Stream, error) {
+			return js.CreateStream(ctx, jetstream.StreamConfig{
+				Name: name, Subjects: []string{"$KV." + k.cfg.Bucket + ".>"}, Description: "Locum's HA lock",
+				Storage: jetstream.FileStorage, Replicas: k.cfg.Replicas, MaxMsgsPerSubject: 1, MaxMsgSize: maxValue,
+				Discard: jetstream.DiscardNew, DenyDelete: true, AllowRollup: true, AllowDirect: false,
+			})
 		})
 		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another node was faster
 			stream, err = js.Stream(ctx, name)
@@ -56,6 +63,11 @@ func (k *key) open(ctx context.Context, js jetstream.JetStream) error {
 		return k.failed(ctx, err, false, "the bucket "+k.cfg.Bucket)
 	}
 	cfg := stream.CachedInfo().Config
+	if cfg.Replicas > 1 {
+		if err := replicable(k.store.conn.ConnectedServerVersion()); err != nil {
+			return err
+		}
+	}
 	if cfg.MaxAge != 0 {
 		return fmt.Errorf("nats: the bucket %s has a TTL of %v: it would forget the lock's term; use one without", k.cfg.Bucket, cfg.MaxAge)
 	}
@@ -66,10 +78,42 @@ func (k *key) open(ctx context.Context, js jetstream.JetStream) error {
 		}
 	}
 	k.stream = stream
-	if k.kv, err = js.KeyValue(ctx, k.cfg.Bucket); err != nil {
+	k.kv, err = asked(ctx, func(ctx context.Context) (jetstream.KeyValue, error) { return js.KeyValue(ctx, k.cfg.Bucket) })
+	if err != nil {
 		return k.failed(ctx, err, false, "the bucket "+k.cfg.Bucket)
 	}
 	return nil
+}
+
+// replicable refuses servers of versions that check the revision of a replicated bucket before they replicate a write and not when they
+// carry it out: of two writes that come at once both are accepted, and two nodes have the lock (nats-server, issue 4320).
+func replicable(version string) error {
+	const leastMajor, leastMinor = 2, 11
+	var major, minor int
+	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil {
+		return fmt.Errorf("nats: the server calls its version %q", version)
+	}
+	if major > leastMajor || major == leastMajor && minor >= leastMinor {
+		return nil
+	}
+	return fmt.Errorf("nats: the server is %s, and before %d.%d a bucket with replicas may take two writes of one revision: have newer servers, or a bucket with replicas = 1",
+		version, leastMajor, leastMinor)
+}
+
+// askedFor is how long one request may take before it is made again: JetStream leaves unanswered what arrives while it elects a leader.
+const askedFor = time.Second
+
+// asked does what may be done twice.
+func asked[R any](ctx context.Context, do func(context.Context) (R, error)) (R, error) {
+	for {
+		attempt, cancel := context.WithTimeout(ctx, askedFor)
+		got, err := do(attempt)
+		silent := err != nil && attempt.Err() != nil && ctx.Err() == nil
+		cancel()
+		if !silent {
+			return got, err
+		}
+	}
 }
 
 // Read asks the stream's leader for the newest value.
@@ -79,7 +123,9 @@ func (k *key) Read(ctx context.Context) (data []byte, version string, err error)
 	}
 	ctx, end := k.store.rights.using(ctx, "$JS.API.STREAM.MSG.GET.")
 	defer end()
-	msg, err := k.stream.GetLastMsgForSubject(ctx, k.subject())
+	msg, err := asked(ctx, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
+		return k.stream.GetLastMsgForSubject(ctx, k.subject())
+	})
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil, "", nil
 	}
@@ -156,8 +202,12 @@ func refused(api *jetstream.APIError, doing string) error {
 	return fmt.Errorf("NATS: %s: %w", doing, plain(api))
 }
 
-// pollEvery is how often the lock is looked at while the server cannot tell of its changes.
-const pollEvery = 100 * time.Millisecond
+// pollEvery is how often the lock is looked at while the server cannot tell of its changes, and lookEvery while it should: a watch whose
+// server was lost to the others is noticed after some seconds only.
+const (
+	pollEvery = 100 * time.Millisecond
+	lookEvery = time.Second
+)
 
 // Wait returns when there may be a newer revision than this, or when ctx ends.
 func (k *key) Wait(ctx context.Context, version string) error {
@@ -175,15 +225,15 @@ func (k *key) Wait(ctx context.Context, version string) error {
 	if newer {
 		return nil
 	}
-	var poll <-chan time.Time
+	pause := lookEvery
 	if !up {
-		timer := time.NewTimer(pollEvery)
-		defer timer.Stop()
-		poll = timer.C
+		pause = pollEvery
 	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
 	select {
 	case <-changed:
-	case <-poll:
+	case <-timer.C:
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}

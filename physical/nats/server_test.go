@@ -59,6 +59,22 @@ func TestBuckets(t *testing.T) {
 	}
 }
 
+// Servers that take two writes of one revision where a bucket has replicas are refused there: Debian's is one of them.
+func TestReplicasNeedNewerServers(t *testing.T) {
+	for version, fine := range map[string]bool{
+		"2.9.10": false, "2.10.29": false, "2.11.0": true, "2.12.0-RC.1": true, "2.15.2": true, "3.0.0": true, "1.4.1": false, "": false, "x": false,
+	} {
+		if err := replicable(version); (err == nil) != fine {
+			t.Errorf("%q: %v", version, err)
+		}
+	}
+	server := storeserver.StartNATS(t)
+	_, err := open(Config{URLs: []string{server.URL("")}, Replicas: 3})
+	if err == nil { // a newer one would say that it is alone
+		t.Error("one server keeps three replicas")
+	}
+}
+
 // Through TLS, with a password; a wrong one is told without being shown.
 func TestTLSAndLogin(t *testing.T) {
 	cert := storeserver.NewCertificate(t, "")

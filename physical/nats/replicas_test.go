@@ -1,0 +1,116 @@
+package nats
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	client "github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/locum-ha/locum/internal/storeserver"
+	"github.com/locum-ha/locum/physical/physicaltest"
+)
+
+// A bucket with three replicas: one server after another is killed and started again. A replica that lags behind would answer a read
+// if the bucket allowed it, as one does that others made: Locum has its leader alone answer.
+func TestReplicas(t *testing.T) {
+	if !storeserver.Faults() {
+		t.Skip("three servers: make faults STORE=nats")
+	}
+	servers := storeserver.StartNewestNATSs(t, 3)
+	conn, err := client.Connect(servers[0].URL(""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	js, err := jetstream.New(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the servers are a cluster", func() error {
+		_, err := js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "others", Replicas: 3})
+		return err
+	})
+	for bucket, direct := range map[string]bool{"others": true, "own": false} {
+		if stream, err := js.Stream(t.Context(), "KV_"+bucket); direct && (err != nil || !stream.CachedInfo().Config.AllowDirect) {
+			t.Errorf("the bucket that others made is none that any replica answers for: %v", err)
+		}
+		until(t, "the bucket is open", func() error {
+			s, err := open(Config{URLs: []string{servers[1].URL("")}, Bucket: bucket, Replicas: 3})
+			if err == nil {
+				err = s.Close()
+			}
+			return err
+		})
+		stream, err := js.Stream(t.Context(), "KV_"+bucket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c := stream.CachedInfo().Config; c.AllowDirect || c.Replicas != 3 {
+			t.Errorf("%s: allow_direct %v, %d replicas", bucket, c.AllowDirect, c.Replicas)
+		}
+	}
+	var buckets, victim atomic.Int64
+	harness := func(t testing.TB) physicaltest.Store {
+		bucket := fmt.Sprintf("r%d", buckets.Add(1))
+		var mu sync.Mutex
+		proxies := map[int][]*storeserver.Proxy{}
+		of := func(n int) []*storeserver.Proxy {
+			mu.Lock()
+			defer mu.Unlock()
+			for i := 0; len(proxies[n]) < len(servers); i++ {
+				proxies[n] = append(proxies[n], storeserver.NewProxy(t, servers[(n+i)%len(servers)].Addr))
+			}
+			return proxies[n]
+		}
+		all := func(n int, do func(*storeserver.Proxy)) func() {
+			for _, p := range of(n) {
+				do(p)
+			}
+			return func() {
+				for _, p := range of(n) {
+					p.Heal()
+				}
+			}
+		}
+		return physicaltest.Store{
+			Open: func(n int) (physicaltest.Handle, error) {
+				var urls []string
+				for i, p := range of(n) {
+					urls = append(urls, servers[i].URL(p.Addr()))
+				}
+				return open(Config{URLs: urls, Bucket: bucket, Replicas: 3})
+			},
+			Restart: func() error {
+				server := servers[victim.Add(1)%int64(len(servers))]
+				server.Kill()
+				return server.Start()
+			},
+			Isolate:    func(n int) func() { return all(n, (*storeserver.Proxy).Stall) },
+			CutAnswers: func(n int) func() { return all(n, (*storeserver.Proxy).CutAnswers) },
+			Settle:     30 * time.Second,
+			Late:       5 * time.Second, // a bucket whose leader was killed elects another one first
+		}
+	}
+	physicaltest.HABackend(t, harness)
+	physicaltest.LockOutages(t, harness, 3)
+}
+
+// until waits until do returns nil.
+func until(t *testing.T, what string, do func() error) {
+	t.Helper()
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
+	for deadline := time.Now().Add(30 * time.Second); ; <-ticker.C {
+		err := do()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
+}
