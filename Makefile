@@ -60,7 +60,7 @@ FAULTY := $(STORE:postgresql=postgres)
 .PHONY: faults
 faults: deps ## the long tests of faults of a data store: make faults STORE=etcd (or several: STORE="etcd consul")
 	@if [ -z "$(STORE)" -o -n "$(filter-out $(STORES),$(FAULTY))" ]; then echo "error: which store? STORE is \"$(STORE)\""; echo "hint: make faults STORE=etcd; there are: $(STORES)"; exit 1; fi
-	@case ' $(STORE) ' in *' etcd '*) .ci/etcd;; esac
+	@case ' $(STORE) ' in *' nats '*) .ci/built nats;; esac
 	LOCUM_FAULTS=1 LOCUM_NO_SKIP=1 go test -v -count=1 -p 1 -timeout 30m $(FAULTY:%=./physical/%/...) | .ci/quiet
 	cd test && LOCUM_FAULTS=1 LOCUM_NO_SKIP=1 LOCUM_STORE="$(FAULTY)" go test -v -count=1 -timeout 30m ./stores | ../.ci/quiet
 

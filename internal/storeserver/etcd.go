@@ -9,7 +9,7 @@ import (
 	"slices"
 )
 
-// EtcdVersion is the version that "make faults STORE=etcd" builds, beside the one that Debian has.
+// EtcdVersion is the version that "make deps" builds, beside the one that Debian has.
 const EtcdVersion = "3.7.3"
 
 // Etcd is a server of etcd, alone in its cluster.
@@ -25,7 +25,7 @@ func StartEtcd(t T, args ...string) *Etcd {
 	return startEtcd(t, Program(t, "etcd-server", "etcd"), args)
 }
 
-// StartNewestEtcd starts the version that "make faults STORE=etcd" has built.
+// StartNewestEtcd starts the version that "make deps" has built.
 func StartNewestEtcd(t T, args ...string) *Etcd {
 	t.Helper()
 	return startEtcd(t, Built(t, "etcd", EtcdVersion), args)

@@ -43,7 +43,7 @@ func Built(t T, name, version string) string {
 		_, err = os.Stat(path)
 	}
 	if err != nil {
-		Missing(t, "there is no %s %s: \"make faults STORE=%s\" builds it", name, version, name)
+		Missing(t, "there is no %s %s: \".ci/built %s\" builds it", name, version, name)
 	}
 	return path
 }

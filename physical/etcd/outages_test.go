@@ -7,17 +7,6 @@ import (
 	"github.com/locum-ha/locum/physical/physicaltest"
 )
 
-// outages is the harness with answers cut at once or in half, or late, by turns.
-func outages(h physicaltest.Harness) physicaltest.Harness {
-	faults := storeserver.AnswerFaults()
-	return func(t testing.TB) physicaltest.Store {
-		store := h(t)
-		proxy := lastWorld.Load().proxy
-		store.CutAnswers = func(n int) func() { return proxy(n).Disturb(faults) }
-		return store
-	}
-}
-
 // The server fails while it is used. P1 for a writer who is frozen beyond its TTL is among it.
 func TestOutages(t *testing.T) {
 	if testing.Short() {
@@ -27,5 +16,5 @@ func TestOutages(t *testing.T) {
 	if storeserver.Faults() {
 		rounds = 10
 	}
-	physicaltest.Outages(t, outages(harness(startServer(t))), rounds)
+	physicaltest.Outages(t, harness(startServer(t), storeserver.AnswerFaults()), rounds)
 }

@@ -191,12 +191,15 @@ func notSent(err error) bool {
 	return false
 }
 
+// noPeers: not enough servers are there just now to keep the replicas.
+const noPeers = 10005
+
 // refused translates what the server itself said: it did nothing.
 func refused(api *jetstream.APIError, doing string) error {
 	switch {
 	case api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant:
 		return cell.ErrChanged
-	case api.Code == 503 || api.Code == 408:
+	case api.Code == 503 || api.Code == 408 || api.ErrorCode == noPeers:
 		return fmt.Errorf("%w: NATS: %s: %w", physical.ErrUnavailable, doing, plain(api))
 	}
 	return fmt.Errorf("NATS: %s: %w", doing, plain(api))

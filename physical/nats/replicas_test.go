@@ -1,6 +1,7 @@
 package nats
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -11,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/locum-ha/locum/internal/storeserver"
+	"github.com/locum-ha/locum/physical"
 	"github.com/locum-ha/locum/physical/physicaltest"
 )
 
@@ -25,7 +27,7 @@ func TestReplicas(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	defer conn.Close() // also once more, before the suites count goroutines
 	js, err := jetstream.New(conn)
 	if err != nil {
 		t.Fatal(err)
@@ -53,7 +55,9 @@ func TestReplicas(t *testing.T) {
 			t.Errorf("%s: allow_direct %v, %d replicas", bucket, c.AllowDirect, c.Replicas)
 		}
 	}
+	conn.Close()
 	var buckets, victim atomic.Int64
+	leastTTL := Caps().MinTTL
 	harness := func(t testing.TB) physicaltest.Store {
 		bucket := fmt.Sprintf("r%d", buckets.Add(1))
 		var mu sync.Mutex
@@ -82,7 +86,16 @@ func TestReplicas(t *testing.T) {
 				for i, p := range of(n) {
 					urls = append(urls, servers[i].URL(p.Addr()))
 				}
-				return open(Config{URLs: urls, Bucket: bucket, Replicas: 3})
+				var s *Store
+				var err error
+				until(t, "the bucket is open", func() error { // there are too few servers for it after a restart
+					s, err = open(Config{URLs: urls, Bucket: bucket, Replicas: 3})
+					if errors.Is(err, physical.ErrUnavailable) {
+						return err
+					}
+					return nil
+				})
+				return lasting{s, leastTTL}, err
 			},
 			Restart: func() error {
 				server := servers[victim.Add(1)%int64(len(servers))]
@@ -96,11 +109,24 @@ func TestReplicas(t *testing.T) {
 		}
 	}
 	physicaltest.HABackend(t, harness)
+	leastTTL = 10 * time.Second // which docs/stores/nats.md says rides out a change of the stream's leader
 	physicaltest.LockOutages(t, harness, 3)
 }
 
+// lasting is a store with another shortest TTL.
+type lasting struct {
+	*Store
+	least time.Duration
+}
+
+func (l lasting) Caps() physical.Caps {
+	c := l.Store.Caps()
+	c.MinTTL = l.least
+	return c
+}
+
 // until waits until do returns nil.
-func until(t *testing.T, what string, do func() error) {
+func until(t testing.TB, what string, do func() error) {
 	t.Helper()
 	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()
