@@ -11,8 +11,8 @@ import (
 
 // MySQLStorage is a server of MySQL, 8.0 or later, or MariaDB, 10.6 or later. See docs/stores/mysql.md.
 type MySQLStorage struct {
-	// Address is the server's "host:port", or the path of its socket; several are tried in turn until one takes writes.
-	// Default: "127.0.0.1:3306".
+	// Address is the server's "host:port", or the path of its socket; several are tried in turn until one takes writes: all but the
+	// primary must have read_only = ON. Default: "127.0.0.1:3306".
 	Address OneOrMore `hcl:"address"`
 
 	// Username is who logs in. Default: "locum".
@@ -38,7 +38,8 @@ type MySQLStorage struct {
 	MaxConnections int `hcl:"max_connections"`
 
 	// SingleWriter promises that all nodes reach the same one of several servers that take writes: Galera, or group
-	// replication in multi-primary mode, which are refused without. Default: false.
+	// replication in multi-primary mode, which are refused without, and so is, of several addresses, a replica that takes writes.
+	// Default: false.
 	SingleWriter bool `hcl:"single_writer"`
 
 	// TLS demands TLS. The settings that follow imply it. Default: false.

@@ -122,4 +122,5 @@ func TestStore(t *testing.T) {
 	t.Run("ReadOnlyServer", p.testReadOnlyServer)
 	t.Run("SeveralServers", p.testSeveralServers)
 	t.Run("FrozenServer", p.testFrozenServer)
+	t.Run("ReplicaThatTakesWrites", p.testReplicaThatTakesWrites)
 }

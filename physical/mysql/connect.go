@@ -21,6 +21,8 @@ type connector struct {
 
 	mu     sync.Mutex
 	silent map[string]time.Time // servers that did not answer in time, and until when they come last
+
+	warned sync.Once // that replicas cannot be told
 }
 
 var _ driver.Connector = (*connector)(nil)
@@ -96,7 +98,11 @@ func (c *connector) one(ctx context.Context, address string, limit time.Duration
 	defer cancel()
 	conn, err := base.Connect(limited)
 	if err == nil {
-		if err = prepare(limited, conn); err != nil {
+		err = prepare(limited, conn)
+		if err == nil && len(c.cfg.Addresses) > 1 && !c.cfg.SingleWriter {
+			err = c.primary(limited, conn)
+		}
+		if err != nil {
 			_ = conn.Close()
 		}
 	}
@@ -122,7 +128,7 @@ func prepare(ctx context.Context, conn driver.Conn) error {
 	}
 	values := make([]driver.Value, 1)
 	err = errors.Join(rows.Next(values), rows.Close())
-	if err == nil && values[0] != int64(0) {
+	if err == nil && !writable(values[0]) {
 		err = errReadOnly
 	}
 	return err

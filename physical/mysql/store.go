@@ -101,7 +101,7 @@ func Caps(packet int64) physical.Caps {
 		Name: "mysql", Entries: true, HA: true, Shared: true,
 		MaxKey: maxKey, MaxValue: min(most-maxKey, mostValue), MaxOps: maxOps, MaxCommit: min(most, 2*mostValue),
 		MinTTL: 500 * time.Millisecond, DefaultTTL: 5 * time.Second,
-		Failover: "Unavailable until a server takes writes again; then a lock that nobody renews is held for one more TTL. Nothing acknowledged is lost if replication is synchronous.",
+		Failover: "Unavailable until a server takes writes again; if that is another one, a lock that nobody renews is held for one more TTL. Nothing acknowledged is lost if replication is synchronous.",
 	}
 }
 
