@@ -67,9 +67,58 @@ func TestAccess(t *testing.T) {
 			t.Errorf("%s: %v, want %q in it", what, err, c.want)
 		}
 	}
+	const right = "the user needs the permission readwrite"
+	readOnly, err := open(func(c *etcd.Config) { c.Username, c.Password = "reader", "right-password" })
+	if err != nil {
+		t.Fatalf("a user who may read: %v", err)
+	}
+	defer readOnly.Close()
+	fence := physical.Fence{Lineage: "l", Term: 1}
+	refused := func(call string, err error) {
+		t.Helper()
+		if !errors.Is(err, physical.ErrUnavailable) || !strings.Contains(err.Error(), right) {
+			t.Errorf("%s without the right to it: %v", call, err)
+		}
+	}
+	refused("commit", readOnly.Commit(t.Context(), nil, physical.Put("b", nil)))
+	refused("raise", readOnly.RaiseFence(t.Context(), physical.Fence{}, fence))
+	refused("release", readOnly.Release(t.Context(), g, ""))
 	if err := store.Release(t.Context(), g, ""); err != nil {
 		t.Errorf("release: %v", err)
 	}
+	_, err = readOnly.Acquire(t.Context(), physical.Record{Holder: "b"}, 5*time.Second, 0)
+	refused("acquire", err)
+
+	// Rights that are taken away while the store is in use.
+	if g, err = store.Acquire(t.Context(), physical.Record{Holder: "a"}, 5*time.Second, 0); err != nil {
+		t.Fatal(err)
+	}
+	admin := administrator(t, server, clientTLS)
+	if _, err := admin.RoleRevokePermission(t.Context(), "orders", "orders/", clientv3.GetPrefixRangeEnd("orders/")); err != nil {
+		t.Fatal(err)
+	}
+	_, err = store.Get(t.Context(), "a")
+	refused("get", err)
+	_, err = store.Renew(t.Context(), g)
+	refused("renew", err)
+	refused("commit", store.Commit(t.Context(), nil, physical.Put("b", nil)))
+}
+
+// administrator is a client of root's.
+func administrator(t *testing.T, server *storeserver.Etcd, clientTLS physical.ClientTLS) *clientv3.Client {
+	t.Helper()
+	config, err := clientTLS.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := clientv3.New(clientv3.Config{
+		Endpoints: []string{"https://" + server.Addr}, TLS: config, DialTimeout: 5 * time.Second, Username: "root", Password: "root-password",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	return client
 }
 
 func switchAuthOn(t *testing.T, server *storeserver.Etcd, clientTLS physical.ClientTLS) {
@@ -90,8 +139,12 @@ func switchAuthOn(t *testing.T, server *storeserver.Etcd, clientTLS physical.Cli
 	_, e4 := client.RoleGrantPermission(ctx, "orders", "orders/", clientv3.GetPrefixRangeEnd("orders/"), clientv3.PermissionType(clientv3.PermReadWrite))
 	_, e5 := client.UserAdd(ctx, "orders", "right-password")
 	_, e6 := client.UserGrantRole(ctx, "orders", "orders")
-	_, e7 := client.AuthEnable(ctx)
-	if err := errors.Join(e1, e2, e3, e4, e5, e6, e7); err != nil {
+	_, e7 := client.RoleAdd(ctx, "reader")
+	_, e8 := client.RoleGrantPermission(ctx, "reader", "orders/", clientv3.GetPrefixRangeEnd("orders/"), clientv3.PermissionType(clientv3.PermRead))
+	_, e9 := client.UserAdd(ctx, "reader", "right-password")
+	_, e10 := client.UserGrantRole(ctx, "reader", "reader")
+	_, e11 := client.AuthEnable(ctx)
+	if err := errors.Join(e1, e2, e3, e4, e5, e6, e7, e8, e9, e10, e11); err != nil {
 		t.Fatal(err)
 	}
 }

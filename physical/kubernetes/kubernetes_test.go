@@ -157,6 +157,38 @@ func TestTokenReplaced(t *testing.T) {
 	}
 }
 
+// A verb that the role does not allow is refused by name, and with what the role needs.
+func TestMissingRights(t *testing.T) {
+	f := storeserver.StartFakeKubernetes(t, "first")
+	s, err := Open(t.Context(), testConfig(t, f))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	acquire := func() (err error) {
+		_, err = s.Acquire(t.Context(), physical.Record{Holder: "n"}, time.Minute, 0)
+		return err
+	}
+	refused := func(verb string, do func() error) {
+		t.Helper()
+		f.Deny(verb)
+		defer f.Deny()
+		err := do()
+		if !errors.Is(err, physical.ErrUnavailable) || !strings.Contains(err.Error(), "cannot "+verb) || !strings.Contains(err.Error(), `get, create, update, list and watch on "leases"`) {
+			t.Errorf("without %s: %v", verb, err)
+		}
+	}
+	refused("create", acquire)
+	refused("get", acquire)
+	g, err := s.Acquire(t.Context(), physical.Record{Holder: "n"}, time.Minute, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused("update", func() error { _, err := s.Renew(t.Context(), g); return err })
+	refused("update", func() error { return s.Release(t.Context(), g, "") })
+	refused("watch", func() error { _, err := s.Watch(t.Context(), g.Record); return err })
+}
+
 // Outside of a pod the configuration must say where the API is.
 func TestConfig(t *testing.T) {
 	t.Setenv("KUBERNETES_SERVICE_HOST", "")

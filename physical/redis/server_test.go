@@ -158,6 +158,34 @@ func TestRightsInTheDocs(t *testing.T) {
 	}
 }
 
+// A user who lacks a right is told of it, whatever the call.
+func TestMissingRights(t *testing.T) {
+	server := storeserver.StartRedis(t)
+	admin := client.NewClient(&client.Options{Addr: server.Addr})
+	defer admin.Close()
+	mustOpen(t, Config{Addresses: []string{server.Addr}}) // loads the scripts
+	for name, rights := range map[string]string{
+		"other keys": "~other:* &{locum}:* " + commands, "no scripts": "~{locum}:* &{locum}:* " + commands + " -@scripting", "read only": "~{locum}:* &{locum}:* +@read +@connection +info",
+	} {
+		user := strings.ReplaceAll(name, " ", "")
+		args := []any{"ACL", "SETUSER", user, "on", ">right"}
+		for word := range strings.FieldsSeq(rights) {
+			args = append(args, word)
+		}
+		if err := admin.Do(t.Context(), args...).Err(); err != nil {
+			t.Fatal(err)
+		}
+		s, err := open(Config{Addresses: []string{server.Addr}, Username: user, Password: "right"})
+		if err == nil {
+			_, err = s.Acquire(t.Context(), holder, time.Minute, 0)
+			_ = s.Close()
+		}
+		if err == nil || errors.Is(err, physical.ErrUnknown) || !strings.Contains(err.Error(), "NOPERM") || !strings.Contains(err.Error(), commands) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // "A node that meets a newer format says so and stays standby."
 func TestNewerFormat(t *testing.T) {
 	server := storeserver.StartRedis(t)
