@@ -250,6 +250,7 @@ func (s *shell) empty(reason string) {
 	s.admitMu.Unlock()
 	m.cancel(ErrNoQuorum)
 	n.current.Store(nil) // the member may have shown itself meanwhile
+	s.publish()          // at once (P10): to end the member may take time
 	m.close()
 	n.current.Store(nil)
 	n.events.missed()
@@ -272,6 +273,7 @@ func (s *shell) leave(ctx context.Context) {
 		return
 	}
 	s.n.current.Store(nil)
+	s.n.health.set(Health{State: Stopped, Hosts: *s.n.hosts.Load(), Quorum: s.n.quorum(), Reason: "stopping"})
 	limit, cancel := context.WithTimeout(ctx, 2*s.n.cfg.ElectionTimeout)
 	defer cancel()
 	m.handOver(limit)

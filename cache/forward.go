@@ -49,6 +49,11 @@ type writeServer struct {
 func (m *member) serveWrites(conn net.Conn, h hello) {
 	s := &writeServer{m: m, peer: h.from, conn: conn, over: make(chan struct{}), said: make(chan struct{}), wake: make(chan struct{}, 1)}
 	m.writersMu.Lock()
+	if m.ctx.Err() != nil { // who closes the member may have looked for the connections already
+		m.writersMu.Unlock()
+		_ = conn.Close()
+		return
+	}
 	old := m.writers[h.from]
 	m.writers[h.from] = s
 	m.writersMu.Unlock()
@@ -56,10 +61,6 @@ func (m *member) serveWrites(conn net.Conn, h hello) {
 		old.close()
 		<-old.over
 	}
-	if !m.trans.track(conn) {
-		_ = conn.Close()
-	}
-	defer m.trans.drop(conn)
 	defer close(s.said)
 	done := make(chan struct{})
 	go func() {

@@ -195,7 +195,9 @@ func (m *member) close() {
 	if l := m.lead.Load(); l != nil {
 		l.stop()
 	}
-	_ = m.raft.Shutdown().Error() // it returns no error
+	closing := m.raft.Shutdown()
+	_ = m.trans.Close() // raft waits for what it is sending: a peer that is frozen, or behind a cut, answers nothing for long
+	_ = closing.Error() // it returns none
 	close(m.quiet)
 	m.writersMu.Lock()
 	var writers []*writeServer
@@ -209,8 +211,8 @@ func (m *member) close() {
 		case <-s.said:
 		case <-time.After(time.Second):
 		}
+		_ = s.conn.Close()
 	}
-	_ = m.trans.Close()
 	if l := m.link.Load(); l != nil { // and no other will be read
 		l.fail(errStopping)
 	}
