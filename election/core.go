@@ -140,6 +140,7 @@ type lead struct {
 	raiseEnd instant
 	raises   int
 	unclear  bool // the fence has to be read before it is raised again
+	raised   bool // the fence stands, and Activate is called as soon as the lease is worth it
 
 	open    bool // the lease is open
 	called  bool // Activate was called, and Deactivate is owed

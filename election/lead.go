@@ -138,8 +138,12 @@ func (m *machine) extend(ev event, p pending) {
 	l.expiry = max(l.expiry, p.sent.Add(l.ttl))
 	if d := p.sent.Add(l.ttl - m.p.margin(l.ttl)); d > l.deadline {
 		l.deadline = d
-		if l.open {
+		switch {
+		case l.open:
 			m.do(effect{kind: doExtend, term: l.term, deadline: d})
+		case l.raised && !l.called && m.role == Activating:
+			m.open()
+			return
 		}
 		if l.called {
 			m.do(effect{kind: doGuard, term: l.term, grant: l.grant, deadline: d})
@@ -151,6 +155,7 @@ func (m *machine) extend(ev event, p pending) {
 func (m *machine) keepRaising() {
 	l := &m.lead
 	switch {
+	case l.raised:
 	case m.now >= l.raiseEnd:
 		m.end(fmt.Errorf("%w: %w", errFenceLate, m.lastErr))
 	case l.raise.seq != 0 || m.fenceRead.seq != 0 || m.now < l.raiseAt:
@@ -200,14 +205,25 @@ func (m *machine) settle() {
 	}
 }
 
-// activate follows upon the raise.
+// activate follows upon the raise. When acquiring and raising took so long that little of the lease is left, a renewal is answered
+// first: else the guardian, told of a deadline that is nearly there, would end what has hardly begun.
 func (m *machine) activate() {
 	l := &m.lead
 	m.trouble(nil)
 	m.fence, m.fenceKnown = l.to, true
-	l.mine = true
-	l.open, l.called, l.running = true, true, inActivate
+	l.mine, l.raised = true, true
 	m.do(effect{kind: doObserve, what: obFenced, term: l.term})
+	if l.deadline.Sub(m.now) >= l.ttl/3 {
+		m.open()
+		return
+	}
+	m.renew()
+}
+
+// open opens the lease.
+func (m *machine) open() {
+	l := &m.lead
+	l.open, l.called, l.running = true, true, inActivate
 	m.do(effect{kind: doGuard, term: l.term, grant: l.grant, deadline: l.deadline})
 	m.do(effect{kind: doActivate, term: l.term, grant: l.grant, fence: l.to, deadline: l.deadline})
 }

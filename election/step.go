@@ -213,7 +213,7 @@ func (l *lead) wake(r Role, reading bool, soon func(instant), call func(pending)
 	}
 	switch r {
 	case Activating:
-		if !l.called {
+		if !l.called && !l.raised {
 			soon(l.raiseEnd)
 			if l.raise.seq == 0 && !reading {
 				soon(l.raiseAt)
