@@ -23,7 +23,7 @@ func settle(t *testing.T, d time.Duration) {
 // included."
 func TestSwitchover(t *testing.T) {
 	app, url := counting(t)
-	c := start(t, application(url, ""), answers)
+	c := startCalm(t, application(url, ""), answers)
 	tr := drive(c.Nodes, 500)
 	for range 3 {
 		settle(t, 700*time.Millisecond)
@@ -55,7 +55,7 @@ func TestCrash(t *testing.T) {
 // docs/applications/README.md: one node after the other, drained before and put back after; its clients are at the others meanwhile.
 func TestRollingRestart(t *testing.T) {
 	app, url := counting(t)
-	c := start(t, application(url, ""), answers)
+	c := startCalm(t, application(url, ""), answers)
 	for _, n := range c.Nodes {
 		others := slices.DeleteFunc(slices.Clone(c.Nodes), func(o *cluster.Node) bool { return o == n })
 		tr := drive(others, 300)

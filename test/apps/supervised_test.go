@@ -62,7 +62,7 @@ func TestSupervisedSwitchover(t *testing.T) {
 	for _, standby := range []string{"cold", "warm"} {
 		t.Run(standby, func(t *testing.T) {
 			journal := filepath.Join(t.TempDir(), "journal")
-			c := start(t, supervised(standby, journal), answers)
+			c := startCalm(t, supervised(standby, journal), answers)
 			for range 3 {
 				active, _ := c.Active(within(t, 10*time.Second))
 				tr := drive(c.Nodes, 300)

@@ -31,9 +31,9 @@ func TestRollingUpgrade(t *testing.T) {
 	}
 	preferred := []int{200, 100, 100} // the first node: the one that is active at first, and goes back
 	u := &upgrading{t: t, journal: filepath.Join(t.TempDir(), "journal")}
-	u.Cluster = startOf(t, oldVersion, func(n *cluster.Node) string {
+	u.Cluster = startOf(t, cluster.Options{Version: oldVersion, Performance: calm, Extra: func(n *cluster.Node) string {
 		return fmt.Sprintf("ha {\n  priority = %d\n}\n", preferred[n.Index]) + supervised("cold", u.journal)(n)
-	}, answers)
+	}}, answers)
 	for _, n := range u.Nodes {
 		u.began = append(u.began, launch{n.Name, oldVersion, time.Time{}})
 	}
@@ -54,7 +54,7 @@ func TestRollingUpgrade(t *testing.T) {
 	versions := []string{newVersion, newVersion, newVersion}
 	versions[old.Index] = oldVersion
 	u.shows(versions...)
-	settle(t, 2*time.Second) // the active node, which is killed next, tells the others who is a candidate, once a second
+	settle(t, time.Second) // the active node, which is killed next, tells the others who is a candidate
 
 	tr := drive(u.without(active), 300)
 	settle(t, 200*time.Millisecond)
