@@ -139,7 +139,9 @@ func (s *state) apply(b *batch) []response {
 	s.txn.Lock()
 	defer s.txn.Unlock()
 	s.clock.Store(max(s.clock.Load(), b.stamp))
-	s.ahead.Store(s.clock.Load() - now()/int64(time.Millisecond))
+	if a := s.clock.Load() - now()/int64(time.Millisecond); a > s.ahead.Load() { // never back: the entry may have been on its way for long
+		s.ahead.Store(a)
+	}
 	s.expire()
 	out := make([]response, len(b.requests))
 	results := make([]Result, 0, len(b.requests))
