@@ -371,3 +371,25 @@ func TestRefusedAtEveryLevel(t *testing.T) {
 		}
 	}
 }
+
+// TestLostOwnWrite: when a write that was acknowledged below quorum is lost with the leader, one read waits an election timeout for it, and
+// not each read after that.
+func TestLostOwnWrite(t *testing.T) {
+	c := newCluster(t, 2, Config{ElectionTimeout: time.Second, QuorumLossTimeout: time.Minute})
+	ctx := t.Context()
+	n := c.nodes[c.others(c.leader())[0]]
+	if _, err := n.Cache("c").Put(ctx, "k", nil, NoExpiry, Quorum); err != nil {
+		t.Fatal(err)
+	}
+	m := n.member.Load()
+	m.ownWrite(m.lastOwn.Load() + 1000)
+	began := time.Now()
+	for range 11 {
+		if _, err := n.Cache("c").Get(ctx, "k", OwnWrites); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if took := time.Since(began); took > 6*c.cfg.ElectionTimeout {
+		t.Fatalf("eleven reads took %v", took)
+	}
+}

@@ -39,6 +39,7 @@ type member struct {
 	lead    atomic.Pointer[lead]
 	leader  leaderWatch
 	lastOwn atomic.Uint64 // index of the last write acknowledged here
+	lostOwn atomic.Uint64 // a value of lastOwn that the log did not reach: it was lost with a leader
 	heard   atomic.Bool   // a leader has sent something
 	openAt  atomic.Int64  // when an open leader was heard last, see now
 

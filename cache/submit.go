@@ -264,7 +264,7 @@ func (c clustered) settled() bool {
 }
 
 // ownWrites returns when everything that was acknowledged through this node is applied here. What was lost
-// with a leader never is: after an election timeout a confirmation takes the place of waiting.
+// with a leader never is: after an election timeout a confirmation takes the place of waiting, and of the next reads' waiting, too.
 func (c clustered) ownWrites(ctx context.Context) error {
 	m, err := c.member()
 	if err != nil {
@@ -274,12 +274,19 @@ func (c clustered) ownWrites(ctx context.Context) error {
 	if m.fsm.progress.at.Load() >= last {
 		return nil
 	}
+	if m.lostOwn.Load() == last {
+		return c.confirm(ctx)
+	}
 	short, cancel := context.WithTimeoutCause(ctx, m.cfg.ElectionTimeout, errTimeout)
 	defer cancel()
 	if m.reached(short, last) == nil {
 		return nil
 	}
-	return c.confirm(ctx)
+	if err := c.confirm(ctx); err != nil {
+		return err
+	}
+	m.lostOwn.Store(last) // not lastOwn: a later write of the new leader's may be below it
+	return nil
 }
 
 // decided returns when the log has decided the direct puts that are there now.
