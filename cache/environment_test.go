@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"crypto/tls"
 	"errors"
 	"slices"
 	"strings"
@@ -129,5 +130,48 @@ func TestEnvironmentValues(t *testing.T) {
 	e, err = read("app-1", map[string]string{"HA_HOSTS": "nonsense"})
 	if err != nil || e.HA || len(e.Config.Hosts) > 0 {
 		t.Errorf("without HA_MODE: %+v %v", e, err)
+	}
+}
+
+// TestRauthy: a deployment's variables work as they stand ("coming from Rauthy's HA_MODE").
+func TestRauthy(t *testing.T) {
+	ca := newAuthority(t, "test authority")
+	ca.leaf("redhac", "redhac.local")
+	e, err := read("rauthy-1", map[string]string{
+		"HA_MODE":                          "true",
+		"HA_HOSTS":                         "http://rauthy-0.rauthy:8000 ,http://rauthy-1.rauthy:8000 ,http://rauthy-2.rauthy:8000",
+		"CACHE_TLS":                        "true",
+		"CACHE_TLS_SERVER_CERT":            ca.file("redhac.pem"),
+		"CACHE_TLS_SERVER_KEY":             ca.file("redhac.key"),
+		"CACHE_TLS_CLIENT_CERT":            ca.file("redhac.pem"),
+		"CACHE_TLS_CLIENT_KEY":             ca.file("redhac.key"),
+		"CACHE_TLS_CA_SERVER":              ca.file("ca.pem"),
+		"CACHE_TLS_CA_CLIENT":              ca.file("ca.pem"),
+		"CACHE_TLS_CLIENT_VALIDATE_DOMAIN": "redhac.local",
+		"CACHE_TLS_SNI_OVERWRITE":          "",
+		"CACHE_AUTH_TOKEN":                 "SuperSafeSecretToken1337",
+		"CACHE_BUF_SERVER":                 "128",
+		"CACHE_BUF_CLIENT":                 "128",
+		"CACHE_KEEPALIVE_INTERVAL":         "5",
+		"CACHE_KEEPALIVE_TIMEOUT":          "5",
+		"CACHE_RECONNECT_TIMEOUT_LOWER":    "500",
+		"CACHE_RECONNECT_TIMEOUT_UPPER":    "2000",
+		"CACHE_ELECTION_TIMEOUT":           "2",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := e.Config
+	if c.Self != "rauthy-1.rauthy:8000" || len(c.Hosts) != 3 || c.AuthToken != "SuperSafeSecretToken1337" || len(e.Warnings) > 0 {
+		t.Errorf("%q of %q, warnings %q", c.Self, c.Hosts, e.Warnings)
+	}
+	if c.TLS.Disabled || c.TLS.Server == nil || c.TLS.Server.ClientAuth != tls.RequireAndVerifyClientCert || c.TLS.Client == nil || c.TLS.Client.ServerName != "redhac.local" {
+		t.Errorf("TLS: %+v", c.TLS)
+	}
+	if c.ElectionTimeout != 2*time.Second || c.KeepaliveInterval != 5*time.Second || c.ReconnectUpper != 2*time.Second {
+		t.Errorf("times: %v %v %v", c.ElectionTimeout, c.KeepaliveInterval, c.ReconnectUpper)
+	}
+	if _, err := New(c); err != nil {
+		t.Error(err)
 	}
 }

@@ -10,8 +10,10 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"math/big"
+	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -189,7 +191,7 @@ func freeHosts(t *testing.T, n int) []string {
 }
 
 // runNode runs a node for as long as the test does.
-func runNode(t *testing.T, cfg Config) {
+func runNode(t *testing.T, cfg Config) *Node {
 	t.Helper()
 	n, err := New(cfg)
 	if err != nil {
@@ -204,4 +206,43 @@ func runNode(t *testing.T, cfg Config) {
 			t.Errorf("cache: %v", err)
 		}
 	})
+	return n
+}
+
+// TestBothFamilies: "IPv4 and IPv6": hosts of either kind, and names, in one list, over the network as it is.
+func TestBothFamilies(t *testing.T) {
+	t.Parallel() // it waits more than it works
+	if ln, err := net.Listen("tcp", "[::1]:0"); err != nil {
+		t.Skipf("no IPv6 here: %v", err)
+	} else if err := ln.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ports := freeHosts(t, 3)
+	hosts := make([]string, len(ports))
+	for i, host := range []string{"127.0.0.1", "::1", "localhost"} {
+		_, port, err := net.SplitHostPort(ports[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		hosts[i] = net.JoinHostPort(host, port)
+	}
+	var nodes []*Node
+	for _, host := range hosts {
+		env, err := read("app-1", three("HA_HOSTS", "http://"+strings.Join(hosts, "\nhttp://"), "HOSTNAME_OVERWRITE", host))
+		if err != nil {
+			t.Fatal(err)
+		}
+		nodes = append(nodes, runNode(t, env.Config))
+	}
+	for i, n := range nodes {
+		waitFor(t, time.Minute, "the hosts to be connected", func() bool { return len(n.Health().Connected) == 3 })
+		if _, err := n.Cache("c").Put(t.Context(), hosts[i], []byte("v"), NoExpiry, Quorum); err != nil {
+			t.Errorf("at %s: %v", hosts[i], err)
+		}
+		for _, key := range hosts[:i+1] {
+			if _, err := n.Cache("c").Get(t.Context(), key, Consistent); err != nil {
+				t.Errorf("%s at %s: %v", key, hosts[i], err)
+			}
+		}
+	}
 }

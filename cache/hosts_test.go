@@ -1,7 +1,10 @@
 package cache
 
 import (
+	"errors"
 	"fmt"
+	"math/rand/v2"
+	"sync"
 	"testing"
 	"time"
 )
@@ -113,4 +116,75 @@ func TestSetHosts(t *testing.T) {
 			t.Fatalf("%s: %q, %v", h, item.Value, err)
 		}
 	}
+}
+
+// TestEvictionAlike: "an eviction that is the same on every node", also on one that got the state from the others: what is there, what went
+// for want of room and what expired is the same, whichever nodes wrote, and at whatever level.
+func TestEvictionAlike(t *testing.T) {
+	t.Parallel() // it waits more than it works
+	c := newCluster(t, 3, Config{ElectionTimeout: time.Second, QuorumLossTimeout: 4 * time.Second, Caches: map[string]Options{"few": {MaxEntries: 40}, "small": {MaxBytes: 10_000}}})
+	ctx := t.Context()
+	write := func(hosts []string, rounds int) {
+		t.Helper()
+		var wg sync.WaitGroup
+		for w, h := range hosts {
+			rnd := rand.New(rand.NewPCG(uint64(w), uint64(rounds)))
+			wg.Go(func() {
+				for i := range rounds {
+					cache := c.nodes[h].Cache([]string{"few", "small"}[i%2])
+					ttl := []time.Duration{NoExpiry, 20 * time.Millisecond, time.Hour}[rnd.IntN(3)]
+					level := []Level{Quorum, Once, Leader, Direct}[rnd.IntN(4)]
+					if _, err := cache.Put(ctx, fmt.Sprint(rnd.IntN(120)), make([]byte, rnd.IntN(300)), ttl, level); err != nil && !errors.Is(err, ErrUnknown) { // a busy machine may lose its leader
+						t.Errorf("%s: %v", h, err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+	}
+	alike := func() {
+		t.Helper()
+		for _, h := range c.hosts {
+			if err := c.nodes[h].Settle(ctx); err != nil && !errors.Is(err, ErrUnknown) {
+				t.Fatal(err)
+			}
+		}
+		waitFor(t, 30*time.Second, "all nodes to be alike", func() bool {
+			var first string
+			for i, h := range c.hosts {
+				said := ""
+				for _, name := range []string{"few", "small"} {
+					keys, err := c.nodes[h].Cache(name).List(ctx, "", "", 0, Consistent)
+					if err != nil {
+						return false
+					}
+					one := c.nodes[h].Stats().Caches[name]
+					said += fmt.Sprintln(name, keys, one.Entries, one.Bytes, one.Evictions, one.Expired)
+					if one.Evictions == 0 || one.Expired == 0 {
+						return false
+					}
+					if len(keys) > 40 && name == "few" || one.Bytes > 10_000 && name == "small" {
+						t.Fatalf("%s: %+v", h, one)
+					}
+				}
+				if i > 0 && said != first { // or something expired in between
+					return false
+				}
+				first = said
+			}
+			return true
+		})
+	}
+	write(c.hosts, 300)
+	alike()
+	leader := c.leader()
+	if err := c.nodes[leader].member.Load().raft.Snapshot().Error(); err != nil { // who begins anew gets the state
+		t.Fatal(err)
+	}
+	host := c.others(leader)[0]
+	c.crash(host)
+	c.start(host, c.hosts)
+	c.await(30*time.Second, Good, c.hosts...)
+	write(c.hosts, 300)
+	alike()
 }
