@@ -31,6 +31,9 @@ func (n *Node) runAlone(ctx context.Context) error {
 		Status: Good, State: Leads, Leader: n.cfg.Self, Term: 1, Hosts: n.cfg.Hosts, Connected: n.cfg.Hosts, Quorum: 1,
 	})
 	n.cfg.Logger.Info("cache runs on a single host", "host", n.cfg.Self)
+	if n.cfg.AuthToken != "" { // it was meant to be one of several
+		n.cfg.Logger.Warn(Advice(1))
+	}
 	defer func() {
 		n.engine.Store(nil)
 		n.current.Store(nil)

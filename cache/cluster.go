@@ -123,12 +123,27 @@ func (s *shell) advise() {
 	n := len(*s.n.hosts.Load())
 	log := s.n.cfg.Logger
 	log.Info("cache node starts", "host", s.n.cfg.Self, "hosts", n, "quorum", s.n.quorum(), "address", s.dialer.layer.Addr().String())
-	switch {
-	case n == 2:
-		log.Warn("a cache of two hosts survives the loss of none; three or five are advised")
-	case n%2 == 0:
-		log.Warn("an even number of hosts survives no more losses than one host less; three or five are advised", "survives", n-s.n.quorum())
+	if advice := Advice(n); advice != "" {
+		log.Warn(advice)
 	}
+}
+
+// Advice says what a number of hosts does not give, in a sentence; "" for three or five. A node says it at its start.
+func Advice(hosts int) string {
+	quorum := hosts/2 + 1
+	switch {
+	case hosts < 1:
+		return ""
+	case hosts == 1:
+		return "a cache of 1 host loses everything with it: 3 or 5 are advised"
+	case hosts == 2:
+		return "a cache of 2 hosts stops when either is lost: 3 or 5 are advised"
+	case hosts%2 == 0:
+		return fmt.Sprintf("a cache of %d hosts survives the loss of %d, as one of %d does: 3 or 5 are advised", hosts, hosts-quorum, hosts-1)
+	case hosts > 5:
+		return fmt.Sprintf("in a cache of %d hosts each write waits for %d of them: 3 or 5 are advised", hosts, quorum)
+	}
+	return ""
 }
 
 // renew begins a new incarnation.

@@ -3,8 +3,11 @@ package cache
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -173,5 +176,53 @@ func TestRauthy(t *testing.T) {
 	}
 	if _, err := New(c); err != nil {
 		t.Error(err)
+	}
+}
+
+// spoken gathers what is logged.
+type spoken struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (s *spoken) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(b)
+}
+
+func (s *spoken) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
+}
+
+// TestSaidAtStart: "three or five nodes are advised; 1, 2, 4 and 7 … say so at start", and so does a node without TLS ("said loudly").
+func TestSaidAtStart(t *testing.T) {
+	for n, want := range map[int]string{1: "loses everything", 2: "stops when either is lost", 3: "", 4: "survives the loss of 1, as one of 3 does", 5: "", 7: "each write waits for 4"} {
+		hosts := freeHosts(t, 1)
+		for i := 1; i < n; i++ {
+			hosts = append(hosts, fmt.Sprintf("app-%d.invalid:8402", i))
+		}
+		env, err := read("app-0", three("HA_HOSTS", "http://"+strings.Join(hosts, ",http://"), "HOSTNAME_OVERWRITE", hosts[0], "CACHE_TLS", "false"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		said := &spoken{}
+		env.Config.Logger = slog.New(slog.NewTextHandler(said, nil))
+		runNode(t, env.Config)
+		last := "cache node starts"
+		if n == 1 {
+			last = "single host"
+		}
+		waitFor(t, 10*time.Second, "the node to start", func() bool {
+			return strings.Contains(said.String(), last) && strings.Contains(said.String(), want)
+		})
+		if advised := strings.Contains(said.String(), "3 or 5 are advised"); advised != (want != "") {
+			t.Errorf("%d hosts: %s", n, said)
+		}
+		if n > 1 && !strings.Contains(said.String(), "TLS is disabled") {
+			t.Errorf("%d hosts: nothing is said of TLS: %s", n, said)
+		}
 	}
 }

@@ -127,19 +127,11 @@ func (p *cachePart) load() (use func(), err error) {
 // describe says what the cache is, for the start-up table, and warns of what should not be.
 func (p *cachePart) describe(c cache.Config, b config.Cache) {
 	what := "this node alone"
-	if len(c.Hosts) == 1 && p.layer == nil {
-		p.warnings = append(p.warnings, "a cache of 1 host loses everything with it: 3 or 5 are advised")
+	if advice := cache.Advice(len(c.Hosts)); advice != "" && (len(c.Hosts) > 1 || p.layer == nil) {
+		p.warnings = append(p.warnings, advice)
 	}
 	if n := len(c.Hosts); n > 1 {
 		what = fmt.Sprintf("%s of %d hosts (quorum %d, TLS %s)", c.Self, n, n/2+1, map[bool]string{false: "enabled", true: "disabled"}[c.TLS.Disabled])
-		switch {
-		case n == 2:
-			p.warnings = append(p.warnings, "a cache of 2 hosts stops when either is lost: 3 or 5 are advised")
-		case n%2 == 0:
-			p.warnings = append(p.warnings, fmt.Sprintf("a cache of %d hosts survives the loss of %d, as one of %d does: 3 or 5 are advised", n, (n-1)/2, n-1))
-		case n > 5:
-			p.warnings = append(p.warnings, fmt.Sprintf("in a cache of %d hosts each write waits for %d of them: 3 or 5 are advised", n, n/2+1))
-		}
 	}
 	p.rows = map[string]string{"Cache": what, "Cache Clients": "none"}
 	if p.layer != nil {
