@@ -19,40 +19,9 @@ func (c *cachePeers) transfer(ctx context.Context, o options, s *Section) error 
 		return err
 	}
 	leader, lost := order[0], order[2]
-	if err := calmDown(ctx); err != nil { // else what goes of the log meanwhile would make the entries look smaller
+	if err := fillGauged(ctx, o, s, leader, entries); err != nil {
 		return err
 	}
-	before, err := leader.ask(ctx, "/memory")
-	if err != nil {
-		return err
-	}
-	if _, err := leader.ask(ctx, fmt.Sprintf("/fill?entries=%d", entries)); err != nil {
-		return fmt.Errorf("filling: %w", err)
-	}
-	pair := float64(len("fill:00000000001") + 100)
-	each := func() (float64, error) {
-		after, err := leader.ask(ctx, "/memory")
-		return float64(after.Heap-before.Heap)/float64(after.Count-before.Count) - pair, err
-	}
-	written, err := each()
-	if err != nil {
-		return err
-	}
-	if err := calmDown(ctx); err != nil {
-		return err
-	}
-	resting, err := each()
-	if err != nil {
-		return err
-	}
-	s.Targets = append(s.Targets, Target{fmt.Sprintf("memory per entry of %d, beyond key and value", entries), "≤ 200 bytes", fmt.Sprintf("%.0f bytes", resting), resting <= 200})
-	at := "memory per entry right after they were all written, with what is kept of the log of the last seconds"
-	if o.quick { // all was written in the last seconds
-		s.Notes = append(s.Notes, fmt.Sprintf("Of %d entries, %s: %.0f bytes.", entries, at, written))
-	} else {
-		s.Targets = append(s.Targets, Target{at, "≤ 200 bytes", fmt.Sprintf("%.0f bytes", written), written <= 200})
-	}
-
 	var took Rounds[time.Duration]
 	var meanwhile Rounds[float64]
 	for range o.rounds(3) {
@@ -99,6 +68,44 @@ func (c *cachePeers) transfer(ctx context.Context, o options, s *Section) error 
 	}
 	s.Targets = append(s.Targets, Target{fmt.Sprintf("a node that starts has %d entries, while 16 callers write", entries), "≤ 10 s", Show(took, millis), took.Median() <= 10*time.Second})
 	s.Notes = append(s.Notes, fmt.Sprintf("While a node received %d entries, 16 callers on the leader wrote all the while: %s writes per second.", entries, Show(meanwhile, whole)))
+	return nil
+}
+
+// fillGauged puts so many entries in, and gauges what each costs: with what is kept of the log of the last seconds, and when that is gone.
+func fillGauged(ctx context.Context, o options, s *Section, leader *peer, entries int) error {
+	if err := calmDown(ctx); err != nil { // else what goes of the log meanwhile would make the entries look smaller
+		return err
+	}
+	before, err := leader.ask(ctx, "/memory")
+	if err != nil {
+		return err
+	}
+	if _, err := leader.ask(ctx, fmt.Sprintf("/fill?entries=%d", entries)); err != nil {
+		return fmt.Errorf("filling: %w", err)
+	}
+	pair := float64(len("fill:00000000001") + 100)
+	each := func() (float64, error) {
+		after, err := leader.ask(ctx, "/memory")
+		return float64(after.Heap-before.Heap)/float64(after.Count-before.Count) - pair, err
+	}
+	written, err := each()
+	if err == nil {
+		err = calmDown(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	resting, err := each()
+	if err != nil {
+		return err
+	}
+	s.Targets = append(s.Targets, Target{fmt.Sprintf("memory per entry of %d, beyond key and value", entries), "≤ 200 bytes", fmt.Sprintf("%.0f bytes", resting), resting <= 200})
+	at := "memory per entry right after they were all written, with what is kept of the log of the last seconds"
+	if o.quick { // all was written in the last seconds
+		s.Notes = append(s.Notes, fmt.Sprintf("Of %d entries, %s: %.0f bytes.", entries, at, written))
+	} else {
+		s.Targets = append(s.Targets, Target{at, "≤ 200 bytes", fmt.Sprintf("%.0f bytes", written), written <= 200})
+	}
 	return nil
 }
 
