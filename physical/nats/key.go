@@ -46,9 +46,9 @@ func (k *key) open(ctx context.Context, js jetstream.JetStream) error {
 			return err
 		}
 	}
-	stream, err := asked(ctx, func(ctx context.Context) (jetstream.Stream, error) { return js.Stream(ctx, name) })
+	stream, err := asked(ctx, k, func(ctx context.Context) (jetstream.Stream, error) { return js.Stream(ctx, name) })
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		stream, err = asked(ctx, func(ctx context.Context) (jetstream.Stream, error) {
+		stream, err = asked(ctx, k, func(ctx context.Context) (jetstream.Stream, error) {
 			return js.CreateStream(ctx, jetstream.StreamConfig{
 				Name: name, Subjects: []string{"$KV." + k.cfg.Bucket + ".>"}, Description: "Locum's HA lock",
 				Storage: jetstream.FileStorage, Replicas: k.cfg.Replicas, MaxMsgsPerSubject: 1, MaxMsgSize: maxValue,
@@ -78,7 +78,7 @@ func (k *key) open(ctx context.Context, js jetstream.JetStream) error {
 		}
 	}
 	k.stream = stream
-	k.kv, err = asked(ctx, func(ctx context.Context) (jetstream.KeyValue, error) { return js.KeyValue(ctx, k.cfg.Bucket) })
+	k.kv, err = asked(ctx, k, func(ctx context.Context) (jetstream.KeyValue, error) { return js.KeyValue(ctx, k.cfg.Bucket) })
 	if err != nil {
 		return k.failed(ctx, err, false, "the bucket "+k.cfg.Bucket)
 	}
@@ -101,10 +101,14 @@ func replicable(version string) error {
 }
 
 // askedFor is how long one request may take before it is made again: JetStream leaves unanswered what arrives while it elects a leader.
-const askedFor = time.Second
+// pingedFor is how long the server itself may then take to answer: one that is frozen keeps its connections open.
+const (
+	askedFor  = time.Second
+	pingedFor = 500 * time.Millisecond
+)
 
 // asked does what may be done twice.
-func asked[R any](ctx context.Context, do func(context.Context) (R, error)) (R, error) {
+func asked[R any](ctx context.Context, k *key, do func(context.Context) (R, error)) (R, error) {
 	for {
 		attempt, cancel := context.WithTimeout(ctx, askedFor)
 		got, err := do(attempt)
@@ -112,6 +116,9 @@ func asked[R any](ctx context.Context, do func(context.Context) (R, error)) (R, 
 		cancel()
 		if !silent {
 			return got, err
+		}
+		if conn := k.store.conn; len(k.cfg.URLs) > 1 && errors.Is(conn.FlushTimeout(pingedFor), client.ErrTimeout) {
+			_ = conn.ForceReconnect() // to the next server; closed: the next attempt says so
 		}
 	}
 }
@@ -123,7 +130,7 @@ func (k *key) Read(ctx context.Context) (data []byte, version string, err error)
 	}
 	ctx, end := k.store.rights.using(ctx, "$JS.API.STREAM.MSG.GET.")
 	defer end()
-	msg, err := asked(ctx, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
+	msg, err := asked(ctx, k, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
 		return k.stream.GetLastMsgForSubject(ctx, k.subject())
 	})
 	if errors.Is(err, jetstream.ErrMsgNotFound) {

@@ -1,8 +1,10 @@
 package nats
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -56,6 +58,7 @@ func TestReplicas(t *testing.T) {
 		}
 	}
 	conn.Close()
+	t.Run("FrozenServer", func(t *testing.T) { frozenServer(t, servers) })
 	var buckets, victim atomic.Int64
 	leastTTL := Caps().MinTTL
 	harness := func(t testing.TB) physicaltest.Store {
@@ -111,6 +114,50 @@ func TestReplicas(t *testing.T) {
 	physicaltest.HABackend(t, harness)
 	leastTTL = 10 * time.Second // which docs/stores/nats.md says rides out a change of the stream's leader
 	physicaltest.LockOutages(t, harness, 3)
+}
+
+// frozenServer: the server that a node is connected to is frozen, which keeps the connection open. The lock is renewed over another one
+// before a TTL that rides out a change of the stream's leader, which the frozen server may have been.
+func frozenServer(t *testing.T, servers []*storeserver.NATS) {
+	const ttl = 10 * time.Second
+	cfg := Config{Bucket: "frozen", Replicas: 3}
+	for _, s := range servers {
+		cfg.URLs = append(cfg.URLs, s.URL(""))
+	}
+	s, err := open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	g, err := s.Acquire(t.Context(), holder, ttl, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := slices.IndexFunc(servers, func(one *storeserver.NATS) bool { return one.Addr == s.conn.ConnectedAddr() })
+	if at < 0 {
+		t.Fatalf("connected to %s", s.conn.ConnectedAddr())
+	}
+	servers[at].Pause()
+	defer servers[at].Resume()
+	until(t, "the server is frozen", func() error {
+		if s.conn.FlushTimeout(100*time.Millisecond) == nil {
+			return errors.New("it answers")
+		}
+		return nil
+	})
+	start := time.Now()
+	for {
+		ctx, cancel := context.WithTimeout(t.Context(), ttl/2)
+		_, err := s.Renew(ctx, g)
+		cancel()
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, physical.ErrUnavailable) && !errors.Is(err, physical.ErrUnknown) && !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("%v after the freeze: %v", time.Since(start), err)
+		}
+	}
+	t.Logf("renewed %v after the freeze of server %d", time.Since(start), at)
 }
 
 // lasting is a store with another shortest TTL.
