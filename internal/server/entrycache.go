@@ -2,10 +2,10 @@ package server
 
 import (
 	"bytes"
-	"container/list"
 	"context"
 	"errors"
 	"hash/maphash"
+	"slices"
 	"sync"
 
 	"github.com/locum-ha/locum/physical"
@@ -23,8 +23,8 @@ type entryCache struct {
 	on      bool
 	term    uint64 // counts the times that it was switched on
 	bytes   int
-	order   list.List // of *cachedEntry, the one used last in front
-	entries map[string]*list.Element
+	ends    cachedEntry // of the ring of entries: behind it is the one used last
+	entries map[string]*cachedEntry
 	barred  map[string]bool // a write whose outcome is unknown may come yet: never kept in this term
 
 	// By hash of the key: reads that a write overtakes are not kept.
@@ -32,9 +32,20 @@ type entryCache struct {
 	written [cacheShards]uint64
 }
 
+// cachedEntry links itself, so that the collector of garbage has less to look at.
 type cachedEntry struct {
-	key   string
-	value []byte
+	key           string
+	value         []byte
+	before, after *cachedEntry
+}
+
+// unlink takes it out of its ring.
+func (e *cachedEntry) unlink() { e.before.after, e.after.before = e.after, e.before }
+
+// link puts it behind another.
+func (e *cachedEntry) link(other *cachedEntry) {
+	e.before, e.after = other, other.after
+	e.before.after, e.after.before = e, e
 }
 
 const (
@@ -45,7 +56,9 @@ const (
 )
 
 func newEntryCache(store physical.Backend) *entryCache {
-	return &entryCache{Backend: store, seed: maphash.MakeSeed()}
+	c := &entryCache{Backend: store, seed: maphash.MakeSeed()}
+	c.clear()
+	return c
 }
 
 // begin switches it on, empty: the fence stands at this node's term.
@@ -66,8 +79,8 @@ func (c *entryCache) end() {
 }
 
 func (c *entryCache) clear() {
-	c.entries, c.barred, c.bytes = map[string]*list.Element{}, map[string]bool{}, 0
-	c.order.Init()
+	c.entries, c.barred, c.bytes = map[string]*cachedEntry{}, map[string]bool{}, 0
+	c.ends.before, c.ends.after = &c.ends, &c.ends
 }
 
 func (c *entryCache) shard(key string) int { return int(maphash.String(c.seed, key) % cacheShards) }
@@ -76,8 +89,9 @@ func (c *entryCache) shard(key string) int { return int(maphash.String(c.seed, k
 func (c *entryCache) Get(ctx context.Context, key string) (*physical.Entry, error) {
 	c.mu.Lock()
 	if e := c.entries[key]; c.on && e != nil {
-		c.order.MoveToFront(e)
-		value := e.Value.(*cachedEntry).value
+		e.unlink()
+		e.link(&c.ends)
+		value := e.value
 		c.mu.Unlock()
 		if err := ctx.Err(); err != nil {
 			return nil, context.Cause(ctx)
@@ -105,10 +119,12 @@ func (c *entryCache) keep(key string, value []byte) {
 	if len(value) > cacheBytes/16 {
 		return
 	}
-	c.entries[key] = c.order.PushFront(&cachedEntry{key, value})
+	e := &cachedEntry{key: key, value: value}
+	e.link(&c.ends)
+	c.entries[key] = e
 	c.bytes += len(key) + len(value) + cacheEntry
 	for c.bytes > cacheBytes {
-		c.drop(c.order.Back().Value.(*cachedEntry).key)
+		c.drop(c.ends.before.key)
 	}
 }
 
@@ -117,34 +133,37 @@ func (c *entryCache) drop(key string) {
 	if e == nil {
 		return
 	}
-	old := c.order.Remove(e).(*cachedEntry)
+	e.unlink()
 	delete(c.entries, key)
-	c.bytes -= len(old.key) + len(old.value) + cacheEntry
+	c.bytes -= len(e.key) + len(e.value) + cacheEntry
 }
 
 // Commit goes to the store; what was written is known from then on.
 func (c *entryCache) Commit(ctx context.Context, fence *physical.Fence, ops ...physical.Op) error {
-	shards := map[int]uint64{} // of the keys that it writes: how many writes had begun or ended before its own end
-	c.mu.Lock()
-	term := c.term
+	var shards []int // of the keys that it writes
 	for _, op := range ops {
 		if !op.IsCondition() {
-			shards[c.shard(op.Key)] = 0
+			shards = append(shards, c.shard(op.Key))
 		}
 	}
+	slices.Sort(shards)
+	shards = slices.Compact(shards)
+	thens := make([]uint64, len(shards)) // how many writes had begun or ended before its own end
 	alone := true
-	for at := range shards {
+	c.mu.Lock()
+	term := c.term
+	for i, at := range shards {
 		alone = alone && c.writing[at] == 0
 		c.writing[at]++
 		c.written[at]++
-		shards[at] = c.written[at]
+		thens[i] = c.written[at]
 	}
 	c.mu.Unlock()
 	err := c.Backend.Commit(ctx, fence, ops...)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for at, then := range shards {
-		alone = alone && c.written[at] == then
+	for i, at := range shards {
+		alone = alone && c.written[at] == thens[i]
 		c.writing[at]--
 		c.written[at]++
 	}

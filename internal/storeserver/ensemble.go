@@ -24,7 +24,7 @@ func StartZooKeepers(t T, n int) []*ZooKeeper {
 		}
 		// A server serves when a majority is there: only the last one's start can be waited for.
 		settings := append([]string{"dataDir=" + dir, "initLimit=50", "syncLimit=20"}, peers...)
-		servers = append(servers, launchZooKeeper(t, settings, i == n-1, nil))
+		servers = append(servers, launchZooKeeper(t, small, settings, i == n-1, nil))
 	}
 	serving(t, func(ctx context.Context) error {
 		for _, s := range servers {

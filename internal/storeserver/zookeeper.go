@@ -37,6 +37,16 @@ func StartZooKeeper(t T, settings ...string) *ZooKeeper {
 	return startZooKeeper(t, settings, nil)
 }
 
+// StartLargeZooKeeper starts a server that is to be measured: Java's virtual machine as it comes, with a heap that holds a million
+// entries. ZooKeeper keeps all of them in memory; a heap that is nearly full has it collect garbage and do little else.
+func StartLargeZooKeeper(t T) *ZooKeeper {
+	t.Helper()
+	return launchZooKeeper(t, []string{"-Xmx2g"}, nil, true, nil)
+}
+
+// small has a server start soon and take little memory.
+var small = []string{"-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"}
+
 // StartZooKeeperTLS also has a port for TLS, on which clients must show a certificate.
 func StartZooKeeperTLS(t T, pki Certificates) *ZooKeeper {
 	t.Helper()
@@ -55,11 +65,12 @@ func StartZooKeeperTLS(t T, pki Certificates) *ZooKeeper {
 
 func startZooKeeper(t T, settings []string, also func(context.Context) error) *ZooKeeper {
 	t.Helper()
-	return launchZooKeeper(t, settings, true, also)
+	return launchZooKeeper(t, small, settings, true, also)
 }
 
-// launchZooKeeper starts a server, and waits until it serves if told to, in the way of also too, unless that is nil.
-func launchZooKeeper(t T, settings []string, wait bool, also func(context.Context) error) *ZooKeeper {
+// launchZooKeeper starts a server on a virtual machine of these options, and waits until it serves if told to, in the way of also too,
+// unless that is nil.
+func launchZooKeeper(t T, machine, settings []string, wait bool, also func(context.Context) error) *ZooKeeper {
 	t.Helper()
 	java := Program(t, "zookeeperd", "java")
 	for _, jar := range zooKeeperJars {
@@ -90,13 +101,13 @@ func launchZooKeeper(t T, settings []string, wait bool, also func(context.Contex
 	}
 	return &ZooKeeper{Addr: addr, Process: Launch(t, Spec{
 		Name: "zookeeper", Dir: dir, Path: java,
-		Args: []string{
-			"-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto",
+		Args: append(slices.Clone(machine),
+			"-Xshare:auto",
 			"-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
 			"-Dzookeeper.extendedTypesEnabled=true",
 			"-cp", strings.Join(append(zooKeeperJars, netty()...), ":"),
 			"org.apache.zookeeper.server.quorum.QuorumPeerMain", file,
-		},
+		),
 		Ready: ready,
 	})}
 }

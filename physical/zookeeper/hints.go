@@ -1,7 +1,7 @@
 package zookeeper
 
 import (
-	"crypto/sha256"
+	"hash/maphash"
 	"slices"
 	"sync"
 
@@ -15,19 +15,32 @@ type hints struct {
 	deletes int32 // the last known number of deletions; -1: not known
 	young   map[string]hint
 	old     map[string]hint // what young was before it was full
+	seeds   [len(sum{})]maphash.Seed
 }
 
 // hint says that a node with that version has data of that sum, unless something was deleted after so many deletions.
 type hint struct {
 	version int32
 	deletes int32
-	sum     [sha256.Size]byte
+	sum     sum
 }
+
+// sum tells values apart: two hashes of 64 bits, whose seeds nobody knows, cost a tenth of a cryptographic one.
+type sum [2]uint64
 
 // hintsKept is how many nodes are known of, at least.
 const hintsKept = 4096
 
-func newHints() *hints { return &hints{deletes: -1, young: make(map[string]hint)} }
+func newHints() *hints {
+	return &hints{deletes: -1, young: make(map[string]hint), seeds: [...]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}}
+}
+
+func (h *hints) sum(value []byte) (s sum) {
+	for i := range s {
+		s[i] = maphash.Bytes(h.seeds[i], value)
+	}
+	return s
+}
 
 func (h *hints) get(node string) (hint, bool) {
 	got, ok := h.young[node]
@@ -68,7 +81,7 @@ func (h *hints) guess(s *Store, ops []physical.Op) (steps []step, ok bool) {
 		case physical.OpRequireValue:
 			_, node := s.nodes(o.Key)
 			known, ok := h.get(node)
-			if !ok || h.deletes < 0 || known.deletes != h.deletes || known.sum != sha256.Sum256(o.Value) {
+			if !ok || h.deletes < 0 || known.deletes != h.deletes || known.sum != h.sum(o.Value) {
 				return nil, false
 			}
 			compared = true
@@ -111,7 +124,7 @@ func (h *hints) learn(s *Store, steps []step, versions []int32) {
 		case st.path == s.deletes && st.op == opSetData:
 			h.deletes = max(h.deletes, versions[i])
 		case st.op == opSetData || st.op == opCreate:
-			h.put(st.path, hint{version: versions[i], deletes: h.deletes, sum: sha256.Sum256(st.data)})
+			h.put(st.path, hint{version: versions[i], deletes: h.deletes, sum: h.sum(st.data)})
 		case st.op == opDelete:
 			h.drop(st.path)
 		}

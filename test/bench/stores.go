@@ -27,7 +27,7 @@ type external struct {
 var externals = []external{
 	{"etcd", 5 * time.Second, 6 * time.Second, stores.Etcd, rawEtcd},
 	{"consul", 10 * time.Second, 21 * time.Second, func(t stores.T) stores.Server { return stores.Consul(t, true) }, rawConsul},
-	{"zookeeper", 5 * time.Second, 6*time.Second + 100*time.Millisecond, stores.ZooKeeper, rawZooKeeper},
+	{"zookeeper", 5 * time.Second, 6*time.Second + 100*time.Millisecond, stores.LargeZooKeeper, rawZooKeeper},
 	{"postgresql", 5 * time.Second, 6 * time.Second, stores.PostgreSQL, rawPostgreSQL},
 	{"mysql", 5 * time.Second, 6 * time.Second, stores.MariaDB, rawMySQL},
 	{"s3 (fake)", 5 * time.Second, 6 * time.Second, stores.S3, nil},

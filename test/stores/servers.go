@@ -56,8 +56,12 @@ func Consul(t T, real bool) Server {
 }
 
 // ZooKeeper starts a server.
-func ZooKeeper(t T) Server {
-	p := storeserver.StartZooKeeper(t)
+func ZooKeeper(t T) Server { return zooKeeper(storeserver.StartZooKeeper(t)) }
+
+// LargeZooKeeper starts one that is to be measured.
+func LargeZooKeeper(t T) Server { return zooKeeper(storeserver.StartLargeZooKeeper(t)) }
+
+func zooKeeper(p *storeserver.ZooKeeper) Server {
 	return Server{Addr: p.Addr, Restart: restart(p.Process), Block: func(address string) (string, string) {
 		return "zookeeper", fmt.Sprintf("  address = %q\n", address)
 	}}
