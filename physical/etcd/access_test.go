@@ -3,6 +3,8 @@ package etcd_test
 import (
 	"context"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -39,7 +41,7 @@ func TestAccess(t *testing.T) {
 	if err := store.Commit(t.Context(), nil, physical.Put("a", nil)); err != nil {
 		t.Errorf("commit: %v", err)
 	}
-	g, err := store.Acquire(t.Context(), physical.Record{Holder: "a"}, 5*time.Second, 0)
+	g, err := store.Acquire(t.Context(), physical.Record{Holder: "a"}, time.Minute, 0)
 	if err != nil {
 		t.Fatalf("acquire: %v", err)
 	}
@@ -83,6 +85,8 @@ func TestAccess(t *testing.T) {
 	refused("commit", readOnly.Commit(t.Context(), nil, physical.Put("b", nil)))
 	refused("raise", readOnly.RaiseFence(t.Context(), physical.Fence{}, fence))
 	refused("release", readOnly.Release(t.Context(), g, ""))
+	afterRestart(t, server, store, g)
+	withoutTLS(t, server)
 	if err := store.Release(t.Context(), g, ""); err != nil {
 		t.Errorf("release: %v", err)
 	}
@@ -119,6 +123,46 @@ func administrator(t *testing.T, server *storeserver.Etcd, clientTLS physical.Cl
 	}
 	t.Cleanup(func() { _ = client.Close() })
 	return client
+}
+
+// afterRestart: a server forgets whom it gave which token when it restarts. The client logs in anew, for streams too, over which
+// a lease is renewed.
+func afterRestart(t *testing.T, server *storeserver.Etcd, store *etcd.Store, g physical.Grant) {
+	t.Helper()
+	if err := server.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	for call, do := range map[string]func(ctx context.Context) error{
+		"renew":  func(ctx context.Context) error { _, err := store.Renew(ctx, g); return err },
+		"commit": func(ctx context.Context) error { return store.Commit(ctx, nil, physical.Put("a", nil)) },
+	} {
+		for deadline := time.Now().Add(30 * time.Second); ; {
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			err := do(ctx)
+			cancel()
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, physical.ErrUnavailable) && !errors.Is(err, physical.ErrUnknown) || time.Now().After(deadline) {
+				t.Fatalf("%s after a restart of the server: %v", call, err)
+			}
+		}
+	}
+}
+
+// withoutTLS: a server that wants TLS is told from one that is not etcd.
+func withoutTLS(t *testing.T, server *storeserver.Etcd) {
+	t.Helper()
+	web := httptest.NewServer(http.NotFoundHandler())
+	defer web.Close()
+	for endpoint, want := range map[string]string{"http://" + server.Addr: "write https://", web.URL: "no client port of etcd"} {
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		_, err := etcd.Open(ctx, etcd.Config{Endpoints: []string{endpoint}})
+		cancel()
+		if !errors.Is(err, physical.ErrUnavailable) || !strings.Contains(err.Error(), want) {
+			t.Errorf("without TLS: %v, want %q in it", err, want)
+		}
+	}
 }
 
 func switchAuthOn(t *testing.T, server *storeserver.Etcd, clientTLS physical.ClientTLS) {

@@ -5,9 +5,12 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"os"
+	"strings"
+	"syscall"
 	"time"
 )
 
@@ -42,7 +45,7 @@ func (c Config) probeOne(u *url.URL) error {
 	}
 	defer raw.Close()
 	if u.Scheme != "https" {
-		return nil
+		return greet(raw)
 	}
 	config, err := c.TLS.Load()
 	if err != nil {
@@ -60,6 +63,26 @@ func (c Config) probeOne(u *url.URL) error {
 	_ = secure.SetReadDeadline(time.Now().Add(probeTime / 2))
 	if _, err := secure.Read(make([]byte, 1)); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 		return err
+	}
+	return nil
+}
+
+// greet asks, without TLS, for the version, and says what kind of server that is which does not answer as etcd does. One that speaks
+// its other protocol alone on this port (--listen-client-http-urls) sends the first frame of that.
+func greet(raw net.Conn) error {
+	_ = raw.SetDeadline(time.Now().Add(2 * probeTime))
+	if _, err := io.WriteString(raw, "GET /version HTTP/1.0\r\n\r\n"); err != nil {
+		return err
+	}
+	said := make([]byte, 512)
+	n, err := io.ReadFull(raw, said)
+	text := string(said[:n])
+	const alert = "\x15\x03" // TLS's record of an alert
+	switch {
+	case n == 0 && errors.Is(err, io.EOF), n == 0 && errors.Is(err, syscall.ECONNRESET), strings.HasPrefix(text, alert), strings.Contains(text, "HTTPS"):
+		return errors.New("the server ends a connection without TLS: if it speaks TLS, write https://")
+	case strings.HasPrefix(text, "HTTP/") && !strings.Contains(text, "etcdserver"):
+		return errors.New("this is no client port of etcd")
 	}
 	return nil
 }

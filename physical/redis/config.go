@@ -120,9 +120,12 @@ func (c *Config) validate() error {
 	return nil
 }
 
+// secure reports whether TLS is asked for.
+func (c *Config) secure() bool { return c.TLS || !c.ClientTLS.IsZero() }
+
 // dialer connects, by TLS where that is asked for.
 func (c *Config) dialer(set *conns.Set) (func(ctx context.Context, network, address string) (net.Conn, error), error) {
-	if !c.TLS && c.ClientTLS.IsZero() {
+	if !c.secure() {
 		return set.Dial, nil
 	}
 	settings, err := c.ClientTLS.Load()

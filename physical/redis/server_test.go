@@ -142,6 +142,10 @@ func TestTLSAndRights(t *testing.T) {
 	if _, err := open(cfg); err == nil {
 		t.Error("a server whose certificate nobody vouches for was believed")
 	}
+	cfg.TLS = false
+	if _, err := open(cfg); !errors.Is(err, physical.ErrUnavailable) || !strings.Contains(err.Error(), "tls = true") {
+		t.Errorf("without TLS: %v", err)
+	}
 }
 
 // The docs name the rights, and an error does, that the test above gives.

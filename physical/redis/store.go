@@ -62,6 +62,9 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	s.channel = "{" + cfg.Prefix + "}:changed"
 	s.ear = &listener{store: s, changed: make(chan struct{})}
 	if err := s.run(ctx, false, func(ctx context.Context) error { return s.client.Ping(ctx).Err() }); err != nil {
+		if !cfg.secure() && (strings.Contains(err.Error(), "EOF") || strings.Contains(err.Error(), "connection reset")) {
+			err = fmt.Errorf("%w: the server ends a connection without TLS: does it want it (tls = true)?", err)
+		}
 		return nil, errors.Join(err, s.Close())
 	}
 	s.warn(ctx)

@@ -54,6 +54,13 @@ func TestAccess(t *testing.T) {
 		t.Errorf("release by another process of the same user: %v", err)
 	}
 	_ = plain.Close()
+	plainly := make(chan error, 1)
+	go func() { // beside the rest: a server that ends connections is tried for as long as there is time
+		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+		defer cancel()
+		_, err := zookeeper.Open(ctx, zookeeper.Config{Servers: []string{server.TLSAddr}, Path: "/apps/orders"})
+		plainly <- err
+	}()
 	for what, c := range map[string]struct {
 		change func(*zookeeper.Config)
 		want   string
@@ -87,6 +94,9 @@ func TestAccess(t *testing.T) {
 		if !strings.Contains(err.Error(), "not authorised") || strings.Contains(err.Error(), "-password") {
 			t.Errorf("%s: %v", what, err)
 		}
+	}
+	if err := <-plainly; !errors.Is(err, physical.ErrUnavailable) || !strings.Contains(err.Error(), "tls = true") {
+		t.Errorf("without TLS: %v", err)
 	}
 }
 

@@ -9,8 +9,10 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/locum-ha/locum/physical"
@@ -70,8 +72,12 @@ const (
 // attach connects to a server and to a session: a new one with the time-out if its id is 0. seen is the last change that
 // this client knows of; a server that knows less refuses. It returns errExpired if there is no such session.
 func (d *dialer) attach(ctx context.Context, session credentials, timeout time.Duration, seen int64) (*conn, error) {
+	var refused error // the last time
 	for start := time.Now(); ; {
 		raw, err := d.connect(ctx)
+		if err != nil && refused != nil && outOfTime(ctx, err) {
+			return nil, refused // it says more
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -80,17 +86,28 @@ func (d *dialer) attach(ctx context.Context, session credentials, timeout time.D
 			return c, nil
 		}
 		_ = raw.Close()
-		if ctx.Err() != nil || time.Since(start) > attachTime || errors.Is(err, errExpired) {
+		if refused == nil || !outOfTime(ctx, err) {
+			refused = err
+		}
+		if errors.Is(err, errExpired) {
 			return nil, err
+		}
+		if ctx.Err() != nil || time.Since(start) > attachTime {
+			return nil, refused
 		}
 		pause := time.NewTimer(attachPause)
 		select {
 		case <-pause.C:
 		case <-ctx.Done():
 			pause.Stop()
-			return nil, err
+			return nil, refused
 		}
 	}
+}
+
+// outOfTime reports whether an attempt ended for want of time: dialling can notice that a little before the context does.
+func outOfTime(ctx context.Context, err error) bool {
+	return ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // greet attaches a connection to a session. A server that takes connections and says nothing has [dialTime] to answer, as one
@@ -100,6 +117,9 @@ func (d *dialer) greet(ctx context.Context, raw net.Conn, session credentials, t
 	defer cancel()
 	stop := context.AfterFunc(limited, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
 	c, err := handshake(raw, session, timeout, seen, d.digest)
+	if d.tls == nil && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, errStrange)) {
+		err = fmt.Errorf("%w; does it want TLS (tls = true)?", err)
+	}
 	if !stop() && err == nil {
 		c.close()
 		err = context.Cause(limited)
@@ -156,6 +176,9 @@ func handshake(raw net.Conn, session credentials, timeout time.Duration, seen in
 	return c, nil
 }
 
+// errStrange: what a server says is not ZooKeeper's protocol.
+var errStrange = errors.New("this does not look like a ZooKeeper server")
+
 func readPacket(from io.Reader) (in, error) {
 	var head [4]byte
 	if _, err := io.ReadFull(from, head[:]); err != nil {
@@ -163,7 +186,7 @@ func readPacket(from io.Reader) (in, error) {
 	}
 	n := binary.BigEndian.Uint32(head[:])
 	if n > maxReply {
-		return in{}, fmt.Errorf("ZooKeeper: a packet of %d bytes: is this a ZooKeeper server?", n)
+		return in{}, fmt.Errorf("%w: a packet of %d bytes", errStrange, n)
 	}
 	body := make([]byte, n)
 	_, err := io.ReadFull(from, body)

@@ -191,8 +191,10 @@ func translate(ctx context.Context, err error, write bool) error {
 	if write && errors.Is(err, errSent) {
 		kind = physical.ErrUnknown
 	}
-	if cause := context.Cause(ctx); cause != nil {
+	if cause := context.Cause(ctx); cause != nil && errors.Is(err, cause) {
 		return fmt.Errorf("%w: %w", kind, cause)
+	} else if cause != nil {
+		return fmt.Errorf("%w: %w: %v", kind, cause, err)
 	}
 	if errors.Is(err, physical.ErrUnavailable) || errors.Is(err, physical.ErrTooLarge) {
 		return err
