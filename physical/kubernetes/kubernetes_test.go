@@ -189,6 +189,34 @@ func TestMissingRights(t *testing.T) {
 	refused("watch", func() error { _, err := s.Watch(t.Context(), g.Record); return err })
 }
 
+// A write of which nothing was sent is known to have failed; one that got no answer is not.
+func TestNothingSent(t *testing.T) {
+	f := storeserver.StartFakeKubernetes(t, "first")
+	proxy := storeserver.NewProxy(t, strings.TrimPrefix(f.URL, "http://"))
+	cfg := testConfig(t, f)
+	cfg.Server = "http://" + proxy.Addr()
+	s, err := Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	swap := func() error { return s.lease.Swap(t.Context(), []byte("{}"), "") }
+	proxy.CutAnswers()
+	if err := swap(); !errors.Is(err, physical.ErrUnknown) {
+		t.Errorf("without an answer: %v", err)
+	}
+	proxy.Close()
+	if err := swap(); !errors.Is(err, physical.ErrUnavailable) || errors.Is(err, physical.ErrUnknown) {
+		t.Errorf("nobody listens: %v", err)
+	}
+	if err := os.Remove(cfg.TokenFile); err != nil {
+		t.Fatal(err)
+	}
+	if err := swap(); !errors.Is(err, physical.ErrUnavailable) || errors.Is(err, physical.ErrUnknown) {
+		t.Errorf("without a token: %v", err)
+	}
+}
+
 // Outside of a pod the configuration must say where the API is.
 func TestConfig(t *testing.T) {
 	t.Setenv("KUBERNETES_SERVICE_HOST", "")

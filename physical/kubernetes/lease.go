@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -155,7 +156,7 @@ func (l *lease) call(ctx context.Context, method, at string, in, out any) error 
 		}
 	}
 	response, err := l.send(ctx, method, at, body)
-	if err != nil && in != nil {
+	if err != nil && in != nil && !unsent(err) {
 		return fmt.Errorf("%w: %s: %w", physical.ErrUnknown, what, plain(ctx, err))
 	}
 	if err != nil {
@@ -183,6 +184,15 @@ func (l *lease) call(ctx context.Context, method, at string, in, out any) error 
 	return nil
 }
 
+// errToken: the token could not be read.
+var errToken = errors.New("token")
+
+// unsent reports whether a request failed before anything of it was sent.
+func unsent(err error) bool {
+	var op *net.OpError
+	return errors.Is(err, errToken) || errors.As(err, &op) && op.Op == "dial"
+}
+
 // send reads the token anew for each request.
 func (l *lease) send(ctx context.Context, method, at string, body []byte) (*http.Response, error) {
 	request, err := http.NewRequestWithContext(ctx, method, at, bytes.NewReader(body))
@@ -199,7 +209,7 @@ func (l *lease) send(ctx context.Context, method, at string, body []byte) (*http
 	if l.tokenFile != "" {
 		token, err := os.ReadFile(l.tokenFile)
 		if err != nil {
-			return nil, fmt.Errorf("token: %w", err)
+			return nil, fmt.Errorf("%w: %w", errToken, err)
 		}
 		request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
 	}
