@@ -123,7 +123,9 @@ func (s *Store) Acquire(ctx context.Context, r physical.Record, ttl time.Duratio
 		return err
 	})
 	if errors.Is(err, errReplicas) {
-		s.giveBack(ctx, token)
+		if back := s.giveBack(ctx, token); back != nil {
+			return physical.Grant{}, fmt.Errorf("%w: %w, and it could not be given back: %v", physical.ErrUnknown, errReplicas, back)
+		}
 	}
 	if err != nil {
 		return physical.Grant{}, err
@@ -161,12 +163,13 @@ func (s *Store) newer(format string) error {
 
 func notOurs(key string) error { return fmt.Errorf("redis: the key %s is not Locum's", key) }
 
-// giveBack frees a lock that too few replicas have, if it can; else it runs out.
-func (s *Store) giveBack(ctx context.Context, token []byte) {
+// giveBack frees a lock that too few replicas have. If it cannot, the lock is held until it runs out.
+func (s *Store) giveBack(ctx context.Context, token []byte) error {
 	r, err := s.look(ctx)
-	if err == nil {
-		_ = s.Release(ctx, physical.Grant{Record: r.record, Token: token}, "")
+	if err != nil {
+		return err
 	}
+	return s.Release(ctx, physical.Grant{Record: r.record, Token: token}, "")
 }
 
 // Renew extends the grant by its TTL.

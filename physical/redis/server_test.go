@@ -50,7 +50,7 @@ func TestWaitReplicas(t *testing.T) {
 	master := storeserver.StartRedis(t, "--repl-diskless-sync-delay", "0")
 	host, port, _ := net.SplitHostPort(master.Addr)
 	replica := storeserver.StartRedis(t, "--replicaof", host+" "+port)
-	s := mustOpen(t, Config{Addresses: []string{master.Addr}, WaitReplicas: 1, WaitTimeout: 200 * time.Millisecond})
+	s := mustOpen(t, Config{Addresses: []string{master.Addr}, WaitReplicas: 1, WaitTimeout: 5 * time.Second})
 	var g physical.Grant
 	eventually(t, func() (err error) {
 		g, err = s.Acquire(t.Context(), holder, time.Minute, 7)
@@ -73,6 +73,7 @@ func TestWaitReplicas(t *testing.T) {
 		t.Errorf("a write on a replica: %v", err)
 	}
 	replica.Kill()
+	s = mustOpen(t, Config{Addresses: []string{master.Addr}, WaitReplicas: 1, WaitTimeout: 200 * time.Millisecond})
 	if _, err := s.Renew(t.Context(), g); !errors.Is(err, physical.ErrUnavailable) {
 		t.Errorf("renew without the replica: %v", err)
 	}
@@ -87,6 +88,27 @@ func TestWaitReplicas(t *testing.T) {
 	}
 	if r, err := s.Holder(t.Context()); !errors.Is(err, physical.ErrNoHolder) {
 		t.Errorf("after an acquisition that does not count: %+v, %v", r, err)
+	}
+}
+
+// A lock that too few replicas have and that cannot be given back is perhaps held: that is no "was not carried out".
+func TestWaitReplicasNotGivenBack(t *testing.T) {
+	server := storeserver.StartRedis(t)
+	admin := client.NewClient(&client.Options{Addr: server.Addr})
+	defer admin.Close()
+	args := []any{"ACL", "SETUSER", "locum"}
+	for word := range strings.FieldsSeq("on >secret ~{locum}:* &{locum}:* " + commands + " -del") {
+		args = append(args, word)
+	}
+	if err := admin.Do(t.Context(), args...).Err(); err != nil {
+		t.Fatal(err)
+	}
+	s := mustOpen(t, Config{Addresses: []string{server.Addr}, Username: "locum", Password: "secret", WaitReplicas: 1, WaitTimeout: 50 * time.Millisecond})
+	if _, err := s.Acquire(t.Context(), holder, time.Minute, 0); !errors.Is(err, physical.ErrUnknown) || !strings.Contains(err.Error(), "too few replicas") {
+		t.Errorf("acquire: %v", err)
+	}
+	if r, err := s.Holder(t.Context()); err != nil || r.Holder != holder.Holder {
+		t.Errorf("afterwards: %+v, %v", r, err)
 	}
 }
 
