@@ -35,6 +35,7 @@ const (
 	remove
 	increment
 	swap    // if the value is still the one expected: by version
+	guarded // the same as a transaction that watches the key
 	replace // if there is one
 	attach  // append
 	touch
@@ -51,17 +52,17 @@ type input struct {
 	kind  kind
 	key   string
 	value string
-	level cache.Level // put
+	level cache.Level // put, remove
 	read  cache.Read  // get
 
-	expected string // swap: the value, and its version
+	expected string // swap, guarded: the value, and its version
 	version  uint64
 }
 
 type output struct {
 	version uint64 // get
 	unknown bool
-	found   bool   // get, take, replace, touch: there was one; add: there was one, and nothing was written; swap: it was another
+	found   bool   // get, take, replace, touch: there was one; add: there was one, and nothing was written; swap, guarded: it was another
 	value   string // get, take, add, replace: what there was; increment: the sum; attach: the length; many, list: all, with spaces
 }
 
@@ -90,7 +91,7 @@ var model = porcupine.Model{
 				return !o.found, i.value
 			}
 			return o.found && o.value == state, state
-		case swap:
+		case swap, guarded:
 			if o.unknown && state == i.expected || !o.unknown && !o.found {
 				return state == i.expected, i.value
 			}
@@ -139,7 +140,8 @@ type recorder struct {
 	mu    sync.Mutex
 	keys  map[string][]porcupine.Operation
 	near  []nearRead
-	hosts map[string]map[string]string // key, value: the host at which it was put
+	hosts map[string]map[string]string // key, value: the host at which it was put, or the key removed
+	size  int                          // how many hosts there are
 	done  atomic.Int64
 	open  atomic.Int64 // unknown
 	none  atomic.Int64 // not done
@@ -147,8 +149,8 @@ type recorder struct {
 	gap   atomic.Int64 // the longest time without an acknowledged write, nanoseconds
 }
 
-func newRecorder() *recorder {
-	return &recorder{start: time.Now(), keys: map[string][]porcupine.Operation{}, hosts: map[string]map[string]string{}}
+func newRecorder(size int) *recorder {
+	return &recorder{size: size, start: time.Now(), keys: map[string][]porcupine.Operation{}, hosts: map[string]map[string]string{}}
 }
 
 // node is what a client calls, in this process or another.
@@ -186,7 +188,7 @@ func carry(ctx context.Context, n *cache.Node, in input) (output, error) {
 		_, err := c.Put(ctx, in.key, []byte(in.value), cache.NoExpiry, in.level)
 		return output{}, err
 	case remove:
-		_, err := c.Delete(ctx, in.key, cache.Quorum)
+		_, err := c.Delete(ctx, in.key, in.level)
 		return output{}, err
 	case take:
 		return none(c.Take(ctx, in.key))
@@ -207,7 +209,7 @@ func carry(ctx context.Context, n *cache.Node, in input) (output, error) {
 	case list:
 		keys, err := c.List(ctx, "", "", 0, in.read)
 		return output{value: strings.Join(keys, " ")}, err
-	case both, many, wipe:
+	case both, many, wipe, guarded:
 		return together(ctx, n, in)
 	case add:
 		item, err := c.PutIfAbsent(ctx, in.key, []byte(in.value), cache.NoExpiry)
@@ -220,12 +222,21 @@ func carry(ctx context.Context, n *cache.Node, in input) (output, error) {
 	return output{value: fmt.Sprint(sum)}, err
 }
 
-// together carries an operation on the group out.
+// together carries an operation on the group, or another transaction, out.
 func together(ctx context.Context, n *cache.Node, in input) (output, error) {
 	c := n.Cache(groupKey)
 	switch in.kind {
 	case wipe:
 		return output{}, c.Clear(ctx, cache.Quorum)
+	case guarded:
+		_, err := n.Do(ctx, cache.Quorum, cache.Txn{
+			Watch: []cache.Watch{{Cache: "history", Key: in.key, Version: in.version}},
+			Ops:   []cache.Op{{Kind: cache.OpPut, Cache: "history", Key: in.key, Value: []byte(in.value), TTL: cache.NoExpiry}},
+		})
+		if errors.Is(err, cache.ErrConflict) {
+			return output{found: true}, nil
+		}
+		return output{}, err
 	case both:
 		put := func(key string) cache.Op {
 			return cache.Op{Kind: cache.OpPut, Cache: groupKey, Key: key, Value: []byte(in.value), TTL: cache.NoExpiry}
@@ -267,7 +278,7 @@ func (r *recorder) do(ctx context.Context, client int, n node, in input) (output
 		r.near = append(r.near, nearRead{n.name(), in.key, in.read, out, int64(began), int64(ended)})
 		return out, true
 	}
-	if in.kind == put {
+	if in.kind == put || in.kind == remove || in.kind == take {
 		if r.hosts[in.key] == nil {
 			r.hosts[in.key] = map[string]string{}
 		}
@@ -306,7 +317,7 @@ func (r *recorder) clients(ctx context.Context, count int, nodes func() []node) 
 				in := anyOperation(rnd, fmt.Sprint("v", unique.Add(1)))
 				limit, cancel := context.WithTimeout(ctx, 3*time.Second)
 				before := r.open.Load()
-				if in.kind == swap { // of what is there now
+				if in.kind == swap || in.kind == guarded { // of what is there now
 					if was, ok := r.do(limit, client, all[rnd.IntN(len(all))], input{kind: get, key: in.key, read: cache.Consistent}); ok {
 						in.expected, in.version = was.value, was.version
 					} else {
@@ -336,7 +347,7 @@ func anyOperation(rnd *rand.Rand, value string) input {
 	case 3:
 		in.key, in.kind = groupKey, []kind{both, put, many, many, wipe}[rnd.IntN(5)]
 	default:
-		in.kind = []kind{get, get, put, take, add, remove, swap, swap, replace, attach, list}[rnd.IntN(11)]
+		in.kind = []kind{get, get, put, take, add, remove, swap, guarded, replace, attach, list}[rnd.IntN(11)]
 	}
 	return in
 }
@@ -365,7 +376,7 @@ func (r *recorder) check(t *testing.T, enough int64) {
 		model := model
 		switch {
 		case isWeak(key):
-			model, ops = weak.ToModel(), windows(ops)
+			model, ops = r.weak().ToModel(), r.windows(ops)
 		case key == groupKey:
 			model = groupModel
 		}

@@ -280,7 +280,7 @@ func TestHistoriesOfProcesses(t *testing.T) {
 	}
 	f.await(30*time.Second, f.hosts...)
 	ctx, cancel := context.WithCancel(t.Context())
-	r := newRecorder()
+	r := newRecorder(len(f.hosts))
 	wg := r.clients(ctx, 8, f.nodes)
 	rnd := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 3))
 	end := time.Now().Add(duration(6*time.Second, 3*time.Minute))

@@ -15,9 +15,10 @@ import (
 	"github.com/locum-ha/locum/cache"
 )
 
-// Some keys are put at all levels, and read in all ways. What is promised of them (docs/cache.md):
+// Some keys are put and removed at all levels, and read in all ways. What is promised of them (docs/cache.md):
 //
-//   - once: lost only with the leader and the other node. One node at a time is lost here, so never: as quorum.
+//   - once: with three hosts lost only with the leader and the other node. One of three at a time is lost here, so never: as quorum. With
+//     more hosts it may be lost with the leader.
 //   - leader: it takes effect before it is answered, or is lost with the leader.
 //   - direct: it takes effect some time, or gives way; never after a write that was asked for after it was answered.
 //   - a local read is at most quorumLoss behind; a read of one's own writes shows what was acknowledged on its node;
@@ -35,38 +36,55 @@ func isWeak(key string) bool { return strings.HasPrefix(key, "w") }
 func anyLevel(rnd *rand.Rand, in input) input {
 	in.kind, in.key = put, fmt.Sprint("w", rnd.IntN(2))
 	in.level = []cache.Level{cache.Quorum, cache.Quorum, cache.Once, cache.Leader, cache.Direct}[rnd.IntN(5)]
-	if rnd.IntN(2) == 0 {
+	switch rnd.IntN(10) {
+	case 0:
+		in.kind = remove
+	case 1:
+		in.kind = take
+	case 2, 3, 4, 5, 6:
 		in.kind, in.read = get, []cache.Read{cache.Local, cache.OwnWrites, cache.Consistent}[rnd.IntN(3)]
 	}
 	return in
 }
 
-// weak is an entry that is put at all levels.
-var weak = porcupine.NondeterministicModel{
-	Init: func() []any { return []any{""} },
-	Step: func(s, in, out any) []any {
-		i, o := in.(input), out.(output)
-		switch {
-		case i.kind == get && o.value != s:
-			return nil
-		case i.kind == get:
-			return []any{s}
-		case o.unknown, i.level == cache.Leader, i.level == cache.Direct:
-			return []any{s, i.value}
-		}
-		return []any{i.value}
-	},
-	DescribeOperation: func(in, out any) string { return fmt.Sprintf("%+v → %+v", in, out) },
+// weak is an entry that is written at all levels.
+func (r *recorder) weak() *porcupine.NondeterministicModel {
+	return &porcupine.NondeterministicModel{
+		Init: func() []any { return []any{""} },
+		Step: func(s, in, out any) []any {
+			i, o := in.(input), out.(output)
+			after := i.value
+			switch i.kind {
+			case get:
+				if o.value != s {
+					return nil
+				}
+				return []any{s}
+			case take:
+				if !o.unknown && o.value != s {
+					return nil
+				}
+				after = ""
+			case remove:
+				after = ""
+			}
+			if r.kept(porcupine.Operation{Input: in, Output: out}) {
+				return []any{after}
+			}
+			return []any{s, after}
+		},
+		DescribeOperation: model.DescribeOperation,
+	}
 }
 
-// kept reports whether a put was acknowledged at a level at which the loss of one node takes it not away.
-func kept(op porcupine.Operation) bool {
+// kept reports whether a write was acknowledged at a level at which the loss of a minority takes it not away.
+func (r *recorder) kept(op porcupine.Operation) bool {
 	i, o := op.Input.(input), op.Output.(output)
-	return i.kind == put && !o.unknown && (i.level == cache.Quorum || i.level == cache.Once)
+	return !i.reads() && !o.unknown && (i.kind == take || i.level == cache.Quorum || i.level == cache.Once && r.size <= 3)
 }
 
 // windows gives direct puts the time in which they may take effect: up to the end of a write that was asked for after they were answered.
-func windows(ops []porcupine.Operation) []porcupine.Operation {
+func (r *recorder) windows(ops []porcupine.Operation) []porcupine.Operation {
 	ops = slices.Clone(ops)
 	for n := range ops {
 		op := &ops[n]
@@ -75,7 +93,7 @@ func windows(ops []porcupine.Operation) []porcupine.Operation {
 		}
 		end := int64(math.MaxInt64)
 		for _, other := range ops {
-			if kept(other) && other.Call > op.Return {
+			if r.kept(other) && other.Call > op.Return {
 				end = min(end, other.Return)
 			}
 		}
@@ -102,7 +120,7 @@ func (r *recorder) checkNear(t *testing.T) {
 	for _, read := range r.near {
 		at := place{read.host, read.key}
 		for _, earlier := range before[at] {
-			if earlier.ended < read.call && earlier.out.version > read.out.version && earlier.out.version < undecided {
+			if earlier.ended < read.call && read.out.found && earlier.out.version > read.out.version && earlier.out.version < undecided {
 				t.Errorf("went back: %+v after %+v", read, earlier)
 			}
 		}
@@ -120,8 +138,11 @@ func (r *recorder) checkFresh(t *testing.T, read nearRead) {
 	shown := int64(-1) // when the write ended whose value was shown
 	known := read.out.value == ""
 	for _, op := range r.keys[read.key] {
-		if i := op.Input.(input); i.kind == put && i.value == read.out.value {
+		switch i := op.Input.(input); {
+		case i.kind == put && i.value == read.out.value:
 			shown, known = op.Return, op.Call < read.ended
+		case (i.kind == remove || i.kind == take) && !read.out.found && op.Call < read.ended:
+			shown = max(shown, op.Return)
 		}
 	}
 	if !known {
@@ -134,7 +155,7 @@ func (r *recorder) checkFresh(t *testing.T, read nearRead) {
 		if !own {
 			limit += int64(quorumLoss)
 		}
-		if kept(op) && op.Return < math.MaxInt64-int64(quorumLoss) && limit < read.call && shown < op.Call {
+		if r.kept(op) && op.Return < math.MaxInt64-int64(quorumLoss) && limit < read.call && shown < op.Call {
 			t.Errorf("%+v shows less than %+v, which ended at %d", read, op.Input, op.Return)
 			return
 		}
