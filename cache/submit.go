@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,9 +34,8 @@ func (c clustered) propose(ctx context.Context, level Level, r request) (respons
 		return response{}, m.direct(r.ops[0])
 	}
 	if m.over.hides(level, &r) { // the caller's own put is the older one: it is decided first, or the log would have it the other way round
-		_ = c.decided(ctx) // one that was lost is told to who waits for it
-		if ctx.Err() != nil {
-			return response{}, fmt.Errorf("%w: %w", ErrNotDone, context.Cause(ctx))
+		if err := m.decided(ctx); err != nil && (ctx.Err() != nil || m.ctx.Err() != nil) { // one that was lost is told to who settles
+			return response{}, fmt.Errorf("%w: direct puts are on their way: %w", ErrNotDone, cmp.Or(context.Cause(ctx), ErrNoQuorum))
 		}
 	}
 	out := m.submit(ctx, level, r)
@@ -295,6 +295,10 @@ func (c clustered) decided(ctx context.Context) error {
 	if err != nil {
 		return ErrNoQuorum
 	}
+	return m.decided(ctx)
+}
+
+func (m *member) decided(ctx context.Context) error {
 	for s := m.over.await(); s != nil; s = s.prev {
 		select {
 		case <-s.done:

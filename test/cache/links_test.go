@@ -229,10 +229,10 @@ func historiesOverLinks(t *testing.T, size int) {
 	for i := 0; time.Now().Before(end); i++ {
 		leads := g.leads()
 		victims, what, lasts := g.choose(rnd, leads), fault(rnd.IntN(5)), time.Duration(50+rnd.IntN(2000))*time.Millisecond
-		switch i {
-		case 0: // a leader hands over, with much under way
+		switch {
+		case i < size-2: // a leader hands over, with much under way
 			victims, what, lasts = []string{leads}, restarted, 0
-		case 1: // a follower does not reach the leader for a while, and keeps its data
+		case i == size-2: // a follower does not reach the leader for a while, and keeps its data
 			victims, what, lasts = []string{g.others(leads)[0]}, oneLink, time.Second
 		}
 		g.suffer(ctx, what, victims, lasts)
