@@ -21,7 +21,6 @@ func (n *Node) runAlone(ctx context.Context) error {
 	a.st.setOptions(n.cfg.Caches, n.cfg.Default)
 	a.st.rev.Store(versionBase())
 	a.st.clock.Store(time.Now().UnixMilli())
-	a.st.ahead.Store(math.MinInt64 / 2)
 	r := &replica{st: a.st, fresh: new(atomic.Int64)}
 	r.fresh.Store(math.MaxInt64)
 	var p proposer = a

@@ -401,6 +401,7 @@ func (m *member) replaced(st *state) {
 	m.fsm.mu.Lock()
 	if old := m.node.current.Load(); old != nil && m.ctx.Err() == nil {
 		m.node.retire(old.st)
+		st.ahead.Store(max(st.ahead.Load(), old.st.ahead.Load())) // the new one has it from when it was sent
 		m.node.current.Store(&replica{st: st, over: m.over, fresh: &m.fresh})
 	}
 	m.fsm.mu.Unlock()

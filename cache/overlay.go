@@ -281,7 +281,7 @@ func (m *member) direct(op Op) error {
 		ttl = bounds.DefaultTTL
 	}
 	if ttl > 0 { // it begins now, whenever the log takes it
-		e.expires = st.ahead.Load() + now()/int64(time.Millisecond) + max(int64(ttl/time.Millisecond), 1)
+		e.expires = max(st.clock.Load(), st.ahead.Load()+now()/int64(time.Millisecond)) + max(int64(ttl/time.Millisecond), 1)
 	}
 	op.TTL, op.ends = NoExpiry, e.expires
 	return m.over.put(op, e, now()+int64(m.cfg.OperationTimeout))

@@ -44,6 +44,7 @@ func newState(ev *events) *state {
 	s := &state{events: ev}
 	s.tables.Store(&map[string]*table{})
 	s.setOptions(nil, Options{}.withDefaults())
+	s.ahead.Store(math.MinInt64 / 2) // nothing is known of the log's time
 	return s
 }
 
