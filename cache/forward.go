@@ -190,7 +190,7 @@ func (s *writeServer) readIndex(id uint64) {
 // linkBytes is how many bytes of requests, or one larger request, may wait to be sent to the leader: they become one frame.
 const linkBytes = 64 << 20
 
-// maxAnswers is how many bytes of answers may wait for a node that does not read them.
+// maxAnswers is how many bytes of answers may wait for a node that does not read them, but for those without a value.
 const maxAnswers = 64 << 20
 
 func (s *writeServer) answer(id uint64, out outcome) {
@@ -205,6 +205,8 @@ func (s *writeServer) answer(id uint64, out outcome) {
 	}
 	b = binary.AppendUvarint(b, id)
 	switch {
+	case out.err == nil && len(b)+out.resp.values() > maxAnswers: // this one alone, not the connection of all
+		b = appendBytes(append(b, answerUnknown), "it was carried out; too many bytes of answers wait for the node that asked")
 	case out.err == nil:
 		b = binary.AppendUvarint(append(b, answerDone), out.index)
 		b = appendResponse(b, &out.resp)
@@ -219,7 +221,7 @@ func (s *writeServer) answer(id uint64, out outcome) {
 	default:
 		b = appendBytes(append(b, answerUnknown), out.err.Error())
 	}
-	if s.out = b; len(b) > maxAnswers {
+	if s.out = b; len(b) > maxFrame-1<<20 {
 		_ = s.conn.Close()
 	}
 	select {

@@ -158,7 +158,8 @@ type Watch struct {
 
 // Txn is a list of operations that are carried out with nothing in between, on every node. It is carried
 // out if all watched keys are unchanged; an operation whose own condition does not hold, or that fails, does
-// not keep the others from being carried out.
+// not keep the others from being carried out. The values that it returns have 32 MiB together at most: an OpGet, or an operation with
+// WantOld, whose value would be beyond that is not carried out and has [ErrTooLarge]; the value that a condition met is left out.
 type Txn struct {
 	Watch []Watch
 	Ops   []Op

@@ -347,16 +347,16 @@ func TestWriteStats(t *testing.T) {
 func TestExpiredStaysExpired(t *testing.T) {
 	st, n := newState(newEvents()), &Node{}
 	put := Op{Kind: OpPut, Cache: "c", Key: "k", TTL: 5 * time.Second}
-	st.apply(&batch{stamp: 100_000, requests: []request{{ops: []Op{put}}}})
+	st.apply(&batch{stamp: 1_700_000_100_000, requests: []request{{ops: []Op{put}}}})
 	e := st.table("c").get("k")
 	if n.visible(st, e, Local) == 0 {
 		t.Fatal("the entry is not there")
 	}
-	st.ahead.Store(110_000 - now()/int64(time.Millisecond)) // as a pulse does
+	st.ahead.Store(1_700_000_110_000 - now()/int64(time.Millisecond)) // as a pulse does
 	if left := n.visible(st, e, Local); left != 0 {
 		t.Fatalf("%v are left of an entry that has expired", left)
 	}
-	st.apply(&batch{stamp: 102_000})
+	st.apply(&batch{stamp: 1_700_000_102_000})
 	if left := n.visible(st, e, Local); left != 0 {
 		t.Fatalf("it has expired, a late entry of the log came, and %v are left", left)
 	}

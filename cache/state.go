@@ -124,6 +124,15 @@ type response struct {
 	results  []Result
 }
 
+// values is how many bytes of values there are.
+func (r *response) values() int {
+	n := 0
+	for i := range r.results {
+		n += len(r.results[i].Value)
+	}
+	return n
+}
+
 // batch is the content of one log entry.
 type batch struct {
 	id       uint64
@@ -169,8 +178,19 @@ func (s *state) transaction(r *request) response {
 		}
 	}
 	out := response{results: make([]Result, len(r.ops))}
+	room := maxTxn // bytes of the values that are answered (P12)
 	for i := range r.ops {
-		out.results[i] = s.op(&r.ops[i])
+		op, result := &r.ops[i], &out.results[i]
+		if op.Kind == OpGet || op.WantOld {
+			if e := s.live(s.table(op.Cache), op.Key); e != nil && len(e.value) > room {
+				*result = Result{Found: true, Version: e.version, Err: ErrTooLarge}
+				continue
+			}
+		}
+		if *result = s.op(op); len(result.Value) > room { // nobody asked for it
+			result.Value = nil
+		}
+		room -= len(result.Value)
 	}
 	return out
 }

@@ -73,3 +73,53 @@ func TestLinkIsBounded(t *testing.T) {
 		t.Fatalf("%d requests became %d bytes, %v", asked, len(frame), err)
 	}
 }
+
+// TestLargeAnswers: a transaction answers with so much and no more, and removes nothing that it cannot hand over; too much for the
+// connection of a node costs its own caller the answer, and nobody else (P9, P12).
+func TestLargeAnswers(t *testing.T) {
+	st, large := newState(newEvents()), make([]byte, 8<<20)
+	r := request{}
+	for i := range 5 {
+		key := string(rune('a' + i))
+		st.apply(&batch{stamp: 1, requests: []request{{ops: []Op{{Kind: OpPut, Cache: "c", Key: key, Value: large}}}}})
+		r.ops = append(r.ops, Op{Kind: OpDelete, Cache: "c", Key: key, WantOld: true})
+	}
+	r.ops = append(r.ops, Op{Kind: OpPut, Cache: "c", Key: "e", If: IfAbsent}, Op{Kind: OpGet, Cache: "c", Key: "e"})
+	out := st.apply(&batch{stamp: 1, requests: []request{r}})[0]
+	for i, result := range out.results {
+		whole := i < maxTxn/len(large)
+		if result.Done != whole || whole != (len(result.Value) == len(large)) || !result.Found {
+			t.Errorf("operation %d: done %v, found %v, %d bytes, %v", i, result.Done, result.Found, len(result.Value), result.Err)
+		}
+		if refused := errors.Is(result.Err, ErrTooLarge); refused != (!whole && i != 5) {
+			t.Errorf("operation %d: %v", i, result.Err)
+		}
+	}
+	if n := st.table("c").count.Load(); n != 1 {
+		t.Errorf("%d entries are left", n)
+	}
+
+	here, there := net.Pipe()
+	defer func() { _, _ = here.Close(), there.Close() }()
+	s := &writeServer{conn: here, wake: make(chan struct{}, 1)}
+	for id := range uint64(4) {
+		s.answer(id, outcome{resp: response{results: []Result{{Done: true, Value: large}, {Done: true, Value: large}, {Done: true, Value: large}}}})
+	}
+	s.answer(4, outcome{})
+	frame := endFrame(s.out)
+	if len(frame) > maxFrame {
+		t.Fatalf("a frame of %d bytes", len(frame))
+	}
+	d := decoder{b: frame[5:]}
+	for id := range uint64(5) {
+		if got := d.uvarint(); got != id {
+			t.Fatalf("answer %d is to %d", id, got)
+		}
+		if got := d.outcome(); d.bad || errors.Is(got.err, ErrUnknown) != (id == 2 || id == 3) {
+			t.Errorf("answer %d: %v", id, got.err)
+		}
+	}
+	if err := here.SetDeadline(time.Now()); err != nil {
+		t.Errorf("the connection ended: %v", err)
+	}
+}
