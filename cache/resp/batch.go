@@ -149,6 +149,9 @@ func (p planned) write(w *writer, own []Result) {
 // apply is Store.Apply, which has a limit of time of its own.
 func (c *conn) apply(level Level, tx Tx) ([]Result, bool, error) {
 	results, held, err := c.server.store.Apply(c.limited(), c.db, level, tx)
+	if errors.Is(err, ErrUnknown) { // it may be nowhere yet: WAIT looks
+		c.weak = true
+	}
 	if err == nil && held && len(results) != len(tx.Ops) {
 		return nil, false, errors.New("the cache answered another number of operations than it was given")
 	}

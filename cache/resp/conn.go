@@ -46,7 +46,7 @@ type conn struct {
 	authed bool
 	hurry  bool // the limit to authenticate is running
 	level  Level
-	weak   bool // it has written below LevelQuorum since the last WAIT
+	weak   bool // it has written below LevelQuorum, or without knowing the outcome, since the last WAIT
 	silent silence
 
 	batch batch

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/locum-ha/locum/cache"
 )
 
 // want checks answers, one command and its answer after the other.
@@ -116,9 +118,23 @@ func TestWait(t *testing.T) {
 	store.mu.Unlock()
 	c.want("WAIT 1 0", ":1", "WAIT 1 0", ":1")
 	store.mu.Lock()
-	defer store.mu.Unlock()
 	if store.settled != 3 {
 		t.Errorf("waited %d times, want 3", store.settled)
+	}
+	store.fail, store.unsettled = ErrUnknown, ErrUnknown
+	store.mu.Unlock()
+	c.want("LOCUM.ACK quorum", "+OK")
+	if got := c.do("SET", "a", "3"); !strings.HasPrefix(got, "-UNKNOWN ") {
+		t.Errorf("SET: %s", got)
+	}
+	c.want("WAIT 1 0", ":0")
+
+	node, err := cache.New(cache.Config{Hosts: []string{"a:1", "b:1", "c:1"}, Self: "a:1", AuthToken: "0123456789abcdef"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := NewShared(node, 1, "a:1", "test").Replicas(); n != 0 {
+		t.Errorf("without a quorum %d others have what was written", n)
 	}
 }
 

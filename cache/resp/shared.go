@@ -195,8 +195,14 @@ func (s *Shared) Settle(ctx context.Context) error {
 	return err
 }
 
-// Replicas is what a quorum needs beside the leader.
-func (s *Shared) Replicas() int { return s.node.Health().Quorum - 1 }
+// Replicas is what a quorum needs beside the leader; 0 without a quorum.
+func (s *Shared) Replicas() int {
+	health := s.node.Health()
+	if health.Status == cache.Bad {
+		return 0
+	}
+	return health.Quorum - 1
+}
 
 // Info describes the node.
 func (s *Shared) Info() Info {
