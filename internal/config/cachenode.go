@@ -5,6 +5,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"time"
 )
 
 // CacheNode is the configuration of a node that is a cache and nothing else, by environment alone: what stands beside the HA_* and
@@ -16,6 +17,8 @@ type CacheNode struct {
 	API Listener
 	// APIToken is what opens the entries over HTTP; "" if nothing does. It is a secret.
 	APIToken string
+	// ShutdownDelay is how long a node that was asked to end goes on after it says 503 on /ready, for load balancers to notice.
+	ShutdownDelay time.Duration
 	// LogLevel and LogFormat are as in the configuration file.
 	LogLevel, LogFormat string
 }
@@ -36,6 +39,7 @@ func CacheMode(lookup func(string) (string, bool)) bool {
 //	CACHE_RESP_TLS_CERT, CACHE_RESP_TLS_KEY     PEM files. Default: no TLS
 //	CACHE_MAX_ENTRIES, CACHE_MAX_BYTES          bounds of each cache. Defaults: 1000000, 256MiB
 //	CACHE_DEFAULT_TTL                           of entries that are written without a time. Default: "0", no end
+//	CACHE_SHUTDOWN_DELAY                        how long the node goes on, at its end, after it is "ready" no more. Default: "0"
 //	LOCUM_LOG_LEVEL, LOCUM_LOG_FORMAT           debug, info, warn, error; text, json. Defaults: info, text
 //
 // The error is a [Faults] with everything that is wrong.
@@ -79,6 +83,7 @@ func CacheFromEnvironment(lookup func(string) (string, bool)) (*CacheNode, error
 	read("CACHE_MAX_ENTRIES", func(value string) (err error) { n.Cache.MaxEntries, err = strconv.Atoi(value); return err })
 	read("CACHE_MAX_BYTES", func(value string) (err error) { n.Cache.MaxBytes, err = ParseSize(value); return err })
 	read("CACHE_DEFAULT_TTL", func(value string) (err error) { n.Cache.DefaultTTL, err = parseDuration(value); return err })
+	read("CACHE_SHUTDOWN_DELAY", func(value string) (err error) { n.ShutdownDelay, err = parseDuration(value); return err })
 	read("LOCUM_LOG_LEVEL", oneOf(&n.LogLevel, "debug", "info", "warn", "error"))
 	read("LOCUM_LOG_FORMAT", oneOf(&n.LogFormat, "text", "json"))
 	if n.Cache.RESPAddress == "off" {

@@ -21,8 +21,8 @@ func TestCacheFromEnvironment(t *testing.T) {
 		t.Errorf("defaults: %+v %v", n, err)
 	}
 	n, err = read("CACHE_API_ADDRESS", "127.0.0.1:9", "CACHE_API_TOKEN", "t", "CACHE_RESP_ADDRESS", "off", "CACHE_MAX_ENTRIES", "10", "CACHE_MAX_BYTES", "1GiB",
-		"CACHE_DEFAULT_TTL", "5m", "LOCUM_LOG_LEVEL", "debug", "LOCUM_LOG_FORMAT", "json")
-	if err != nil || n.Cache.RESPAddress != "" || n.Cache.MaxEntries != 10 || n.Cache.MaxBytes != 1<<30 || n.Cache.DefaultTTL != 5*time.Minute || n.LogLevel != "debug" || n.LogFormat != "json" {
+		"CACHE_DEFAULT_TTL", "5m", "CACHE_SHUTDOWN_DELAY", "5s", "LOCUM_LOG_LEVEL", "debug", "LOCUM_LOG_FORMAT", "json")
+	if err != nil || n.Cache.RESPAddress != "" || n.Cache.MaxEntries != 10 || n.Cache.MaxBytes != 1<<30 || n.Cache.DefaultTTL != 5*time.Minute || n.ShutdownDelay != 5*time.Second || n.LogLevel != "debug" || n.LogFormat != "json" {
 		t.Errorf("set: %+v %v", n, err)
 	}
 	for want, pairs := range map[string][]string{
@@ -30,6 +30,7 @@ func TestCacheFromEnvironment(t *testing.T) {
 		`too few`:                               {"CACHE_MAX_ENTRIES", "0"},
 		`CACHE_MAX_BYTES`:                       {"CACHE_MAX_BYTES", "12"},
 		`CACHE_DEFAULT_TTL`:                     {"CACHE_DEFAULT_TTL", "soon"},
+		`CACHE_SHUTDOWN_DELAY`:                  {"CACHE_SHUTDOWN_DELAY", "-1s"},
 		`"loud" is not "debug"`:                 {"LOCUM_LOG_LEVEL", "loud"},
 		`can be reached from other hosts`:       {"CACHE_RESP_ADDRESS", "0.0.0.0:8479"},
 		`is a URL`:                              {"CACHE_API_ADDRESS", "http://x:1"},

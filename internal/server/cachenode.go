@@ -88,6 +88,9 @@ func (n *CacheNode) Run(ctx, skip context.Context) error {
 		n.log.Info("ending", "cause", context.Cause(ctx))
 	}
 	n.stopping.Store(true)
+	if err == nil && n.cfg.ShutdownDelay > 0 {
+		pauseFor(skip, n.cfg.ShutdownDelay)
+	}
 	closing, cancel := context.WithTimeout(skip, settleListeners)
 	defer cancel()
 	end() // first: the cache hands its leadership on while requests that wait are told
