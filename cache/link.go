@@ -140,8 +140,12 @@ func (d *dialer) accept(conn net.Conn, admit func(hello) bool) (hello, error) {
 	}
 	nonce := make([]byte, nonceSize)
 	_, _ = rand.Read(nonce) // never fails
+	mine := d.proof("accepts", conn, body, nonce)
+	if mine == nil {
+		return hello{}, errProof
+	}
 	answer := append([]byte{statusOK}, nonce...)
-	if _, err := conn.Write(append(answer, d.proof("accepts", conn, body, nonce)...)); err != nil {
+	if _, err := conn.Write(append(answer, mine...)); err != nil {
 		return hello{}, err
 	}
 	proof := make([]byte, sha256.Size)
@@ -161,7 +165,7 @@ func (d *dialer) accept(conn net.Conn, admit func(hello) bool) (hello, error) {
 	return h, err
 }
 
-// proof is the HMAC of one side. Without keys the layer has proven more already.
+// proof is the HMAC of one side, nil if it would not be bound to the connection. Without keys the layer has proven more already.
 func (d *dialer) proof(side string, conn net.Conn, hello, nonce []byte) []byte {
 	if d.keys == nil {
 		return make([]byte, sha256.Size)
@@ -176,9 +180,11 @@ func (d *dialer) proof(side string, conn net.Conn, hello, nonce []byte) []byte {
 	part(nonce)
 	if c, ok := conn.(*tls.Conn); ok {
 		state := c.ConnectionState()
-		if key, err := state.ExportKeyingMaterial("EXPORTER-locum-cache", nil, 32); err == nil {
-			part(key)
+		key, err := state.ExportKeyingMaterial("EXPORTER-locum-cache", nil, 32)
+		if err != nil { // TLS below 1.3: nothing binds the proof to the connection
+			return nil
 		}
+		part(key)
 	}
 	return mac.Sum(nil)
 }

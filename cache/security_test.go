@@ -168,6 +168,35 @@ func TestTLSFromToken(t *testing.T) {
 	}
 }
 
+// TestBoundProof: the proof of the token is bound to its connection, or is none: own certificates need TLS 1.3.
+func TestBoundProof(t *testing.T) {
+	server, client, err := keysOf(t, testToken).certificates()
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, client = server.Clone(), client.Clone()
+	client.Renegotiation = tls.RenegotiateOnceAsClient // nothing can be bound to that
+	a, b := pair(t)
+	s, c := tls.Server(b, server), tls.Client(a, client)
+	done := make(chan error, 1)
+	go func() { done <- s.HandshakeContext(t.Context()) }()
+	if err := errors.Join(c.HandshakeContext(t.Context()), <-done); err != nil {
+		t.Fatal(err)
+	}
+	d := &dialer{keys: keysOf(t, testToken)}
+	if d.proof("dials", c, []byte("h"), []byte("n")) != nil || d.proof("accepts", s, []byte("h"), []byte("n")) == nil {
+		t.Error("a proof without a binding, or none with one")
+	}
+	own := TLS{Server: server, Client: client}
+	if err := own.validate(); err != nil {
+		t.Errorf("TLS 1.3: %v", err)
+	}
+	client.MinVersion = tls.VersionTLS12
+	if err := own.validate(); err == nil {
+		t.Error("TLS 1.2 is taken")
+	}
+}
+
 // TestWrongToken: a node with another token stays out and is told nothing but that; the others go on. A silent
 // connection holds nobody up (P9).
 func TestWrongToken(t *testing.T) {
