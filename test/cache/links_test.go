@@ -241,7 +241,7 @@ func historiesOverLinks(t *testing.T, size int) {
 	cancel()
 	wg.Wait()
 	alone()
-	r.check(t, 150)
+	r.check(t, 50)
 }
 
 // leads returns the leader, anyone if there is none.
