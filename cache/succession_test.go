@@ -63,7 +63,7 @@ func TestLeaderGone(t *testing.T) {
 func TestLeaderVanished(t *testing.T) {
 	t.Parallel()       // it waits more than it works
 	const writers = 64 // one after the other they would wait for 64 election timeouts, more than an operation may take
-	c := newCluster(t, 3, Config{})
+	c := newCluster(t, 3, Config{ElectionTimeout: 250 * time.Millisecond, QuorumLossTimeout: 9 * time.Second})
 	ctx := t.Context()
 	leader := c.leader()
 	asked, fresh := c.nodes[c.others(leader)[0]].Cache("c"), c.nodes[c.others(leader)[1]].Cache("c")

@@ -127,7 +127,7 @@ func TestMemory(t *testing.T) {
 // cost several times its entries ("memory per entry").
 func TestLogAtRest(t *testing.T) {
 	t.Parallel() // it waits more than it works
-	c := newCluster(t, 3, Config{})
+	c := newCluster(t, 3, Config{ElectionTimeout: 2 * time.Second, QuorumLossTimeout: 4 * time.Second})
 	leader := c.leader()
 	fill(t, c.nodes[leader].Node, 5000, 100)
 	if err := c.nodes[leader].member.Load().raft.Snapshot().Error(); err != nil { // who begins anew gets the state
