@@ -41,7 +41,7 @@ func TestOutages(t *testing.T) {
 		proxies := storeserver.NewProxies(t, strings.TrimPrefix(f.URL, "http://"))
 		faults := storeserver.AnswerFaults()
 		return physicaltest.Store{
-			Late: 1500 * time.Millisecond, // others have to watch for a TTL first
+			Late: 5 * time.Second, // others have to watch for a TTL first, on a machine that may be busy
 			Open: func(n int) (physicaltest.Handle, error) {
 				cfg := testConfig(f)
 				cfg.Endpoint = "http://" + proxies.Of(n).Addr()

@@ -57,6 +57,8 @@ func (h *held) renewThrough(ctx context.Context, done <-chan struct{}) error {
 // happens afterwards: the connections that were made before are of no use any more.
 func checkRestartMidLease(s *scene) {
 	h := s.win(0, 0)
+	record := h.grant.Record
+	s.handle(1) // opened before the store is away
 	done := make(chan struct{})
 	var began, up time.Time
 	s.parallel(3, func(ctx context.Context, i int) error {
@@ -64,7 +66,7 @@ func checkRestartMidLease(s *scene) {
 		defer cancel()
 		switch i {
 		case 0:
-			return s.watchThrough(ctx, h.grant.Record)
+			return s.watchThrough(ctx, record)
 		case 1:
 			pause(ctx, 100*time.Millisecond)
 			defer close(done)
