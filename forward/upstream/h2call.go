@@ -193,26 +193,35 @@ func (s *call) send(p []byte, end bool) error {
 		for len(p) > 0 && s.err == nil && !s.done && (s.window <= 0 || c.window <= 0) {
 			c.room.Wait()
 		}
-		if s.err != nil || s.done {
-			c.mu.Unlock()
-			return errOver
-		}
-		n := len(p)
-		if n > 0 {
-			n = int(min(int64(n), s.window, c.window, int64(c.maxFrame)))
-			s.window -= int64(n)
-			c.window -= int64(n)
-		}
-		last := end && n == len(p)
-		s.sent = last
 		c.mu.Unlock()
-		c.wmu.Lock()
-		err := c.fr.WriteData(s.id, last, p[:n])
-		c.wmu.Unlock()
+		n, err := s.sendPart(p, end)
 		if p = p[n:]; err != nil || len(p) == 0 {
 			return err
 		}
 	}
+}
+
+// sendPart sends as much as the windows let in, perhaps nothing.
+func (s *call) sendPart(p []byte, end bool) (n int, err error) {
+	c := s.c
+	c.wmu.Lock() // before the windows are looked at: an acknowledgement of narrower ones must not overtake what was sent under the wider
+	defer c.wmu.Unlock()
+	c.mu.Lock()
+	if s.err != nil || s.done {
+		c.mu.Unlock()
+		return 0, errOver
+	}
+	n = int(max(min(int64(len(p)), s.window, c.window, int64(c.maxFrame)), 0))
+	if n == 0 && len(p) > 0 {
+		c.mu.Unlock()
+		return 0, nil
+	}
+	s.window -= int64(n)
+	c.window -= int64(n)
+	last := end && n == len(p)
+	s.sent = last
+	c.mu.Unlock()
+	return n, c.fr.WriteData(s.id, last, p[:n])
 }
 
 // sendEnd sends what follows the body, and that there is no more.

@@ -22,7 +22,8 @@ const (
 	// then passed on one by one.
 	flushAfter = 500 * time.Microsecond
 
-	// stillness: a gRPC call in which nothing was said for so long when the node steps down has no end of its own.
+	// stillness: a gRPC call in which nothing was said for so long when the node steps down has no end of its own. And who sends no more of a
+	// request for so long cannot have it delivered again.
 	stillness = time.Second
 )
 
@@ -88,10 +89,11 @@ func (s *call) uploaded() (overtaken bool) {
 func (s *stream) overtake() {
 	defer close(s.relayed)
 	status, fields, err := s.call.answer()
-	if status == 0 {
-		s.broken = err
-	} else {
+	var none *notSent
+	if status != 0 {
 		s.cut = s.relay(status, fields)
+	} else if s.broken = err; errors.As(err, &none) && s.body.settle() {
+		return // it can be delivered again, with what has not been read yet
 	}
 	s.body.finish()
 }
@@ -376,6 +378,20 @@ func (b *watchedBody) failed() error {
 		return *err
 	}
 	return nil
+}
+
+// settle lets a read that is under way end by itself, if it does soon, and reports whether it has: whoever breaks it off breaks the body, too.
+func (b *watchedBody) settle() bool {
+	b.closed.Store(true)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for began := time.Now(); !b.reading.TryLock(); <-tick.C {
+		if time.Since(began) > stillness {
+			return false
+		}
+	}
+	b.reading.Unlock()
+	return true
 }
 
 // finish waits until nobody reads: the transport may still be at it.
