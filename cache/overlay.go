@@ -318,7 +318,8 @@ func (m *member) directs() {
 }
 
 // proposeDirect puts one through the log. An unknown outcome is tried again: the log takes no put whose key
-// has changed since by another's hand, so a repeat can do no harm.
+// has changed since by another's hand, so a repeat can do no harm. So is one for which there was no quorum: while the node keeps its data,
+// that may have been for a moment.
 func (m *member) proposeDirect(k overKey, over *overlay) {
 	ctx, cancel := context.WithTimeoutCause(m.ctx, max(time.Duration(over.deadline-now()), time.Millisecond), errTimeout)
 	defer cancel()
@@ -327,7 +328,7 @@ func (m *member) proposeDirect(k overKey, over *overlay) {
 		m.over.taken(k, &out.resp)
 		_ = m.fsm.progress.wait(ctx, out.index) // until local reads find what the log decided
 	}
-	again := errors.Is(out.err, ErrUnknown) && now() < over.deadline
+	again := (errors.Is(out.err, ErrUnknown) || errors.Is(out.err, ErrNoQuorum)) && now() < over.deadline && m.ctx.Err() == nil
 	if out.err != nil && !again && m.ctx.Err() == nil {
 		m.cfg.Logger.Warn("a direct put did not reach the cache's log", "cache", k.cache, "error", out.err)
 	}
