@@ -344,7 +344,7 @@ func TestErrors(t *testing.T) {
 // TestRefusedAtEveryLevel: what its cache cannot hold is refused at the levels, too, that answer before the log is applied, and the first
 // write of a cache is no exception (P11): nobody would hear of it afterwards.
 func TestRefusedAtEveryLevel(t *testing.T) {
-	c := newCluster(t, 2, Config{Caches: map[string]Options{"small": {MaxBytes: 1000}}})
+	c := newCluster(t, 2, Config{ElectionTimeout: 5 * time.Second, QuorumLossTimeout: time.Minute, Caches: map[string]Options{"small": {MaxBytes: 1000}}})
 	ctx := t.Context()
 	n := c.nodes[c.others(c.leader())[0]]
 	for _, level := range []Level{Direct, Leader, Once, Quorum} {
