@@ -23,9 +23,10 @@ const (
 type flight struct {
 	id     uint64 // of the batch
 	batch  []*pending
-	quorum bool  // somebody waits for a majority
-	took   int64 // when, see now
-	future hraft.ApplyFuture
+	quorum bool              // somebody waits for a majority
+	took   int64             // when, see now
+	future hraft.ApplyFuture // nil until raft has been asked
+	asked  bool              // how it ended
 }
 
 // lane has entries take off that nobody else did.
@@ -43,6 +44,7 @@ func (l *lead) lane() {
 		if stopped {
 			l.order.Lock() // who is about to take off has
 			defer l.order.Unlock()
+			l.overdue(0)
 			return
 		}
 		l.fly()
@@ -91,8 +93,22 @@ func (l *lead) fly() {
 		f.quorum = f.quorum || p.level == Quorum
 	}
 	l.early.begin(f.id, f.batch)
-	f.future = l.m.raft.Apply(data, l.m.cfg.ElectionTimeout)
-	l.flying <- f
+	future := l.m.raft.Apply(data, l.m.cfg.ElectionTimeout)
+	l.mu.Lock()
+	f.future = future
+	l.mu.Unlock()
+}
+
+// overdue has raft asked how the flights end that have been on their way for so long. Few are: to ask for each would wake a goroutine.
+func (l *lead) overdue(age time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, f := range l.aloft {
+		if f.future != nil && !f.asked && now()-f.took >= int64(age) {
+			f.asked = true
+			l.flying <- f // has room for all that can be aloft at a time, and those that just were
+		}
+	}
 }
 
 // entry begins an entry of n requests.

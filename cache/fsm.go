@@ -14,7 +14,8 @@ import (
 
 // fsm is raft's view of the state.
 type fsm struct {
-	mu     sync.Mutex // held while a batch is applied, or the state is captured as a whole
+	order  sync.Mutex // held from choosing what is applied next until it is
+	mu     sync.Mutex // with order: held while a batch is applied, or the state is captured as a whole
 	st     *state
 	log    *memLog
 	over   *overlays
@@ -42,12 +43,47 @@ func newFSM(ev *events, log *memLog) *fsm {
 	return f
 }
 
-// Apply carries out a log entry; its answer is a []response.
+// Apply carries out a log entry, unless that was done early: then it has no answer.
 func (f *fsm) Apply(log *hraft.Log) any {
+	f.order.Lock()
+	defer f.order.Unlock()
+	if log.Index > f.index {
+		f.apply(log)
+	}
+	return nil
+}
+
+// carry carries out the log up to index, which is known to be committed in a term before raft says so.
+func (f *fsm) carry(term, index uint64) {
+	f.order.Lock()
+	defer f.order.Unlock()
+	if index <= f.index {
+		return
+	}
+	var e hraft.Log
+	if f.log.GetLog(index, &e) != nil || e.Term != term {
+		return
+	}
+	for i := f.index + 1; i <= index; i++ {
+		if f.log.GetLog(i, &e) != nil {
+			return // raft brings it
+		}
+		switch e.Type {
+		case hraft.LogCommand:
+			if !f.apply(&e) {
+				return
+			}
+		case hraft.LogConfiguration:
+			f.storeConfiguration(i, hraft.DecodeConfiguration(e.Data))
+		}
+	}
+}
+
+func (f *fsm) apply(log *hraft.Log) bool {
 	b, err := decodeBatch(log.Data, f.names)
 	if err != nil {
 		f.failed(fmt.Errorf("entry %d: %w", log.Index, err))
-		return err
+		return false
 	}
 	f.mu.Lock()
 	out := f.st.apply(b)
@@ -57,11 +93,19 @@ func (f *fsm) Apply(log *hraft.Log) any {
 	f.mu.Unlock()
 	f.progress.advance(log.Index)
 	f.carried(log.Term, b.id, log.Index, out)
-	return out
+	return true
 }
 
 // StoreConfiguration notes a committed configuration: a captured state goes with it.
 func (f *fsm) StoreConfiguration(index uint64, config hraft.Configuration) {
+	f.order.Lock()
+	defer f.order.Unlock()
+	if index > f.index {
+		f.storeConfiguration(index, config)
+	}
+}
+
+func (f *fsm) storeConfiguration(index uint64, config hraft.Configuration) {
 	f.mu.Lock()
 	f.config, f.configAt = config, index
 	var entry hraft.Log
@@ -81,6 +125,8 @@ func (f *fsm) Restore(content io.ReadCloser) error {
 	if err != nil {
 		return err
 	}
+	f.order.Lock()
+	defer f.order.Unlock()
 	f.mu.Lock()
 	p := f.received[string(id)]
 	clear(f.received)

@@ -12,7 +12,7 @@ import (
 
 // begin starts the leadership of a term.
 func (m *member) begin(term uint64) *lead {
-	l := &lead{m: m, term: term, began: now(), pulses: map[string]context.CancelFunc{}, wake: make(chan struct{}), flying: make(chan *flight, mostAloft)}
+	l := &lead{m: m, term: term, began: now(), pulses: map[string]context.CancelFunc{}, wake: make(chan struct{}), flying: make(chan *flight, 64)}
 	l.more.L = &l.mu
 	l.ctx, l.cancel = context.WithCancelCause(m.ctx)
 	m.fsm.mu.Lock()
@@ -83,6 +83,7 @@ func (l *lead) keep() {
 		l.members()
 		l.judge()
 		l.relist()
+		l.overdue(5 * time.Millisecond)
 		if next := l.m.fsm.next.Load(); next != 0 && next <= l.time() && l.ready.Load() != 0 {
 			if _, err := l.command(Op{Kind: opTick}); err != nil {
 				l.m.cfg.Logger.Debug("expired entries could not be taken out", "error", err)

@@ -157,6 +157,7 @@ func (l *lead) time() int64 { return l.base + (now()-l.began)/int64(time.Millise
 // command puts a request of the leader's own through the log.
 func (l *lead) command(op Op) (uint64, error) {
 	r := request{ops: []Op{op}}
+	defer l.m.trans.hurry()()
 	f := l.m.raft.Apply(appendRequest(l.entry(l.m.batchID.Add(1), 1, 64), &r), l.m.cfg.ElectionTimeout)
 	if err := f.Error(); err != nil {
 		return 0, err

@@ -125,12 +125,17 @@ func (n *Node) newMember(id, cluster string, found bool, d *dialer) (*member, er
 	}
 	m.snaps = &snapshots{fsm: m.fsm, events: n.events, sent: m.stateSent, taken: m.stateTaken, arrived: m.stateArrived}
 	m.log.stored = func(logs []*hraft.Log) {
-		if l := m.lead.Load(); l != nil {
-			l.early.stored(logs)
+		l := m.lead.Load()
+		if l == nil || m.raft.State() != hraft.Leader || m.raft.CurrentTerm() != l.term {
+			m.trans.arrivals.stored(logs)
+			return
 		}
+		m.trans.ahead(l.term, logs)
+		l.early.stored(logs)
 	}
 	m.trans = newTransport(id, n.cfg.Self, cluster, d, max(2*n.cfg.ElectionTimeout, time.Second), m.book, m.log, &m.fsm.progress)
 	m.trans.pulsed, m.trans.ended, m.trans.gone = m.pulsed, m.suspect, m.gone
+	m.trans.carry = m.fsm.carry
 	if found {
 		m.fsm.st.clock.Store(time.Now().UnixMilli())
 	}

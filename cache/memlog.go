@@ -99,6 +99,26 @@ func (l *memLog) StoreLogs(logs []*hraft.Log) error {
 	return nil
 }
 
+// since fills a message with the entries after from, up to last, and returns their size; false if they are not all there.
+func (l *memLog) since(from, last uint64, m *hraft.AppendEntriesRequest) (size int, ok bool) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if from < l.first || last <= from || last >= l.first+uint64(len(l.logs)) {
+		return 0, false
+	}
+	m.PrevLogTerm = l.logs[from-l.first].Term
+	part := l.logs[from+1-l.first : last+1-l.first]
+	m.Entries = make([]*hraft.Log, len(part))
+	for i := range part {
+		if part[i].Type != hraft.LogCommand || part[i].Term != m.Term {
+			return 0, false
+		}
+		m.Entries[i] = &part[i]
+		size += len(part[i].Data) + 32
+	}
+	return size, true
+}
+
 // DeleteRange drops entries from the front or from the end.
 func (l *memLog) DeleteRange(from, to uint64) error {
 	l.mu.Lock()

@@ -21,6 +21,7 @@ type inbound struct {
 	header  hraft.RPCHeader
 	replies chan hraft.RPCResponse
 	in, out []byte
+	armed   time.Time // when the limit of a write was set last
 }
 
 // serve answers a peer until the connection ends. The hello has been checked: it is meant for this
@@ -60,12 +61,25 @@ func (c *inbound) next() error {
 	if keep && cap(frame) <= keepMessage {
 		c.in = frame
 	}
+	if out == nil { // it was acknowledged already
+		return nil
+	}
 	c.out = endFrame(out)
-	if err := c.SetWriteDeadline(time.Now().Add(c.limit)); err != nil {
+	if err := c.arm(); err != nil {
 		return err
 	}
 	_, err = c.Write(c.out)
 	return err
+}
+
+// arm limits the next write. Not anew with each: it costs.
+func (c *inbound) arm() error {
+	now := time.Now()
+	if now.Sub(c.armed) <= c.limit/2 {
+		return nil
+	}
+	c.armed = now
+	return c.SetWriteDeadline(now.Add(c.limit + c.limit/2))
 }
 
 // answer carries a request out and returns the answer's frame, and whether the request's may be reused.
@@ -78,7 +92,7 @@ func (c *inbound) answer(kind byte, body []byte) (out []byte, keep bool, err err
 			return nil, false, err
 		}
 		resp, applied, err := c.appended(m)
-		if err != nil {
+		if err != nil || resp == nil {
 			return nil, false, err
 		}
 		return appendAppendAnswer(out, resp, applied), len(m.Entries) == 0, nil
@@ -148,9 +162,11 @@ func (c *inbound) ask(command any, content io.Reader) (any, error) {
 // them is applied, so that an acknowledgement says both.
 func (c *inbound) appended(m *hraft.AppendEntriesRequest) (*hraft.AppendEntriesResponse, uint64, error) {
 	m.RPCHeader = c.header
+	m.LeaderCommitIndex = min(m.LeaderCommitIndex, m.PrevLogEntry+uint64(len(m.Entries))) // of what follows, this node may have something else
 	handle := c.heartbeat.Load()
 	beat := m.Term != 0 && m.PrevLogEntry == 0 && m.PrevLogTerm == 0 && len(m.Entries) == 0 && m.LeaderCommitIndex == 0
-	if beat && handle != nil {
+	// Raft's own way beside its main loop is not for a message that changes the term: the main loop may be storing entries in the old one.
+	if beat && handle != nil && m.Term == c.engine.Load().CurrentTerm() {
 		(*handle)(hraft.RPC{Command: m, RespChan: c.replies})
 		select {
 		case reply := <-c.replies:
@@ -161,52 +177,50 @@ func (c *inbound) appended(m *hraft.AppendEntriesRequest) (*hraft.AppendEntriesR
 		}
 		return nil, 0, errStopping
 	}
-	c.commitEarly(m)
+	var e *early
+	if c.early(m) {
+		e = &early{c: c, last: m.Entries[len(m.Entries)-1], term: m.Term}
+		c.arrivals.add(e)
+	}
 	reply, err := c.ask(m, nil)
+	if e != nil {
+		c.arrivals.remove(e)
+	}
+	if errors.Is(err, errStopping) {
+		return nil, 0, err
+	}
+	if e != nil && e.done {
+		return nil, 0, e.err
+	}
 	if err != nil {
 		return nil, 0, err
 	}
 	resp, ok := reply.(*hraft.AppendEntriesResponse)
-	if !ok {
+	switch {
+	case !ok:
 		return nil, 0, errStopping
-	}
-	if resp.Success {
+	case e != nil && resp.Success: // it had come before
+		c.carry(e.term, e.last.Index)
+	case resp.Success:
 		c.awaitApplied(m)
 	}
 	return resp, c.applied.at.Load(), nil
 }
 
-// commitEarly moves the message's commit index up to its last entry, if it is certain that it is committed
-// as soon as this node has it: of up to three voters the leader and this one are a majority. An entry of the
-// leader's own term that a majority has is committed (raft paper, §5.4.2), whoever counts first. The leader
-// stores an entry before it sends it. No change of the voters may be under way, and the voters that this node knows must be the leader's:
-// where its log is not known to be the leader's, they may be those of a change that this very message takes back.
-func (c *inbound) commitEarly(m *hraft.AppendEntriesRequest) {
-	if len(m.Entries) == 0 {
-		return
-	}
-	last := m.Entries[len(m.Entries)-1]
-	config, at := c.log.latest()
-	if last.Term != m.Term || at > min(m.LeaderCommitIndex, m.PrevLogEntry) {
-		return
+// early reports whether it is certain that the message's entries are committed as soon as this node has them: of up to three voters the
+// leader and this one are a majority. An entry of the leader's own term that a majority has is committed (raft paper, §5.4.2), whoever
+// counts first. The leader stores an entry before it sends it. No change of the voters may be under way, and the voters that this node
+// knows must be the leader's: where its log is not known to be the leader's, they may be those of a change that this very message takes back.
+func (c *inbound) early(m *hraft.AppendEntriesRequest) bool {
+	if len(m.Entries) == 0 || m.Entries[len(m.Entries)-1].Term != m.Term {
+		return false
 	}
 	for _, e := range m.Entries {
 		if e.Type == hraft.LogConfiguration {
-			return
+			return false
 		}
 	}
-	voters, here, there := 0, false, false
-	for _, s := range config.Servers {
-		if s.Suffrage != hraft.Voter {
-			continue
-		}
-		voters++
-		here = here || string(s.ID) == c.self
-		there = there || string(s.ID) == c.peer.from
-	}
-	if voters <= 3 && here && there {
-		m.LeaderCommitIndex = max(m.LeaderCommitIndex, last.Index)
-	}
+	return c.majority(c.peer.from, min(m.LeaderCommitIndex, m.PrevLogEntry))
 }
 
 // awaitApplied waits until the writes among the entries that are committed are applied; not long: a slow

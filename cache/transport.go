@@ -34,6 +34,10 @@ type transport struct {
 	gone      func(leader string) bool // its process has ended
 	heartbeat atomic.Pointer[func(hraft.RPC)]
 	consumer  chan hraft.RPC
+	arrivals  arrivals
+	carry     func(term, index uint64) // the log is committed up to there: apply it
+	hurries   atomic.Int32
+	lanes     atomic.Pointer[lanes]
 
 	stop context.Context
 	end  context.CancelFunc
@@ -113,6 +117,12 @@ func (t *transport) AppendEntries(id hraft.ServerID, addr hraft.ServerAddress, a
 			break
 		}
 	}
+	var way *lane
+	if len(args.Entries) > 0 {
+		if way = t.laneTo(string(id), addr); way.attach(args, resp) {
+			return nil
+		}
+	}
 	var applied uint64
 	err := t.call(string(id), addr, t.limit+transferTime(size), func(b []byte) []byte { return appendAppend(b, args) }, nil,
 		func(body []byte) (err error) {
@@ -127,9 +137,9 @@ func (t *transport) AppendEntries(id hraft.ServerID, addr hraft.ServerAddress, a
 		if n := len(args.Entries); n > 0 {
 			match = args.Entries[n-1].Index
 		}
-		t.book.appended(string(id), args.Term, match, applied)
-		if len(args.Entries) > 0 {
-			t.rest(string(id), match)
+		t.has(string(id), args.Term, match, applied)
+		if way != nil && !t.rest(string(id), match) {
+			way.open(args.Term, match)
 		}
 	}
 	return nil
@@ -141,9 +151,9 @@ const lag = 2 * time.Millisecond
 // rest holds the next entries back that a follower is sent, if a majority has the log without it, and no client of its own waits for
 // it: the less often it is sent something, the less it costs, itself and the leader. The slower of two followers comes to rest, and
 // stands in at once when the quicker one does not answer.
-func (t *transport) rest(id string, match uint64) {
+func (t *transport) rest(id string, match uint64) bool {
 	if last, err := t.log.LastIndex(); err != nil || last > match+64 || !t.book.rest(id, t.self, match) {
-		return
+		return false
 	}
 	timer := time.NewTimer(lag)
 	defer timer.Stop()
@@ -151,6 +161,17 @@ func (t *transport) rest(id string, match uint64) {
 	case <-timer.C:
 	case <-t.stop.Done():
 	}
+	return true
+}
+
+// background runs f until the transport is closed.
+func (t *transport) background(f func()) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.closed {
+		t.work.Go(f)
+	}
+	return !t.closed
 }
 
 // transferTime is how long n bytes may take on a slow network.
@@ -182,6 +203,10 @@ func (t *transport) RequestVote(id hraft.ServerID, addr hraft.ServerAddress, arg
 
 // InstallSnapshot sends the state as a whole. Each part has a time of its own.
 func (t *transport) InstallSnapshot(id hraft.ServerID, addr hraft.ServerAddress, args *hraft.InstallSnapshotRequest, resp *hraft.InstallSnapshotResponse, data io.Reader) error {
+	if t.laneTo(string(id), addr).covers(args.Term, args.LastLogIndex) {
+		resp.Term, resp.Success = args.Term, true
+		return nil
+	}
 	return t.call(string(id), addr, 10*time.Minute, func(b []byte) []byte { return appendSnapshotRequest(b, args) }, data,
 		func(body []byte) error {
 			d := decoder{b: body}
