@@ -30,8 +30,9 @@ func appendBool(b []byte, v bool) []byte {
 
 // decoder reads what the append functions wrote. After an error everything is empty and bad is set.
 type decoder struct {
-	b   []byte
-	bad bool
+	b    []byte
+	bad  bool
+	room []Op // for the operations of requests; may be nil
 }
 
 func (d *decoder) fail() { d.bad, d.b = true, nil }
@@ -179,7 +180,11 @@ func (d *decoder) request(names map[string]string) request {
 		}
 	}
 	if n := d.count(5); n > 0 {
-		r.ops = make([]Op, n)
+		if n <= len(d.room) {
+			r.ops, d.room = d.room[:n:n], d.room[n:]
+		} else {
+			r.ops = make([]Op, n)
+		}
 		for i := range r.ops {
 			d.op(&r.ops[i], names)
 		}
@@ -227,12 +232,12 @@ func (d *decoder) op(op *Op, names map[string]string) {
 	}
 }
 
-// decodeBatch reads a log entry.
-func decodeBatch(data []byte, names map[string]string) (*batch, error) {
+// decodeBatch reads a log entry. The operations lie in room, as far as that goes.
+func decodeBatch(data []byte, names map[string]string, room []Op) (*batch, error) {
 	if len(data) < batchHead || data[0] != entryFormat {
 		return nil, fmt.Errorf("%w entry", errFormat)
 	}
-	d := decoder{b: data[batchHead:]}
+	d := decoder{b: data[batchHead:], room: room}
 	b := &batch{id: binary.LittleEndian.Uint64(data[1:]), stamp: d.varint()}
 	if n := d.count(2); n > 0 {
 		b.requests = make([]request, n)

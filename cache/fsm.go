@@ -27,6 +27,7 @@ type fsm struct {
 	configAt uint64
 
 	names    map[string]string // of caches, each once
+	room     []Op              // for the operations of a batch; with order
 	progress progress
 	next     atomic.Int64 // when the next entry expires, in the log's milliseconds; 0 for never
 
@@ -36,8 +37,11 @@ type fsm struct {
 	received map[string]*parcel                           // states that arrived, by snapshot id
 }
 
+// roomOps is how many operations of a batch are decoded without memory of their own.
+const roomOps = 64
+
 func newFSM(ev *events, log *memLog) *fsm {
-	f := &fsm{st: newState(ev), log: log, names: map[string]string{}, received: map[string]*parcel{}}
+	f := &fsm{st: newState(ev), log: log, names: map[string]string{}, room: make([]Op, roomOps), received: map[string]*parcel{}}
 	f.progress.changed = make(chan struct{})
 	f.carried = func(uint64, uint64, uint64, []response) {}
 	return f
@@ -80,7 +84,7 @@ func (f *fsm) carry(term, index uint64) {
 }
 
 func (f *fsm) apply(log *hraft.Log) bool {
-	b, err := decodeBatch(log.Data, f.names)
+	b, err := decodeBatch(log.Data, f.names, f.room)
 	if err != nil {
 		f.failed(fmt.Errorf("entry %d: %w", log.Index, err))
 		return false
@@ -91,6 +95,11 @@ func (f *fsm) apply(log *hraft.Log) bool {
 	f.index, f.term = log.Index, log.Term
 	f.next.Store(f.st.nextExpiry())
 	f.mu.Unlock()
+	used := 0
+	for i := range b.requests {
+		used += len(b.requests[i].ops)
+	}
+	clear(f.room[:min(used, len(f.room))]) // what they pointed to is not kept for them
 	f.progress.advance(log.Index)
 	f.carried(log.Term, b.id, log.Index, out)
 	return true

@@ -19,7 +19,7 @@ func FuzzEntry(f *testing.F) {
 	f.Add(appendRequest([]byte{entryFormat, 1, 2, 3, 4, 5, 6, 7, 8, 2, 1}, &r))
 	f.Add([]byte{entryFormat})
 	f.Fuzz(func(t *testing.T, data []byte) {
-		b, err := decodeBatch(data, map[string]string{})
+		b, err := decodeBatch(data, map[string]string{}, nil)
 		if err != nil {
 			return
 		}

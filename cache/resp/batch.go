@@ -31,7 +31,6 @@ type plan struct {
 	conn  *conn
 	ops   []Op
 	watch []Watched
-	now   time.Time
 }
 
 // add appends an op.
@@ -51,7 +50,7 @@ func blind(ops []Op) bool {
 // called before the reader's buffer is touched.
 func (c *conn) gather(cmd *command, args [][]byte) {
 	b := &c.batch
-	p := plan{conn: c, ops: b.scratch[:0], now: time.Now()}
+	p := plan{conn: c, ops: b.scratch[:0]}
 	one := cmd.plan(&p, args)
 	b.scratch = p.ops[:0]
 	if one.fail == "" {

@@ -112,7 +112,7 @@ func planExpire(name string, unit time.Duration, at bool) func(*plan, [][]byte) 
 			return failed("ERR GT and LT options at the same time are not compatible")
 		}
 		e := expiryOption{given: true, unit: unit, at: at, text: args[2], zero: true}
-		ttl, ok := e.ttl(p.now)
+		ttl, ok := e.ttl(time.Now())
 		if !ok {
 			return failed(e.refusal(name))
 		}

@@ -100,7 +100,7 @@ func planSet(p *plan, args [][]byte) planned {
 		}
 	}
 	if e.given {
-		ttl, ok := e.ttl(p.now)
+		ttl, ok := e.ttl(time.Now())
 		if !ok {
 			return failed(e.refusal("set"))
 		}
@@ -126,7 +126,7 @@ func planSet(p *plan, args [][]byte) planned {
 func planSetEx(unit time.Duration) func(*plan, [][]byte) planned {
 	return func(p *plan, args [][]byte) planned {
 		e := expiryOption{given: true, unit: unit, text: args[2]}
-		ttl, ok := e.ttl(p.now)
+		ttl, ok := e.ttl(time.Now())
 		if !ok {
 			name := "setex"
 			if unit == time.Millisecond {
@@ -169,7 +169,7 @@ func planGetEx(p *plan, args [][]byte) planned {
 	}
 	switch {
 	case e.given:
-		ttl, ok := e.ttl(p.now)
+		ttl, ok := e.ttl(time.Now())
 		if !ok {
 			return failed(e.refusal("getex"))
 		}

@@ -2,7 +2,6 @@ package resp
 
 import (
 	"bytes"
-	"time"
 )
 
 // transactionCommands; EXEC stands in commands.go.
@@ -141,7 +140,7 @@ func (c *conn) exec([][]byte) error {
 		c.w.fail("EXECABORT Transaction discarded because of previous errors.")
 		return nil
 	}
-	p := plan{conn: c, now: time.Now()}
+	p := plan{conn: c}
 	plans := make([]planned, len(t.commands))
 	for i, q := range t.commands {
 		if q.cmd.plan != nil {
