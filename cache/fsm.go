@@ -59,6 +59,9 @@ func (f *fsm) Apply(log *hraft.Log) any {
 
 // carry carries out the log up to index, which is known to be committed in a term before raft says so.
 func (f *fsm) carry(term, index uint64) {
+	if index <= f.progress.at.Load() {
+		return
+	}
 	f.order.Lock()
 	defer f.order.Unlock()
 	if index <= f.index {

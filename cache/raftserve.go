@@ -180,7 +180,9 @@ func (c *inbound) appended(m *hraft.AppendEntriesRequest) (*hraft.AppendEntriesR
 	var e *early
 	if c.early(m) {
 		e = &early{c: c, last: m.Entries[len(m.Entries)-1], term: m.Term}
-		c.arrivals.add(e)
+		if size(m) <= aheadBytes { // not what would keep raft's main loop
+			c.arrivals.add(e)
+		}
 	}
 	reply, err := c.ask(m, nil)
 	if e != nil {
@@ -221,6 +223,13 @@ func (c *inbound) early(m *hraft.AppendEntriesRequest) bool {
 		}
 	}
 	return c.majority(c.peer.from, min(m.LeaderCommitIndex, m.PrevLogEntry))
+}
+
+func size(m *hraft.AppendEntriesRequest) (n int) {
+	for _, e := range m.Entries {
+		n += len(e.Data) + 32
+	}
+	return n
 }
 
 // awaitApplied waits until the writes among the entries that are committed are applied; not long: a slow

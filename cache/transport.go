@@ -137,8 +137,12 @@ func (t *transport) AppendEntries(id hraft.ServerID, addr hraft.ServerAddress, a
 		if n := len(args.Entries); n > 0 {
 			match = args.Entries[n-1].Index
 		}
+		if way == nil { // a heartbeat, which waits for nothing that is applied, or a leadership would end by a large entry
+			t.book.appended(string(id), args.Term, match, applied)
+			return nil
+		}
 		t.has(string(id), args.Term, match, applied)
-		if way != nil && !t.rest(string(id), match) {
+		if !t.rest(string(id), match) {
 			way.open(args.Term, match)
 		}
 	}
