@@ -370,6 +370,9 @@ func TestRefusedAtEveryLevel(t *testing.T) {
 			t.Errorf("a cache that is there, at %v: %v", level, err)
 		}
 	}
+	if err := n.Settle(ctx); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestLostOwnWrite: when a write that was acknowledged below quorum is lost with the leader, one read waits an election timeout for it, and
