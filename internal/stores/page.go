@@ -50,9 +50,9 @@ nobody else writes during a term. As on the embedded store, its lease makes such
 the store, within the limits above. A standby asks the store once a second, however many requests it passes on.
 
 A write of an entry is one transaction: the fence, the condition that the path is as it was found, and the metadata (with the data, up to 2 KiB, and the
-request's number, by which a repeat is recognised). What a node adds to that is its own processor time, some 70 to 80 µs for a write of 1 KiB (HTTP, policy, version,
+request's number, by which a repeat is recognised). What a node adds to that is its own processor time, some 50 µs for a write of 1 KiB (HTTP, policy, version,
 encryption), and half as much again on a standby that passes it on. Where nodes and store share two processors, as in [benchmarks](benchmarks.md),
-a store whose own puts cost 90 µs is left with about half of them; on processors of its own the store is the limit, not the node.
+a store whose own puts cost 90 µs is left with about two thirds of them; on processors of its own the store is the limit, not the node.
 
 ## How they are tested
 
