@@ -120,8 +120,29 @@ func (l *lead) entry(id uint64, n, size int) []byte {
 	return binary.AppendUvarint(data, uint64(n))
 }
 
-// watch answers the requests of the entries that did not come to their end.
+// watch answers the requests of the entries that did not come to their end. Raft forgets an entry whose turn to be applied had come when
+// it is shut down, and never answers: that is not waited for.
 func (l *lead) watch() {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		l.outcomes()
+	}()
+	select {
+	case <-done:
+		return
+	case <-l.m.quiet:
+	}
+	l.mu.Lock()
+	left := slices.Clone(l.aloft)
+	l.mu.Unlock()
+	for _, f := range left {
+		l.land(f, nil, 0, fmt.Errorf("%w: %w", ErrUnknown, errStopping))
+	}
+}
+
+// outcomes asks raft how entries ended.
+func (l *lead) outcomes() {
 	for f := range l.flying {
 		if err := f.future.Error(); err != nil {
 			l.land(f, nil, 0, l.failure(err))

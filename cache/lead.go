@@ -159,10 +159,14 @@ func (l *lead) command(op Op) (uint64, error) {
 	r := request{ops: []Op{op}}
 	defer l.m.trans.hurry()()
 	f := l.m.raft.Apply(appendRequest(l.entry(l.m.batchID.Add(1), 1, 64), &r), l.m.cfg.ElectionTimeout)
-	if err := f.Error(); err != nil {
-		return 0, err
+	done := make(chan error, 1)
+	go func() { done <- f.Error() }()
+	select {
+	case err := <-done:
+		return f.Index(), err
+	case <-l.m.quiet: // see watch
+		return 0, errStopping
 	}
-	return f.Index(), nil
 }
 
 // earlyAnswers answers the requests that are content with less than a quorum, from the log.
