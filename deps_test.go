@@ -49,3 +49,18 @@ func TestImportsOnlyTheStoresThatAreNamed(t *testing.T) {
 		}
 	}
 }
+
+// Every module that the set-up builds something from can be read: a clean machine begins with them.
+func TestModules(t *testing.T) {
+	for _, pattern := range []string{"go.mod", "*/go.mod", "tools/*/go.mod"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: %v, %v", pattern, files, err)
+		}
+		for _, file := range files {
+			if out, err := exec.CommandContext(t.Context(), "go", "mod", "edit", "-json", file).CombinedOutput(); err != nil {
+				t.Errorf("%s: %v\n%s", file, err, out)
+			}
+		}
+	}
+}

@@ -1,7 +1,6 @@
 // The newest etcd, which physical/etcd is tested against beside the one that Debian has, built as a Go tool by "make deps". A module
 // of its own: nothing that Locum ships is built from it. What it shares with the main module is required here in the same version, so
 // that it is compiled once.
-module of its own: nothing that Locum ships is built from it.
 module github.com/locum-ha/locum/tools/etcd
 
 go 1.26.0
