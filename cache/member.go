@@ -226,13 +226,30 @@ func (m *member) close() {
 	m.work.Wait()
 }
 
+// successor is the voter that has most of the log, and of those the one that was heard last. Raft's own choice goes by what it knows, which
+// may be some milliseconds old (see ahead.go): it would wait for a peer that is silent.
+func (m *member) successor() (next hraft.Server) {
+	var best peerState
+	for _, s := range m.config().Servers {
+		if string(s.ID) == m.id || s.Suffrage != hraft.Voter {
+			continue
+		}
+		if p := m.book.get(string(s.ID)); next.ID == "" || p.match > best.match || p.match == best.match && p.heard > best.heard {
+			next, best = s, p
+		}
+	}
+	return next
+}
+
 // handOver lets another node lead, if this one does.
 func (m *member) handOver(ctx context.Context) {
-	if m.raft.State() != hraft.Leader || len(m.raft.GetConfiguration().Configuration().Servers) < 2 {
+	next := m.successor()
+	if next.ID == "" || m.raft.State() != hraft.Leader {
 		return
 	}
+	defer m.trans.hurry()()
 	done := make(chan error, 1)
-	if !m.background(func() { done <- m.raft.LeadershipTransfer().Error() }) {
+	if !m.background(func() { done <- m.raft.LeadershipTransferToServer(next.ID, next.Address).Error() }) {
 		return
 	}
 	select {
