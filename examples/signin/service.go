@@ -99,11 +99,15 @@ func (s *service) find(ctx context.Context, session string) (cache.Item, error) 
 }
 
 func (s *service) signOut(w http.ResponseWriter, r *http.Request) {
-	if _, err := s.sessions.Delete(r.Context(), r.FormValue("session"), cache.Quorum); err != nil {
+	_, err := s.sessions.Delete(r.Context(), r.FormValue("session"), cache.Quorum)
+	switch {
+	case errors.Is(err, cache.ErrUnknown): // the leader was lost with it; to sign out twice does no harm
+		again(w)
+	case err != nil:
 		fail(w, err)
-		return
+	default:
+		answer(w, "bye")
 	}
-	answer(w, "bye")
 }
 
 // ready is for load balancers, and tells whether this node leads: for what should run once.
@@ -122,8 +126,12 @@ func fail(w http.ResponseWriter, err error) {
 		http.Error(w, "outcome unknown", http.StatusInternalServerError)
 		return
 	}
+	again(w)
+}
+
+func again(w http.ResponseWriter) {
 	w.Header().Set("Retry-After", "1")
-	http.Error(w, "not done, try again", http.StatusServiceUnavailable)
+	http.Error(w, "try again", http.StatusServiceUnavailable)
 }
 
 func answer(w http.ResponseWriter, text string) {
