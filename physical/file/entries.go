@@ -26,14 +26,14 @@ func (s *Store) Get(ctx context.Context, key string) (*physical.Entry, error) {
 		if stored == nil {
 			return physical.ErrNotFound
 		}
-		var err error
-		value, err = decode(key, stored)
+		held, err := decode(key, stored)
+		value = bytes.Clone(held) // here: the transaction's memory is gone with it
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &physical.Entry{Key: key, Value: bytes.Clone(value)}, nil
+	return &physical.Entry{Key: key, Value: value}, nil
 }
 
 // encode puts the format's number before a value.
