@@ -1,6 +1,8 @@
 package storeserver
 
 import (
+	"context"
+	"errors"
 	"sync"
 	"time"
 )
@@ -39,5 +41,27 @@ func (p *Proxies) Restart(after time.Duration) {
 	<-time.After(after)
 	for _, one := range p.all {
 		one.Heal()
+	}
+}
+
+// DiesSilently abandons the proxy's connections and asks again: who asks on a dead one waits in vain, the next goes over another. ask gives
+// the answer, an error, where it gets one within limit.
+func DiesSilently(t T, proxy *Proxy, limit time.Duration, answer error, ask func(context.Context) error) {
+	t.Helper()
+	within := func(limit time.Duration) error {
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
+		defer cancel()
+		return ask(ctx)
+	}
+	err := answer
+	for tries := 0; tries < 10 && errors.Is(err, answer); tries++ { // a connection more may have been on its way
+		proxy.Abandon()
+		err = within(200 * time.Millisecond)
+	}
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("on the dead connection: %v", err)
+	}
+	if err := within(limit); !errors.Is(err, answer) {
+		t.Errorf("afterwards: %v", err)
 	}
 }

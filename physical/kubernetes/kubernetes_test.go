@@ -70,23 +70,10 @@ func TestSilentlyDeadConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	ask := func(limit time.Duration) error {
-		ctx, cancel := context.WithTimeout(t.Context(), limit)
-		defer cancel()
+	storeserver.DiesSilently(t, proxy, callTimeout/2, physical.ErrNoHolder, func(ctx context.Context) error {
 		_, err := s.Holder(ctx)
 		return err
-	}
-	err = physical.ErrNoHolder
-	for tries := 0; tries < 10 && errors.Is(err, physical.ErrNoHolder); tries++ { // a connection more may have been on its way
-		proxy.Abandon()
-		err = ask(200 * time.Millisecond)
-	}
-	if !errors.Is(err, context.DeadlineExceeded) {
-		t.Fatalf("on the dead connection: %v", err)
-	}
-	if err := ask(callTimeout / 2); !errors.Is(err, physical.ErrNoHolder) {
-		t.Errorf("afterwards: %v", err)
-	}
+	})
 }
 
 // P12: the Lease of a free lock is not written for hours, and the API does not know so far back. It is watched from now on, without a
