@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"strings"
 	"time"
@@ -46,6 +47,7 @@ func newObjects(client *awss3.Client, bucket, path string) objects {
 var (
 	errNoObject  = errors.New("no such object")
 	errUnchanged = errors.New("not modified")
+	errMeanwhile = errors.New("another write of it is under way")
 )
 
 // get reads an object and its ETag: errNoObject, or errUnchanged where its ETag is known.
@@ -77,14 +79,14 @@ func (o *objects) put(ctx context.Context, name string, data []byte) error {
 }
 
 // swap replaces the object of this ETag ("": there is none yet). cell.ErrChanged, physical.ErrUnknown.
-func (o *objects) swap(ctx context.Context, name string, data []byte, etag string) (string, error) {
+func (o *objects) swap(ctx context.Context, name string, data []byte, etag string, opts ...func(*awss3.Options)) (string, error) {
 	in := &awss3.PutObjectInput{Bucket: aws.String(o.bucket), Key: aws.String(o.path + name), Body: bytes.NewReader(data)}
 	if etag == "" {
 		in.IfNoneMatch = aws.String("*")
 	} else {
 		in.IfMatch = aws.String(etag)
 	}
-	out, err := o.client.PutObject(ctx, in)
+	out, err := o.client.PutObject(ctx, in, opts...)
 	if err != nil {
 		return "", o.refused(ctx, "swap "+name, err, true)
 	}
@@ -140,8 +142,10 @@ func (o *objects) refused(ctx context.Context, what string, err error, matters b
 	switch {
 	case code == http.StatusNotModified:
 		return errUnchanged
-	case code == http.StatusPreconditionFailed, code == http.StatusConflict:
+	case code == http.StatusPreconditionFailed:
 		return fmt.Errorf("%s: %w (%d)", what, cell.ErrChanged, code)
+	case code == http.StatusConflict:
+		return fmt.Errorf("%s: %w: %w (%d)", what, cell.ErrChanged, errMeanwhile, code)
 	case name == "NoSuchBucket":
 		return fmt.Errorf("%w: there is no bucket %q: create it", physical.ErrUnavailable, o.bucket)
 	case code == http.StatusNotFound:
@@ -183,20 +187,34 @@ func plain(ctx context.Context, err error) error {
 	return errors.New(err.Error())
 }
 
-// probe makes sure that the service honours conditions: one that ignores them would let two nodes write.
+// probe makes sure that the service honours conditions: one that ignores them would let two nodes write. Nodes that start together
+// may meet here, which says nothing of conditions and is asked again.
 func (o *objects) probe(ctx context.Context) error {
 	const name = "probe"
 	mark := []byte(time.Now().UTC().Format(time.RFC3339Nano))
-	if err := o.put(ctx, name, mark); err != nil {
+	if err := o.swapAlone(ctx, name, mark, ""); err != nil && !errors.Is(err, cell.ErrChanged) {
 		return err
-	}
-	if _, err := o.swap(ctx, name, mark, ""); !errors.Is(err, cell.ErrChanged) {
+	} // it is there now, or was
+	if err := o.swapAlone(ctx, name, mark, ""); !errors.Is(err, cell.ErrChanged) {
 		return probed("If-None-Match", err)
 	}
-	if _, err := o.swap(ctx, name, mark, `"00000000000000000000000000000000"`); !errors.Is(err, cell.ErrChanged) {
+	if err := o.swapAlone(ctx, name, mark, `"00000000000000000000000000000000"`); !errors.Is(err, cell.ErrChanged) {
 		return probed("If-Match", err)
 	}
 	return nil
+}
+
+// swapAlone is swap, made again while another write of the same object is under way. It may be carried out twice.
+func (o *objects) swapAlone(ctx context.Context, name string, data []byte, etag string) error {
+	for pause := pauseMin; ; pause = min(2*pause, pauseMax) {
+		_, err := o.swap(ctx, name, data, etag, o.repeated)
+		if !errors.Is(err, errMeanwhile) {
+			return err
+		}
+		if !pauseFor(ctx, pause/2+rand.N(pause)) {
+			return fmt.Errorf("%w: %s: %w", physical.ErrUnavailable, name, context.Cause(ctx))
+		}
+	}
 }
 
 func probed(condition string, err error) error {

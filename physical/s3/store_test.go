@@ -282,6 +282,29 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
+// Nodes that start together all start, though their writes meet (409), and a service that is busy once (503) stops none.
+func TestOpenTogether(t *testing.T) {
+	f := storeserver.StartFakeS3(t)
+	f.SlowWrites(2 * time.Millisecond)
+	var once sync.Once
+	f.Refuse(func(*http.Request) (busy bool) { once.Do(func() { busy = true }); return busy })
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			s, err := Open(t.Context(), testConfig(f))
+			if err != nil {
+				t.Errorf("one of several that start at once: %v", err)
+				return
+			}
+			s.Close()
+		})
+	}
+	all.Wait()
+	if f.Requests("409") == 0 {
+		t.Error("they did not meet: the test does not test it")
+	}
+}
+
 // What the service refuses is said with the right or the setting that it takes, and is no unknown outcome.
 func TestRefusals(t *testing.T) {
 	f := storeserver.StartFakeS3(t)

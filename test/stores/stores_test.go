@@ -207,6 +207,11 @@ func disturb(ctx context.Context, t *testing.T, s *Site, c *cluster.Cluster, nam
 	if err := c.WaitHealthy(ctx); err != nil {
 		t.Fatalf("after %s: %v", name, err)
 	}
+	for _, n := range c.Nodes {
+		if !n.Running() {
+			t.Fatalf("after %s: %s has ended by itself: %s", name, n.Name, n.LogTail(3))
+		}
+	}
 	t.Logf("%s: %v", name, time.Since(start).Round(time.Millisecond))
 	after(ctx, 300*time.Millisecond)
 }

@@ -78,7 +78,7 @@ func ReadAll(ctx context.Context, c *cluster.Cluster, recorder *history.Recorder
 		_, ok, err := recorder.Do(ctx, node, client, history.Input{Kind: history.Read, Key: key})
 		node.Close()
 		if err != nil || !ok {
-			return fmt.Errorf("reading %s at the end: answered %v, %w", key, ok, err)
+			return fmt.Errorf("reading %s at the end: answered %v, %v", key, ok, err)
 		}
 	}
 	return nil
