@@ -16,7 +16,8 @@ type overlays struct {
 	count atomic.Int32
 	mu    sync.RWMutex
 	m     map[overKey]*overlay
-	queue []overKey // to be proposed; each key once
+	aloft map[overKey]*overlay // on their way, one of a key at a time; m may have a newer one, or none any more
+	queue []overKey            // to be proposed
 	bytes int
 	last  *settling
 	seq   uint64 // of the last put
@@ -32,9 +33,8 @@ type overKey struct{ cache, key string }
 type overlay struct {
 	e        *entry
 	op       Op
-	deadline int64 // see now
-	flying   bool  // a proposal of the key is on its way
-	sent     bool  // this put's
+	deadline int64    // see now
+	behind   *overlay // the put on its way that this one took the place of, if the log has not removed the key since
 	awaited  *settling
 }
 
@@ -60,7 +60,7 @@ func (over *overlay) settle(err error) {
 }
 
 func newOverlays() *overlays {
-	return &overlays{m: map[overKey]*overlay{}, seq: rand.Uint64() / 4, wake: make(chan struct{}, 1)}
+	return &overlays{m: map[overKey]*overlay{}, aloft: map[overKey]*overlay{}, seq: rand.Uint64() / 4, wake: make(chan struct{}, 1)}
 }
 
 // get returns a key's direct put, nil if there is none, and up to which version it comes after what the log has.
@@ -135,13 +135,14 @@ func (o *overlays) put(op Op, e *entry, deadline int64) error {
 	o.seq++
 	e.version = undecided | o.seq
 	next := &overlay{e: e, op: op, deadline: deadline}
-	if old != nil {
+	switch aloft := o.aloft[k]; {
+	case old != nil && old == aloft:
 		o.bytes -= len(old.op.Value)
-		next.flying = old.flying
-		if !old.sent { // nobody will decide it: who waits for it waits for this one
-			next.awaited = old.awaited
-		}
-	} else {
+		next.behind = old
+	case old != nil: // nobody will decide it: who waits for it waits for this one
+		o.bytes -= len(old.op.Value)
+		next.behind, next.awaited = old.behind, old.awaited
+	case aloft == nil:
 		o.queue = append(o.queue, k)
 	}
 	o.m[k] = next
@@ -196,8 +197,8 @@ func (o *overlays) next() (overKey, *overlay) {
 		if o.queue = o.queue[1:]; len(o.queue) == 0 {
 			o.queue = nil
 		}
-		if over := o.m[k]; over != nil && !over.flying {
-			over.flying, over.sent = true, true
+		if over := o.m[k]; over != nil && o.aloft[k] == nil {
+			o.aloft[k] = over
 			return k, over
 		}
 	}
@@ -232,6 +233,7 @@ func (o *overlays) await() *settling {
 func (o *overlays) decided(k overKey, over *overlay, again bool, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	delete(o.aloft, k)
 	switch current := o.m[k]; {
 	case current == nil:
 		over.settle(nil) // the log has removed the key since
@@ -242,7 +244,7 @@ func (o *overlays) decided(k overKey, over *overlay, again bool, err error) {
 		if current != over {
 			over.settle(err)
 		}
-		current.flying, current.sent = false, false
+		current.behind = nil
 		o.queue = append(o.queue, k)
 		select {
 		case o.wake <- struct{}{}:
@@ -253,10 +255,10 @@ func (o *overlays) decided(k overKey, over *overlay, again bool, err error) {
 
 // taken notes with the put that comes after one which the log has taken that nothing lies between them: when the first expires before
 // the second comes to the log, the second is not the older one for that.
-func (o *overlays) taken(k overKey, resp *response) {
+func (o *overlays) taken(k overKey, over *overlay, resp *response) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if current := o.m[k]; current != nil && len(resp.results) == 1 && resp.results[0].Done {
+	if current := o.m[k]; current != nil && current.behind == over && len(resp.results) == 1 && resp.results[0].Done {
 		current.op.base = max(current.op.base, resp.results[0].Version)
 	}
 }
@@ -325,7 +327,7 @@ func (m *member) proposeDirect(k overKey, over *overlay) {
 	defer cancel()
 	out := m.submit(ctx, Quorum, request{ops: []Op{over.op}})
 	if out.err == nil {
-		m.over.taken(k, &out.resp)
+		m.over.taken(k, over, &out.resp)
 		_ = m.fsm.progress.wait(ctx, out.index) // until local reads find what the log decided
 	}
 	again := (errors.Is(out.err, ErrUnknown) || errors.Is(out.err, ErrNoQuorum)) && now() < over.deadline && m.ctx.Err() == nil

@@ -139,7 +139,7 @@ func TestDirectExpires(t *testing.T) {
 		for range repeats {
 			apply(stamp, over.op)
 		}
-		o.taken(k, &response{results: []Result{r}})
+		o.taken(k, over, &response{results: []Result{r}})
 		o.decided(k, over, false, nil)
 		return r
 	}
@@ -148,8 +148,9 @@ func TestDirectExpires(t *testing.T) {
 		t.Fatalf("in time: %+v, %+v", r, st.live(st.table("c"), "k"))
 	}
 	apply(500, Op{Kind: OpPut, Cache: "c", Key: "k", TTL: NoExpiry})
-	_, _ = o.next()
+	k, over := o.next()
 	o.removed("c", "k")
+	o.decided(k, over, false, nil)
 	put(1000)
 	if r := propose(1200, 1); !r.Done || there() {
 		t.Fatalf("late: %+v, and the key is there: %v", r, there())
@@ -157,5 +158,34 @@ func TestDirectExpires(t *testing.T) {
 	_, next := o.next()
 	if r := apply(1300, next.op); !r.Done || !there() {
 		t.Fatalf("the put after it: %+v", r)
+	}
+}
+
+// TestPutAfterRemoval: a direct put to a key that the log has removed does not overtake the one before, which is still on its way, and does not
+// come after it either: the removal lies between them.
+func TestPutAfterRemoval(t *testing.T) {
+	o := newOverlays()
+	put := func(value string) {
+		if err := o.put(Op{Cache: "c", Key: "k", Value: []byte(value)}, newEntry("k", nil), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("one")
+	k, one := o.next()
+	o.removed("c", "k")
+	put("two")
+	if _, over := o.next(); over != nil {
+		t.Fatalf("%q is proposed beside the one before", over.op.Value)
+	}
+	put("three")
+	o.taken(k, one, &response{results: []Result{{Done: true, Version: 7}}})
+	o.decided(k, one, false, nil)
+	_, over := o.next()
+	if over == nil || string(over.op.Value) != "three" || over.op.base != 0 {
+		t.Fatalf("then %+v is proposed, want the newest, from where the removal was not known", over)
+	}
+	o.decided(k, over, false, nil)
+	if _, over := o.next(); over != nil || len(o.m)+len(o.aloft) != 0 || o.bytes != 0 {
+		t.Fatalf("%v is left, %d bytes", over, o.bytes)
 	}
 }
