@@ -286,6 +286,7 @@ func TestEarlyAnswer(t *testing.T) {
 // A connection that the application closes between requests costs none of them.
 func TestConnectionsAreUsedAgain(t *testing.T) {
 	var conns atomic.Int32
+	closed := make(chan struct{}, 20)
 	url := script(t, func(n int, nc net.Conn, br *bufio.Reader) {
 		conns.Store(int32(n))
 		for i := range 5 {
@@ -298,6 +299,8 @@ func TestConnectionsAreUsedAgain(t *testing.T) {
 			answer(nc, "x")
 		}
 		answer(nc, "y")
+		_ = nc.Close()
+		closed <- struct{}{}
 	})
 	p := protect(t, upstream.Config{URL: url})
 	c := client(t, http1)
@@ -306,9 +309,8 @@ func TestConnectionsAreUsedAgain(t *testing.T) {
 		if resp.StatusCode != 200 {
 			t.Fatalf("request %d: %d", i, resp.StatusCode)
 		}
-		wait(t, "the close is here", func() bool { return true })
 		if i%5 == 4 {
-			<-time.After(5 * time.Millisecond) // the close takes its way
+			<-closed
 		}
 	}
 	if n := conns.Load(); n != 20 {
