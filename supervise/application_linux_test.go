@@ -421,7 +421,7 @@ func TestExternal(t *testing.T) {
 	gaveUp := make(chan error, 1)
 	a := run(t, Config{
 		Name: "legacy", Health: Health{Upstream: server.URL, Path: "/", Interval: 10 * time.Millisecond, Failures: 1},
-		StartTimeout: 200 * time.Millisecond, GiveUp: func(err error) { gaveUp <- err },
+		StartTimeout: 2 * time.Second, GiveUp: func(err error) { gaveUp <- err }, // long enough for the second one, which is good
 	})
 	if err := a.Activate(t.Context(), 1); !errors.Is(err, errNotHealthy) {
 		t.Errorf("%v", err)
@@ -448,7 +448,7 @@ func TestHealthCommand(t *testing.T) {
 	marker := newMarker()
 	cfg := appConfig(t, "good")
 	cfg.Health = Health{Command: []string{"sh", "-c", "(setsid sleep " + marker + " &); test -e " + well}, Interval: 20 * time.Millisecond, Failures: 2, Timeout: time.Second}
-	cfg.Command, cfg.StartTimeout = []string{"sleep", "600"}, 300*time.Millisecond
+	cfg.Command, cfg.StartTimeout = []string{"sleep", "600"}, 2*time.Second // long enough for the second one, which is good
 	a := run(t, cfg)
 	if err := a.Activate(t.Context(), 1); !errors.Is(err, errNotHealthy) || !errors.Is(err, ErrRefused) {
 		t.Errorf("%v", err)

@@ -332,7 +332,7 @@ func TestGuardianFrozen(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.Kill()
-	await(t, "the tree's end", time.Second, func() bool { return len(marked(marker)) == 0 })
+	await(t, "the tree's end", guardianLate-500*time.Millisecond, func() bool { return len(marked(marker)) == 0 })
 	done(t, p)
 	if late.Load() != 1 {
 		t.Error("the guardian that hung was not killed")

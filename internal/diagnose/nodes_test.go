@@ -143,7 +143,7 @@ func TestOtherNodes(t *testing.T) {
 	secure := httptest.NewTLSServer(healthy(200))
 	t.Cleanup(secure.Close)
 	plain := healthy(429).start(t)
-	s.options.Timeout = 300 * time.Millisecond
+	s.options.Timeout = 3 * time.Second
 	r := s.run(s.listener(), s.storage(closed, stranger.URL, "http://"+silent.Addr().String(), secure.URL, strings.Replace(plain, "http:", "https:", 1),
 		plain, healthy(200).start(t), healthy(503, "sealed", true).start(t), healthy(501, "initialized", false, "sealed", true).start(t),
 		healthy(530, "removed_from_cluster", true, "version", "2.0", "cluster_id", "cluster-2").start(t), s.api))

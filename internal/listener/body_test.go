@@ -42,11 +42,11 @@ func absorb(ended chan<- error) http.HandlerFunc {
 	}
 }
 
-// With 1000 bytes a second, judged each 200 ms: 200 bytes in each.
-func bodies(t *testing.T, change ...func(*Config)) (*Listener, chan error) {
+// With 1000 bytes a second, judged once a period.
+func bodies(t *testing.T, period time.Duration, change ...func(*Config)) (*Listener, chan error) {
 	ended := make(chan error, 1)
 	l := opened(t, absorb(ended), append([]func(*Config){func(c *Config) { c.MinBodyRate = 1000 }}, change...)...)
-	l.bodyPeriod = 200 * time.Millisecond
+	l.bodyPeriod = period
 	return l.run(t), ended
 }
 
@@ -54,20 +54,21 @@ func bodies(t *testing.T, change ...func(*Config)) (*Listener, chan error) {
 func TestSlowBody(t *testing.T) {
 	for name, choose := range map[string]func(*http.Protocols){"HTTP/1.1": http1, "HTTP/2": h2c} {
 		t.Run(name, func(t *testing.T) {
-			l, ended := bodies(t)
-			post := func(body io.Reader) (*http.Response, error) {
+			steady, fine := bodies(t, time.Second) // long: a machine that stands still meanwhile makes no body slow
+			l, ended := bodies(t, 200*time.Millisecond)
+			post := func(l *Listener, body io.Reader) (*http.Response, error) {
 				req, err := http.NewRequest("POST", "http://"+l.Addr().String(), body)
 				if err != nil {
 					t.Fatal(err)
 				}
 				return client(t, nil, choose).Do(req)
 			}
-			resp, err := post(&trickle{every: 50 * time.Millisecond, bytes: 500, left: 10_000}) // a second
+			resp, err := post(steady, &trickle{every: 50 * time.Millisecond, bytes: 500, left: 25_000}) // two periods and a half
 			if err != nil {
 				t.Fatal(err)
 			}
 			resp.Body.Close()
-			if err := <-ended; err != nil || resp.StatusCode != 200 {
+			if err := <-fine; err != nil || resp.StatusCode != 200 {
 				t.Errorf("a steady body: %d, %v", resp.StatusCode, err)
 			}
 			stop := make(chan struct{})
@@ -77,7 +78,7 @@ func TestSlowBody(t *testing.T) {
 				"silent":       {stop: stop},
 				"stalled":      {every: time.Millisecond, bytes: 5000, left: 5000, stop: stop},
 			} {
-				resp, err := post(body)
+				resp, err := post(l, body)
 				if err == nil {
 					resp.Body.Close()
 					if resp.StatusCode != http.StatusRequestTimeout {
@@ -94,7 +95,7 @@ func TestSlowBody(t *testing.T) {
 
 // The whole body's limit, where one is set.
 func TestReadTimeout(t *testing.T) {
-	l, ended := bodies(t, func(c *Config) { c.ReadTimeout = 300 * time.Millisecond })
+	l, ended := bodies(t, 200*time.Millisecond, func(c *Config) { c.ReadTimeout = 300 * time.Millisecond })
 	_, err := client(t, nil, http1).Post("http://"+l.Addr().String(), "", &trickle{every: 10 * time.Millisecond, bytes: 1000, left: 1 << 30})
 	_ = err // an answer or a broken connection, as it happens
 	if err := <-ended; !errors.Is(err, ErrSlow) {
@@ -142,7 +143,7 @@ func TestUnwantedBody(t *testing.T) {
 
 // The connection is as good as new after requests with bodies.
 func TestBodiesOneAfterTheOther(t *testing.T) {
-	l, ended := bodies(t)
+	l, ended := bodies(t, 200*time.Millisecond)
 	c := client(t, nil, http1)
 	for range 5 {
 		resp, err := c.Post("http://"+l.Addr().String(), "", strings.NewReader("some body"))
