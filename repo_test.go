@@ -40,7 +40,7 @@ var featureImports = map[string][]string{
 }
 
 // Small helpers that any package may import. The rest of internal/ is for internal/server and the commands.
-var helpers = []string{"internal/boottime", "internal/conns", "internal/cell", "internal/enginelog", "internal/footprint", "internal/gather", "internal/grouped", "internal/quickio", "internal/slots"}
+var helpers = []string{"internal/boottime", "internal/conns", "internal/cell", "internal/enginelog", "internal/footprint", "internal/gather", "internal/grouped", "internal/processors", "internal/quickio", "internal/slots"}
 
 // features are the packages between internal/server and physical.
 var features = []string{

@@ -97,7 +97,7 @@ func (a *app) runNode(ctx context.Context, load func() (*config.Config, error), 
 	level.Set(levelOf(c.LogLevel))
 	logger := slog.New(handlerFor(c.LogFormat, a.out, level))
 	var n node
-	err = a.keep(ctx, logger, level, extras.passOn, func(ready func()) (node, error) {
+	err = a.keep(ctx, logger, level, footprint.Headroom, extras.passOn, func(ready func()) (node, error) {
 		var err error
 		n, err = newNode(c, logger, a.out, extras.founded, func() {
 			ready()
@@ -114,8 +114,8 @@ func (a *app) runNode(ctx context.Context, load func() (*config.Config, error), 
 }
 
 // keep runs a node under the signals of its process, and tells the service manager. With passOn signals without a meaning for Locum
-// are the application's.
-func (a *app) keep(ctx context.Context, logger *slog.Logger, level *slog.LevelVar, passOn bool, build func(ready func()) (node, error), reload func(node) error) error {
+// are the application's. Headroom is for footprint.Breathe.
+func (a *app) keep(ctx context.Context, logger *slog.Logger, level *slog.LevelVar, headroom uint64, passOn bool, build func(ready func()) (node, error), reload func(node) error) error {
 	systemd := notify.New(a.env)
 	tell := func(state string) {
 		if err := systemd.Tell(state); err != nil {
@@ -138,7 +138,7 @@ func (a *app) keep(ctx context.Context, logger *slog.Logger, level *slog.LevelVa
 	var wg sync.WaitGroup
 	wg.Go(func() { systemd.Watch(skipping) })
 	wg.Go(func() { footprint.AfterStart(skipping) })
-	wg.Go(func() { footprint.Breathe(skipping) })
+	wg.Go(func() { footprint.Breathe(skipping, headroom) })
 	wg.Go(func() {
 		watchSignals(over, passOn, signals{
 			pass: pass,

@@ -7,6 +7,7 @@ import (
 
 	"github.com/locum-ha/locum/cache"
 	"github.com/locum-ha/locum/internal/config"
+	"github.com/locum-ha/locum/internal/footprint"
 	"github.com/locum-ha/locum/internal/server"
 )
 
@@ -26,7 +27,7 @@ func (a *app) serveCache(ctx context.Context, override string) error {
 	level := &slog.LevelVar{}
 	level.Set(levelOf(beside.LogLevel))
 	logger := slog.New(handlerFor(beside.LogFormat, a.out, level))
-	return a.keep(ctx, logger, level, false, func(ready func()) (node, error) {
+	return a.keep(ctx, logger, level, footprint.CacheHeadroom, false, func(ready func()) (node, error) {
 		return server.NewCacheNode(env, beside, server.Options{
 			Version: version, BuildDate: buildDate, Out: a.out, Logger: logger, Ready: ready, OwnProcess: true,
 		})

@@ -9,8 +9,10 @@ import (
 )
 
 const (
-	// headroom is how much the heap of a busy process may grow between two collections, where it would be less.
-	headroom = 24 << 20
+	// Headroom is how much the heap of a busy node may grow between two collections, where it would be less; CacheHeadroom, of one that is a
+	// cache and nothing else: memory is what that is for.
+	Headroom      = 24 << 20
+	CacheHeadroom = 96 << 20
 
 	// A process is busy when one collection followed another within a few breaths, and not any more when there was none in many.
 	breath = 250 * time.Millisecond
@@ -21,7 +23,7 @@ const (
 // Breathe has a busy process collect its garbage less often: the heap of a node is small, so that a collection is due every few
 // megabytes, many times a second under load. An idle process stays as small as it is. It returns when ctx ends. GOGC in the
 // environment is the operator's word, and nothing is done.
-func Breathe(ctx context.Context) {
+func Breathe(ctx context.Context, headroom uint64) {
 	if os.Getenv("GOGC") != "" {
 		return
 	}
@@ -47,7 +49,7 @@ func Breathe(ctx context.Context) {
 		want := percent
 		switch {
 		case busy:
-			want = percentFor(samples[1].Value.Uint64())
+			want = percentFor(headroom, samples[1].Value.Uint64())
 		case quiet >= calm:
 			want = 100
 		}
@@ -59,4 +61,4 @@ func Breathe(ctx context.Context) {
 }
 
 // percentFor is by how much of what is live the heap of a busy process may grow.
-func percentFor(live uint64) int { return int(max(100, min(400, headroom*100/max(live, 1)))) }
+func percentFor(headroom, live uint64) int { return int(max(100, min(400, headroom*100/max(live, 1)))) }

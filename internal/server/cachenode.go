@@ -17,6 +17,7 @@ import (
 	"github.com/locum-ha/locum/internal/config"
 	"github.com/locum-ha/locum/internal/listener"
 	"github.com/locum-ha/locum/internal/metrics"
+	"github.com/locum-ha/locum/internal/processors"
 )
 
 // CacheNode is a node that is a cache and nothing else, set up by environment alone. It has no storage, no seal and no lock.
@@ -67,6 +68,9 @@ func (n *CacheNode) Run(ctx, skip context.Context) error {
 	defer end()
 	failed := make(chan error, 2)
 	var wg sync.WaitGroup
+	if n.opts.OwnProcess {
+		wg.Go(func() { processors.Keep(life) })
+	}
 	wg.Go(func() {
 		if err := n.part.run(life); err != nil {
 			failed <- fmt.Errorf("cache: %w", err)

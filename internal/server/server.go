@@ -58,7 +58,7 @@ type Options struct {
 	Guardian Guardians
 
 	// OwnProcess says that this process runs this node alone, so that what is global in it is the node's: the raft
-	// library's own metrics.
+	// library's own metrics, and how many processors it uses.
 	OwnProcess bool
 
 	// Program is the Go program that this node is built into, if it is not the daemon.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -120,12 +121,22 @@ func killAll(peers []*peer) {
 	}
 }
 
+// likeDaemons has the cache's processes keep house as nodes do that are a cache and nothing else, with processors and memory, or not.
+func (c *cachePeers) likeDaemons(ctx context.Context, on bool) error {
+	for _, p := range slices.Concat(c.plain, c.tls) {
+		if _, err := p.ask(ctx, fmt.Sprintf("/daemon?on=%t", on)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // cachePart compares the cache with what it is built on, and with Redis.
 func cachePart(ctx context.Context, o options) (*Section, error) {
 	s := &Section{Title: "The cache",
 		How: "Three processes on loopback, 100-byte values, all clusters up and gauged in turn. Puts at level quorum by so many callers in the process of the leader, " +
-			"or of a follower; hashicorp/raft: its Apply, with its own stores in memory and its own plain TCP transport, on its leader. RESP: so many connections, each a SET followed by WAIT 1 0, both sent at once and their answers awaited, then the next; Locum's links are without TLS in the row that is compared, as Redis's are; " +
-			"plain SETs, which are at level quorum too, by redis-benchmark with so many connections, GETs with 50. Redis 7 has one replica and nothing on disk.",
+			"or of a follower; hashicorp/raft: its Apply, with its own stores in memory and its own plain TCP transport, on its leader. RESP: so many connections to nodes that are a cache and nothing else. On each a SET, which Locum answers when a quorum has it, or a SET and, when it is answered, WAIT 1 0; " +
+			"then the next. Also with both sent at once. Locum's links are without TLS in the rows that are compared, as Redis's are. By redis-benchmark: SETs with so many connections, GETs with 50. Redis 7 has one replica and nothing on disk.",
 		Header: []string{"what", "in flight", "per second", "p50", "p99"}}
 	if err := os.MkdirAll(o.dir, 0o755); err != nil {
 		return s, err
@@ -144,14 +155,20 @@ func cachePart(ctx context.Context, o options) (*Section, error) {
 		return s, err
 	}
 	err := peers.puts(ctx, o, s)
+	killAll(peers.raft)
+	if err == nil {
+		err = peers.likeDaemons(ctx, true)
+	}
 	if err == nil {
 		err = peers.putsOverRESP(ctx, o, s)
 	}
 	if err == nil {
 		err = peers.overRESP(ctx, o, s)
 	}
+	if err == nil {
+		err = peers.likeDaemons(ctx, false)
+	}
 	killAll(peers.tls)
-	killAll(peers.raft)
 	peers.redis.close()
 	if err == nil {
 		err = peers.locally(ctx, o, s) // alone: the others' heartbeats would be counted too

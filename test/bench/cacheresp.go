@@ -114,13 +114,44 @@ func (c *respClient) exchange(answers int) (string, error) {
 	return line, err
 }
 
+// acknowledge sends the SET that was added, and returns when it is on another node, too.
+func (c *respClient) acknowledge(how acknowledged) error {
+	if how != withWait {
+		if answer, err := c.exchange(1); err != nil || answer != "+OK" {
+			return fmt.Errorf("SET answered %q: %w", answer, err)
+		}
+	}
+	if how == set {
+		return nil
+	}
+	c.add("WAIT", "1", "0")
+	answers := 1
+	if how == withWait {
+		answers = 2
+	}
+	answer, err := c.exchange(answers)
+	if err != nil || !strings.HasPrefix(answer, ":") || answer == ":0" {
+		return fmt.Errorf("WAIT answered %q: %w", answer, err)
+	}
+	return nil
+}
+
 func (c *respClient) do(args ...string) (string, error) {
 	c.add(args...)
 	return c.exchange(1)
 }
 
-// setAndWait keeps connections busy for a time, each with a SET followed by WAIT 1 0.
-func setAndWait(addr string, connections int, length time.Duration) (gauged, error) {
+// acknowledged is how a client has it that a SET is on more than one node.
+type acknowledged uint8
+
+const (
+	set      acknowledged = iota // Locum's SET says so itself: it is at level quorum
+	thenWait                     // WAIT 1 0 follows when SET is answered
+	withWait                     // WAIT 1 0 is sent with it
+)
+
+// sets keeps connections busy for a time, each with one SET after the other.
+func sets(addr string, how acknowledged, connections int, length time.Duration) (gauged, error) {
 	value := strings.Repeat("v", 100)
 	each := make([][]time.Duration, connections)
 	errs := make([]error, connections)
@@ -137,10 +168,8 @@ func setAndWait(addr string, connections int, length time.Duration) (gauged, err
 			for n := 0; time.Since(start) < length; n++ {
 				begin := time.Now()
 				c.add("SET", fmt.Sprintf("resp:%d:%d", i, n%1000), value)
-				c.add("WAIT", "1", "0")
-				answer, err := c.exchange(2)
-				if err != nil || !strings.HasPrefix(answer, ":") || answer == ":0" {
-					errs[i] = fmt.Errorf("WAIT answered %q: %w", answer, err)
+				if err := c.acknowledge(how); err != nil {
+					errs[i] = err
 					return
 				}
 				each[i] = append(each[i], time.Since(begin))
@@ -234,25 +263,40 @@ func (c *cachePeers) overRESP(ctx context.Context, o options, s *Section) error 
 	if o.quick {
 		length, requests = 300*time.Millisecond, 20_000
 	}
-	names := []string{"Redis 7 with a replica", "cache without TLS, leader", "cache without TLS, follower", "cache with TLS, leader"}
 	addrs := []string{c.redis.addr, order[0].resp, order[1].resp, secured[0].resp}
 	for _, addr := range addrs { // what GET reads is there
 		if err := fillRESP(addr); err != nil {
 			return err
 		}
 	}
+	const redis, locum = 0, 1 // of these
+	ways := []struct {
+		name string
+		how  acknowledged
+		addr string
+	}{
+		{"RESP SET, then WAIT 1 0, Redis 7 with a replica", thenWait, addrs[0]},
+		{"RESP SET, cache without TLS, leader", set, addrs[1]},
+		{"RESP SET, cache without TLS, follower", set, addrs[2]},
+		{"RESP SET, cache with TLS, leader", set, addrs[3]},
+		{"RESP SET and WAIT 1 0 sent at once, Redis 7 with a replica", withWait, addrs[0]},
+		{"RESP SET and WAIT 1 0 sent at once, cache without TLS, leader", withWait, addrs[1]},
+	}
 	inFlight := []int{1, 16, 64, 256}
-	sets := map[int]*[4]rated{1: {}, 16: {}, 64: {}, 256: {}} // by connections
-	gets := map[int]*[4]rated{1: {}, 16: {}}                  // by depth
+	written := map[int][]rated{} // by connections
+	for _, connections := range inFlight {
+		written[connections] = make([]rated, len(ways))
+	}
+	names := []string{"Redis 7 with a replica", "cache without TLS, leader", "cache without TLS, follower", "cache with TLS, leader"}
+	gets := map[int]*[4]rated{1: {}, 16: {}} // by depth
 	for range o.rounds(5) {
 		for _, connections := range inFlight {
-			into := sets[connections]
-			for i, addr := range addrs {
-				m, err := setAndWait(addr, connections, length)
+			for i, way := range ways {
+				m, err := sets(way.addr, way.how, connections, length)
 				if err != nil {
-					return fmt.Errorf("SET and WAIT, %s: %w", names[i], err)
+					return fmt.Errorf("%s: %w", way.name, err)
 				}
-				into[i].add(m)
+				written[connections][i].add(m)
 			}
 		}
 		for depth, into := range gets {
@@ -266,10 +310,11 @@ func (c *cachePeers) overRESP(ctx context.Context, o options, s *Section) error 
 		}
 	}
 	for _, connections := range inFlight {
-		for i, name := range names {
-			s.Rows = append(s.Rows, sets[connections][i].row("RESP SET + WAIT 1 0, "+name, connections))
+		for i, way := range ways {
+			s.Rows = append(s.Rows, written[connections][i].row(way.name, connections))
 		}
-		s.ratio(fmt.Sprintf("RESP SET followed by WAIT 1 0, %d in flight, beside Redis", connections), sets[connections][1].rate.Median()/sets[connections][0].rate.Median(), 1)
+		s.ratio(fmt.Sprintf("RESP SET, acknowledged at quorum, beside Redis's SET followed by WAIT 1 0, %d in flight", connections),
+			written[connections][locum].rate.Median()/written[connections][redis].rate.Median(), 1)
 	}
 	for _, depth := range []int{1, 16} {
 		for i, name := range names {

@@ -16,6 +16,8 @@ import (
 
 	"github.com/locum-ha/locum/cache"
 	"github.com/locum-ha/locum/cache/resp"
+	"github.com/locum-ha/locum/internal/footprint"
+	"github.com/locum-ha/locum/internal/processors"
 )
 
 // The processes of the cache's part, each with a control port on which it is told what to measure, in itself:
@@ -23,7 +25,7 @@ import (
 //	cache HOSTS SELF RESP CONTROL TLS     a node of a cache; TLS is true or false
 //	raft HOSTS SELF CONTROL               a node of hashicorp/raft with everything in memory, over plain TCP
 //
-// Control: GET /put?inflight=16&for=2s, /get?goroutines=2&for=1s, /fill?entries=1000000, /memory, /leads, /missing?keys=500&value=1.
+// Control, by one client: GET /daemon?on=true (it keeps house as locum server does), /put?inflight=16&for=2s, /get?goroutines=2&for=1s, /fill?entries=1000000, /memory, /leads, /missing?keys=500&value=1.
 
 // gauged is one answer of a control port.
 type gauged struct {
@@ -91,6 +93,22 @@ func (c controlled) serve(ctx context.Context, address string) error {
 	handle("/leads", func(context.Context, func(string) string) (gauged, error) {
 		leads, good, count := c.state()
 		return gauged{Leads: leads, Good: good, Count: count}, nil
+	})
+	daemon := func() {}
+	handle("/daemon", func(_ context.Context, q func(string) string) (gauged, error) {
+		daemon()
+		daemon = func() {}
+		if q("on") == "true" {
+			ctx, cancel := context.WithCancel(context.Background())
+			var wg sync.WaitGroup
+			wg.Go(func() { processors.Keep(ctx) })
+			wg.Go(func() { footprint.Breathe(ctx, footprint.CacheHeadroom) })
+			daemon = func() {
+				cancel()
+				wg.Wait()
+			}
+		}
+		return gauged{}, nil
 	})
 	handle("/missing", func(ctx context.Context, q func(string) string) (gauged, error) {
 		keys, err := strconv.Atoi(q("keys"))
