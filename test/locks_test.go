@@ -87,7 +87,7 @@ func TestLockCommand(t *testing.T) {
 	if taken() {
 		t.Fatal("two hold the lock after a step-down")
 	}
-	active, _ := c.Active(ctx)
+	active, _ := findActive(t, c)
 	if active != c.Nodes[2] && active != c.Nodes[0] {
 		active.Kill()
 		if _, err := c.WaitActive(ctx, active); err != nil {

@@ -2,6 +2,7 @@ package test
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -38,6 +39,35 @@ func clientsOf(t *testing.T, c *cluster.Cluster) []*load.Client {
 		t.Cleanup(clients[i].Close)
 	}
 	return clients
+}
+
+// calm is for what is planned: raft's times are three times as long, so that a machine that is busy with other things does not turn it
+// into a failover, in which P5 promises nothing.
+var calm = cluster.Options{Performance: "3"}
+
+// findActive returns the node that is active, and its term, as soon as there is one: on a busy machine its answer may take more than one asking.
+func findActive(t *testing.T, c *cluster.Cluster) (n *cluster.Node, term uint64) {
+	t.Helper()
+	err := cluster.Poll(within(t, 30*time.Second), "a node is active", func() error {
+		if n, term = c.Active(t.Context()); n == nil {
+			return errors.New("none is")
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n, term
+}
+
+// quick judges answers that come from memory: at once, but for a few that the machine delays, and none hangs.
+type quick struct{ late int }
+
+func (q *quick) enough(took time.Duration) bool {
+	if took > 250*time.Millisecond {
+		q.late++
+	}
+	return q.late <= 3 && took <= 2*time.Second
 }
 
 // after waits: part of a scenario, never for something to become true.

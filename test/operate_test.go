@@ -14,15 +14,15 @@ import (
 
 // A step-down that names its successor, asked for at any node, makes that one active.
 func TestStepDownTo(t *testing.T) {
-	c := cluster.New(t, cluster.Options{})
+	c := cluster.New(t, calm)
 	ctx := within(t, time.Minute)
 	for i := range 4 {
-		before, term := c.Active(ctx)
+		before, term := findActive(t, c)
 		to := c.Nodes[(before.Index+1+i%2)%3]
 		if err := c.StepDown(ctx, c.Nodes[i%3], to.Name, 20*time.Second); err != nil {
 			t.Fatalf("from %s to %s through %s: %v", before.Name, to.Name, c.Nodes[i%3].Name, err)
 		}
-		if now, newTerm := c.Active(ctx); now != to || newTerm <= term {
+		if now, newTerm := findActive(t, c); now != to || newTerm <= term {
 			t.Errorf("from %s to %s: now %v in term %d after %d", before.Name, to.Name, now, newTerm, term)
 		}
 		if err := c.WaitHealthy(ctx); err != nil {
@@ -36,7 +36,7 @@ func TestStepDownTo(t *testing.T) {
 
 // A node that is no candidate is never active, whatever happens to the others; it forwards as any standby.
 func TestNoCandidate(t *testing.T) {
-	c := cluster.New(t, cluster.Options{Extra: func(n *cluster.Node) string {
+	c := cluster.New(t, cluster.Options{Performance: calm.Performance, Extra: func(n *cluster.Node) string {
 		return fmt.Sprintf("ha {\n  candidate = %v\n}\n", n.Index != 2)
 	}})
 	ctx := within(t, time.Minute)
@@ -66,12 +66,12 @@ func TestNoCandidate(t *testing.T) {
 
 // P8: after a rotation everything is readable, new entries use the new key, and the next active node follows.
 func TestRotation(t *testing.T) {
-	c := cluster.New(t, cluster.Options{})
+	c := cluster.New(t, calm)
 	ctx := within(t, time.Minute)
 	clients := clientsOf(t, c)
 	put(ctx, t, clients[0], "rotate/old", "before")
 	for range 3 {
-		active, _ := c.Active(ctx)
+		active, _ := findActive(t, c)
 		standby := c.Nodes[(active.Index+1)%3]
 		if err := c.Call(ctx, standby, http.MethodPost, "/v1/sys/rotate", nil, nil); err != nil {
 			t.Fatal(err)
@@ -93,7 +93,7 @@ func TestRotation(t *testing.T) {
 
 // A changed address is adopted after a restart, of a standby and of the active node.
 func TestChangedAddress(t *testing.T) {
-	c := cluster.New(t, cluster.Options{})
+	c := cluster.New(t, calm)
 	ctx := within(t, time.Minute)
 	for i := range 2 {
 		active, err := c.WaitActive(ctx)

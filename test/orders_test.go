@@ -31,10 +31,7 @@ func TestPause(t *testing.T) {
 		}
 		return o
 	}
-	first, term := c.Active(ctx)
-	if first == nil {
-		t.Fatal("nobody is active")
-	}
+	first, term := findActive(t, c)
 	if o := call(c.Nodes[0], "/v1/sys/pause"); !o.Paused || len(o.Unconfirmed) > 0 {
 		t.Fatalf("pause: %+v", o)
 	}
@@ -51,7 +48,7 @@ func TestPause(t *testing.T) {
 	if err != nil || again != first {
 		t.Fatalf("after the restart %v is active, want %s: %v", again, first.Name, err)
 	}
-	if _, now := c.Active(ctx); now <= term {
+	if _, now := findActive(t, c); now <= term {
 		t.Fatalf("term %d after %d", now, term)
 	}
 	if err := cluster.Poll(ctx, "step-down in a pause", func() error { return c.StepDown(ctx, first, "", 10*time.Second) }); err != nil {
@@ -78,7 +75,7 @@ func TestPause(t *testing.T) {
 
 // "Maintenance of one node (drained, no candidate)", over its own restart, until it ends; never the last one by accident.
 func TestMaintenance(t *testing.T) {
-	c := cluster.New(t, cluster.Options{Nodes: 3})
+	c := cluster.New(t, calm)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	order := func(n *cluster.Node, off bool) error {
@@ -86,7 +83,7 @@ func TestMaintenance(t *testing.T) {
 		return c.Call(ctx, c.Nodes[0], "PUT", "/v1/sys/maintenance", map[string]any{"node": n.Name, "off": off}, &o)
 	}
 	ready := func(n *cluster.Node) error { return c.Call(ctx, n, "GET", "/v1/sys/ready", nil, nil) }
-	first, _ := c.Active(ctx)
+	first, _ := findActive(t, c)
 	if err := order(first, false); err != nil {
 		t.Fatal(err)
 	}

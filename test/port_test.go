@@ -32,10 +32,10 @@ func unknownProtocol(err error) bool {
 // P9: forwarding is accepted only while active: a standby refuses the protocol in the TLS handshake, and its port is
 // open for raft alone. Nobody gets in without a certificate anywhere.
 func TestProbe(t *testing.T) {
-	c := cluster.New(t, cluster.Options{})
+	c := cluster.New(t, calm)
 	ctx := within(t, time.Minute)
 	for range 2 {
-		active, _ := c.Active(ctx)
+		active, _ := findActive(t, c)
 		for _, n := range c.Nodes {
 			forward := probe(ctx, n.ClusterAddress(), "locum-forward/1")
 			if refused := unknownProtocol(forward); refused == (n == active) {
@@ -77,7 +77,7 @@ func TestSilentConnections(t *testing.T) {
 			defer conn.Close()
 		}
 	}
-	active, _ := c.Active(ctx)
+	active, _ := findActive(t, c)
 	start := time.Now()
 	if err := c.StepDown(ctx, c.Nodes[0], "", 20*time.Second); err != nil {
 		t.Fatal(err)
@@ -85,10 +85,10 @@ func TestSilentConnections(t *testing.T) {
 	for i, client := range clientsOf(t, c) {
 		put(ctx, t, client, fmt.Sprintf("silent/%d", i), "written")
 	}
-	if took := time.Since(start); took > 2*time.Second {
+	if took := time.Since(start); took > 4*time.Second { // less than a handshake may take
 		t.Errorf("the change of leadership and a write through each node took %v", took)
 	}
-	if now, _ := c.Active(ctx); now == active {
+	if now, _ := findActive(t, c); now == active {
 		t.Errorf("%s is still active", now.Name)
 	}
 }

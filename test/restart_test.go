@@ -42,7 +42,7 @@ func TestRestartOfAll(t *testing.T) {
 		for n, client := range clientsOf(t, c) {
 			put(ctx, t, client, fmt.Sprintf("all/%d/%d", i, n), "kept")
 		}
-		_, before := c.Active(ctx)
+		_, before := findActive(t, c)
 		if how == "killed" {
 			for _, n := range c.Nodes {
 				n.Kill()
@@ -58,7 +58,7 @@ func TestRestartOfAll(t *testing.T) {
 		if err := c.WaitHealthy(ctx); err != nil {
 			t.Fatalf("%s: %v", how, err)
 		}
-		if _, term := c.Active(ctx); term <= before {
+		if _, term := findActive(t, c); term <= before {
 			t.Errorf("%s: term %d after term %d", how, term, before)
 		}
 		for n, client := range clientsOf(t, c) {
@@ -73,7 +73,7 @@ func TestRestartOfAll(t *testing.T) {
 func quorumLostForGood(ctx context.Context, t *testing.T, c *cluster.Cluster) {
 	t.Helper()
 	start := time.Now()
-	_, before := c.Active(ctx)
+	_, before := findActive(t, c)
 	for _, n := range c.Nodes {
 		n.Kill()
 	}
@@ -99,7 +99,7 @@ func quorumLostForGood(ctx context.Context, t *testing.T, c *cluster.Cluster) {
 	if _, err := c.WaitActive(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if _, term := c.Active(ctx); term <= before {
+	if _, term := findActive(t, c); term <= before {
 		t.Errorf("term %d after term %d", term, before)
 	}
 	for _, n := range c.Nodes[1:] {
@@ -163,7 +163,7 @@ func TestEmptiedDirectory(t *testing.T) {
 	ctx := within(t, 2*time.Minute)
 	clients := clientsOf(t, c)
 	put(ctx, t, clients[0], "emptied", "kept")
-	active, _ := c.Active(ctx)
+	active, _ := findActive(t, c)
 	victim := c.Nodes[(active.Index+1)%3]
 	old := identity(t, victim)
 	victim.Kill()
@@ -174,7 +174,10 @@ func TestEmptiedDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := cluster.Poll(ctx, "the newcomer votes and its old identity is gone", func() error {
-		servers := ids(ctx, t, c)
+		servers, err := ids(ctx, c)
+		if err != nil {
+			return err
+		}
 		if _, there := servers[old]; there || len(servers) != 3 {
 			return fmt.Errorf("servers %v", servers)
 		}
@@ -209,28 +212,27 @@ func identity(t *testing.T, n *cluster.Node) string {
 }
 
 // ids asks the active node for the servers, and whether they vote.
-func ids(ctx context.Context, t *testing.T, c *cluster.Cluster) map[string]bool {
-	t.Helper()
+func ids(ctx context.Context, c *cluster.Cluster) (map[string]bool, error) {
 	active, err := c.WaitActive(ctx)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	peers, err := c.Peers(ctx, active)
-	if err != nil {
-		t.Fatal(err)
-	}
 	set := map[string]bool{}
 	for _, p := range peers {
 		set[p.ID] = p.Voter
 	}
-	return set
+	return set, err
 }
 
 // P9: a node without the cluster's key is refused, and says so; nothing of the cluster changes.
 func TestJoinWithoutTheKey(t *testing.T) {
 	c := cluster.New(t, cluster.Options{})
 	ctx := within(t, time.Minute)
-	before := ids(ctx, t, c)
+	before, err := ids(ctx, c)
+	if err != nil {
+		t.Fatal(err)
+	}
 	stranger, err := c.Add(cluster.NewSealKey())
 	if err != nil {
 		t.Fatal(err)
@@ -242,8 +244,8 @@ func TestJoinWithoutTheKey(t *testing.T) {
 	if code := c.Health(ctx, stranger); code == http.StatusOK || code == http.StatusTooManyRequests {
 		t.Errorf("health of the stranger is %d", code)
 	}
-	if now := ids(ctx, t, c); len(now) != len(before) {
-		t.Errorf("servers were %v and are %v", before, now)
+	if now, err := ids(ctx, c); err != nil || len(now) != len(before) {
+		t.Errorf("servers were %v and are %v, %v", before, now, err)
 	}
 	if log := stranger.LogTail(200); !strings.Contains(log, "join") {
 		t.Errorf("the stranger does not say that it cannot join:\n%s", log)

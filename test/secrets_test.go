@@ -104,7 +104,7 @@ func word(name string) string { return "planted-" + name + "-" + rand.Text() }
 // an application, through its whole life; every wrong request that carries a secret.
 func TestPlantedSecrets(t *testing.T) {
 	application := word("application-environment")
-	c := cluster.New(t, cluster.Options{LogLevel: "debug", Extra: func(n *cluster.Node) string {
+	c := cluster.New(t, cluster.Options{Performance: calm.Performance, LogLevel: "debug", Extra: func(n *cluster.Node) string {
 		return fmt.Sprintf("cache {\n  resp_address = \"\"\n}\napplication \"app\" {\n  command = [\"sleep\", \"1000\"]\n  environment = { PLANTED = %q }\n  upstream = %q\n}\n", application, n.URL())
 	}})
 	ctx := within(t, 2*time.Minute)

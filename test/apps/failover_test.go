@@ -39,7 +39,7 @@ func TestSwitchover(t *testing.T) {
 func TestCrash(t *testing.T) {
 	app, url := counting(t)
 	c := start(t, application(url, ""), answers)
-	active, _ := c.Active(within(t, 5*time.Second))
+	active := findActive(t, c)
 	others := slices.DeleteFunc(slices.Clone(c.Nodes), func(n *cluster.Node) bool { return n == active })
 	tr := drive(others, 500)
 	settle(t, 500*time.Millisecond)

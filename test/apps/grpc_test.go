@@ -198,7 +198,7 @@ func TestGRPC(t *testing.T) {
 // crashed: a stream through a standby ends with a status when the active node is killed.
 func crashed(t *testing.T, ctx context.Context, c *cluster.Cluster) {
 	t.Helper()
-	active, _ := c.Active(ctx)
+	active := findActive(t, c)
 	standby := c.Nodes[0]
 	if standby == active {
 		standby = c.Nodes[1]

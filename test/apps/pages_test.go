@@ -103,10 +103,7 @@ func write(t *testing.T, name, text string) {
 // crash kills the active node, and returns one that survives.
 func crash(t *testing.T, c *cluster.Cluster) *cluster.Node {
 	t.Helper()
-	active, _ := c.Active(within(t, 5*time.Second))
-	if active == nil {
-		t.Fatal("nobody is active")
-	}
+	active := findActive(t, c)
 	active.Kill()
 	for _, n := range c.Nodes {
 		if n != active {
@@ -408,7 +405,7 @@ func TestPageGRPC(t *testing.T) {
 		_, err = cl.Get(ctx, "x")
 		return err
 	})
-	active, _ := c.Active(within(t, 5*time.Second))
+	active := findActive(t, c)
 	standby := c.Nodes[0]
 	if standby == active {
 		standby = c.Nodes[1]

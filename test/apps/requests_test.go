@@ -82,7 +82,7 @@ func TestIdempotencyKey(t *testing.T) {
 	}
 	check(c.Nodes[2], "/", "k1", "tea", 201, "order 1 for tea")
 	// In flight at a crash: nobody knows, whoever asks, and it is not carried out a second time.
-	active, _ := c.Active(within(t, 5*time.Second))
+	active := findActive(t, c)
 	standby := c.Nodes[0]
 	if standby == active {
 		standby = c.Nodes[1]
@@ -126,7 +126,7 @@ func TestRedirectMode(t *testing.T) {
 		}
 		return err
 	})
-	active, _ := c.Active(within(t, 5*time.Second))
+	active := findActive(t, c)
 	d := &dialCounter{}
 	client := d.client(t, func(p *http.Protocols) { p.SetHTTP1(true) })
 	for _, n := range c.Nodes {

@@ -64,7 +64,7 @@ func TestSupervisedSwitchover(t *testing.T) {
 			journal := filepath.Join(t.TempDir(), "journal")
 			c := startCalm(t, supervised(standby, journal), answers)
 			for range 3 {
-				active, _ := c.Active(within(t, 10*time.Second))
+				active := findActive(t, c)
 				tr := drive(c.Nodes, 300)
 				settle(t, 300*time.Millisecond)
 				if err := c.StepDown(within(t, 20*time.Second), c.Nodes[0], "", 20*time.Second); err != nil {

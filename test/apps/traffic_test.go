@@ -28,6 +28,16 @@ func within(t *testing.T, d time.Duration) context.Context {
 	return ctx
 }
 
+// findActive returns the node that is active, as soon as there is one: on a busy machine its answer may take more than one asking.
+func findActive(t *testing.T, c *cluster.Cluster) *cluster.Node {
+	t.Helper()
+	n, err := c.WaitActive(within(t, 30*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
 // application is a configuration block for an application that this test runs itself, once for all nodes.
 func application(upstream, more string) func(*cluster.Node) string {
 	return func(n *cluster.Node) string {

@@ -39,7 +39,7 @@ func TestRollingUpgrade(t *testing.T) {
 	}
 	u.shows(oldVersion, oldVersion, oldVersion)
 
-	active, _ := u.Active(within(t, 10*time.Second))
+	active := findActive(t, u.Cluster)
 	for _, n := range append(u.without(active), active) {
 		tr := drive(u.without(n), 300)
 		settle(t, 200*time.Millisecond)
@@ -48,7 +48,7 @@ func TestRollingUpgrade(t *testing.T) {
 	}
 	u.shows(newVersion, newVersion, newVersion)
 
-	active, _ = u.Active(within(t, 10*time.Second))
+	active = findActive(t, u.Cluster)
 	old, other := u.without(active)[0], u.without(active)[1]
 	u.replace(old, oldVersion)
 	versions := []string{newVersion, newVersion, newVersion}

@@ -17,7 +17,7 @@ type stage struct {
 }
 
 func TestForwarding(t *testing.T) {
-	play(t, &stage{cluster.New(t, cluster.Options{}), false})
+	play(t, &stage{cluster.New(t, cluster.Options{Performance: "3"}), false})
 }
 
 func TestRedirection(t *testing.T) {

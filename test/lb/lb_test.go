@@ -18,7 +18,7 @@ import (
 func TestForwarding(t *testing.T) {
 	found := installed(t)
 	keys := newCertificates(t)
-	c := cluster.New(t, cluster.Options{Extra: withTLS(keys, "")})
+	c := cluster.New(t, cluster.Options{Performance: "3", Extra: withTLS(keys, "")})
 	ctx := within(t, 2*time.Minute)
 	var all []*balancer
 	for _, kind := range found {
