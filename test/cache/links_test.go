@@ -107,12 +107,13 @@ type group struct {
 	t       *testing.T
 	all     *links
 	hosts   []string
+	timeout time.Duration // ElectionTimeout
 	mu      sync.Mutex
 	members map[string]*member
 }
 
-func newGroup(t *testing.T, n int) *group {
-	g := &group{t: t, all: &links{addrs: map[string]string{}, cut: map[[2]string]bool{}, conns: map[*link]struct{}{}}, members: map[string]*member{}}
+func newGroup(t *testing.T, n int, timeout time.Duration) *group {
+	g := &group{t: t, timeout: timeout, all: &links{addrs: map[string]string{}, cut: map[[2]string]bool{}, conns: map[*link]struct{}{}}, members: map[string]*member{}}
 	for i := range n {
 		g.hosts = append(g.hosts, fmt.Sprintf("n%d:1", i))
 	}
@@ -138,7 +139,7 @@ func (g *group) start(host string) {
 	g.all.mu.Unlock()
 	n, err := cache.New(cache.Config{
 		Hosts: g.hosts, Self: host, Layer: &layer{Listener: ln, all: g.all, self: host},
-		ElectionTimeout: 300 * time.Millisecond, QuorumLossTimeout: 1600 * time.Millisecond,
+		ElectionTimeout: g.timeout, QuorumLossTimeout: g.timeout * 16 / 3,
 	})
 	if err != nil {
 		g.t.Fatal(err)
@@ -218,7 +219,7 @@ func TestHistoriesOverLinks(t *testing.T) {
 }
 
 func historiesOverLinks(t *testing.T, size int) {
-	g := newGroup(t, size)
+	g := newGroup(t, size, 300*time.Millisecond)
 	ctx, cancel := context.WithCancel(t.Context())
 	s := &sessions{t: t, find: g.node}
 	alone := s.run(ctx, g.hosts)
@@ -331,7 +332,7 @@ func (g *group) suffer(ctx context.Context, what fault, victims []string, lasts 
 
 // TestShortCut: a short cut of one link changes nothing: no election, nobody empties itself, no error.
 func TestShortCut(t *testing.T) {
-	g := newGroup(t, 3)
+	g := newGroup(t, 3, time.Second) // ten times as long as the cuts
 	terms := map[string]uint64{}
 	for h, m := range g.members {
 		terms[h] = m.node.Health().Term
