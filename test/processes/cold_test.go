@@ -13,8 +13,9 @@ import (
 	"github.com/locum-ha/locum/test/cluster"
 )
 
-// generous is by how much a target may be missed here: these tests share the machine with others, the benchmark does not.
-const generous = 3
+// atOnce is what a death that is known at once may cost here: more than a busy machine takes for it, and less than 4 s, which is what the
+// leases cost when nobody tells of it.
+const atOnce = 3 * time.Second
 
 // Cold standby through everything that can happen to the node that runs the application: at no time do two nodes run it (P2), and its
 // death is known at once (P7).
@@ -37,10 +38,10 @@ func TestCold(t *testing.T) {
 	if err := c.StepDown(within(t, 30*time.Second), c.Nodes[0], "", 20*time.Second); err != nil {
 		t.Fatal(err)
 	}
-	if now, _ := c.Active(within(t, time.Second)); now == nil || now == n {
-		t.Errorf("the step-down was answered with another node, and %v is active", now)
+	next := active(t, c)
+	if next == n {
+		t.Errorf("the step-down was answered with another node, and %s is active", n.Name)
 	}
-	next := active(t, c, n)
 	await(t, n, next)
 	oneAtATime(t, dir)
 
@@ -54,8 +55,8 @@ func TestCold(t *testing.T) {
 	all := lives(t, dir)
 	ended, began := all[len(all)-2].last, all[len(all)-1].began
 	t.Logf("ended %s after the kill, the next began %s after it", ended-killed, began-killed)
-	if gap := began - killed; gap > generous*500*time.Millisecond {
-		t.Errorf("the next instance began %s after the kill, want 500ms", gap)
+	if gap := began - killed; gap > atOnce {
+		t.Errorf("the next instance began %s after the kill, it was known at once", gap)
 	}
 	restart(t, c, n)
 
@@ -93,8 +94,10 @@ func TestCold(t *testing.T) {
 	await(t, next, next)
 	oneAtATime(t, dir)
 	all = lives(t, dir)
-	if gap := all[len(all)-1].began - killed; gap > generous*4*time.Second {
-		t.Errorf("the next instance began %s after the loss, want 4s with these leases", gap)
+	gap := all[len(all)-1].began - killed
+	t.Logf("the next began %s after the loss", gap)
+	if gap > 20*time.Second {
+		t.Errorf("the next instance began %s after the loss, want less than 20s with these leases", gap)
 	}
 	restart(t, c, n)
 

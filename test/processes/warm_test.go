@@ -55,8 +55,8 @@ func TestWarm(t *testing.T) {
 	await(t, refusing, third)
 	gap := boot() - killed
 	t.Logf("answers again %s after the kill", gap)
-	if gap > generous*500*time.Millisecond {
-		t.Errorf("gap %s, want 500ms", gap)
+	if gap > atOnce {
+		t.Errorf("gap %s, it was known at once", gap)
 	}
 	if now := len(lives(t, dir)); now != started {
 		t.Errorf("%d instances were started for it", now-started)
