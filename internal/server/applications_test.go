@@ -153,7 +153,7 @@ func TestExternalApplication(t *testing.T) {
 		healthy[i].Store(true)
 		a := config.NewApplication("legacy")
 		a.Upstream, a.Health.Path, a.Health.Interval, a.Health.Failures = app.URL, "/", 20*time.Millisecond, 1
-		a.Restarts, a.StartTimeout = 0, 300*time.Millisecond
+		a.Restarts, a.StartTimeout = 0, 3*time.Second
 		other := config.NewApplication("other") // of two applications, the one that fails moves both
 		other.Upstream = app.URL
 		n.config.Applications = []config.Application{other, a}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"testing"
@@ -57,6 +58,7 @@ func TestMemberCache(t *testing.T) {
 	if active == nil {
 		t.Fatal("no node is active")
 	}
+	voters(t, active, token, 3) // until then it cannot be spared
 	active.end()
 	for _, n := range nodes {
 		if n == active {
@@ -92,7 +94,8 @@ func TestCacheAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	answered := make([]byte, len("$5\r\nhello\r\n"))
-	if _, err := conn.Read(answered); err != nil || string(answered) != "$5\r\nhello\r\n" {
+	_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.ReadFull(conn, answered); err != nil || string(answered) != "$5\r\nhello\r\n" {
 		t.Errorf("%q %v", answered, err)
 	}
 	if !strings.Contains(n.out.String(), "Cache Clients: RESP on "+n.config.Cache.RESPAddress) {

@@ -39,7 +39,8 @@ type testNode struct {
 	done   chan error
 }
 
-// testCluster makes the configurations of n nodes; none is started.
+// testCluster makes the configurations of n nodes; none is started. Raft's times are three times as long as by default: what a busy
+// machine does must not look like a leader's end.
 func testCluster(t testing.TB, n int) []*testNode {
 	t.Helper()
 	dir := t.TempDir()
@@ -67,6 +68,7 @@ listener "tcp" {
 }
 storage "raft" {
   path = %q
+  performance = 3
 %s}
 seal "static" { key_file = %q }
 telemetry { unauthenticated_metrics_access = true }
