@@ -26,9 +26,9 @@ import (
 
 const appPort = 8480
 
-// performance makes the leases ten times as long as by default: other tests take the processors from these nodes for longer than a
+// performance makes the leases sixteen times as long as by default: other tests take the processors from these nodes for longer than a
 // short lease lasts, and what is known of a death at once does not depend on it; a death that nobody tells of costs more than atOnce.
-const performance = "10"
+const performance = "16"
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("PROCESSES_TEST_APP"); dir != "" {

@@ -13,9 +13,9 @@ import (
 	"github.com/locum-ha/locum/test/cluster"
 )
 
-// atOnce is what a death that is known at once may cost here: more than a busy machine takes for it, and less than 4 s, which is what the
+// atOnce is what a death that is known at once may cost here: more than a busy machine takes for it, and less than the 6 s that the
 // leases cost when nobody tells of it.
-const atOnce = 3 * time.Second
+const atOnce = 5 * time.Second
 
 // Cold standby through everything that can happen to the node that runs the application: at no time do two nodes run it (P2), and its
 // death is known at once (P7).
